@@ -1,0 +1,171 @@
+"""What a fitted estimator knows of each column that it takes: its name, datatype and a value to try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from berth.loaders.fitted import walk_fitted
+from berth.tensors import Array, datatype_of
+
+# Where meta-estimators keep fitted ones that see the same columns as they do.
+_SAME_COLUMNS = (
+    "best_estimator_",
+    "estimator_",
+    "estimators_",
+    "estimator",
+    "calibrated_classifiers_",
+    "regressor_",
+    "_preprocessor",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; `keeps_none` where None was a category of its own in training, not a missing value."""
+
+    name: str
+    datatype: str = "FP64"
+    example: Any = 0.0
+    keeps_none: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Entrance:
+    """A part that sees columns as they come in: these positions, or all of them where it is the text model."""
+
+    part: Any
+    positions: tuple[int, ...] | None
+
+
+def is_text_part(part: Any) -> bool:
+    """Whether `part` takes a list of strings, not a table."""
+    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+
+    return isinstance(part, (CountVectorizer, HashingVectorizer))
+
+
+def _keeps_columns(part: Any) -> bool:
+    """Whether the next step of a pipeline sees the same columns in the same places."""
+    from sklearn.impute import SimpleImputer
+
+    return part in ("passthrough", None) or (isinstance(part, SimpleImputer) and not part.add_indicator)
+
+
+def _members_of(estimator: Any) -> Iterator[Any]:
+    fitted = vars(estimator) if hasattr(estimator, "__dict__") else {}
+    for name in _SAME_COLUMNS:
+        value = fitted.get(name)
+        if isinstance(value, np.ndarray):
+            yield from value.flat
+        elif isinstance(value, (list, tuple)):
+            yield from value
+        elif value is not None:
+            yield value
+
+
+def _entrances(estimator: Any, positions: tuple[int, ...] | None) -> Iterator[_Entrance]:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(estimator, Pipeline):
+        for _, step in estimator.steps:
+            yield from _entrances(step, positions)
+            if not _keeps_columns(step):
+                return
+    elif isinstance(estimator, ColumnTransformer):
+        places = getattr(estimator, "_transformer_to_input_indices", {})
+        for name, part, _ in getattr(estimator, "transformers_", ()):
+            taken = places.get(name, ())
+            yield from _entrances(part, tuple(positions[at] for at in taken) if positions else tuple(taken))
+    elif isinstance(estimator, FeatureUnion):
+        for _, part in estimator.transformer_list:
+            yield from _entrances(part, positions)
+    else:
+        yield _Entrance(estimator, positions)
+        for member in _members_of(estimator):
+            yield from _entrances(member, positions)
+
+
+def takes_text(estimator: Any) -> bool:
+    """Whether the whole input is one string a row."""
+    return any(seen.positions is None and is_text_part(seen.part) for seen in _entrances(estimator, None))
+
+
+def selects_by_name(estimator: Any) -> bool:
+    """Whether some columns are chosen by what they are called or by a function of the frame."""
+    from sklearn.compose import ColumnTransformer
+
+    def by_name(columns: Any) -> bool:
+        some = columns if isinstance(columns, (str, list, tuple)) else np.atleast_1d(np.asarray(columns)).tolist()
+        return callable(columns) or any(isinstance(one, str) for one in some)
+
+    return any(
+        isinstance(part, ColumnTransformer) and any(by_name(columns) for _, _, columns in part.transformers)
+        for part in walk_fitted(estimator)
+    )
+
+
+def natural_dtype(values: Array) -> np.dtype[Any]:
+    """The dtype of `values` once an object array is looked into: strings stay objects."""
+    if values.dtype != object:
+        return values.dtype
+    known = [value for value in values.tolist() if value is not None and value == value]
+    found = np.asarray(known).dtype if len({type(value) for value in known}) == 1 else np.dtype(object)
+    return found if found.kind in "biuf" else np.dtype(object)
+
+
+def _from_categories(name: str, categories: Array) -> Column:
+    known = [value for value in categories.tolist() if value is not None and value == value]
+    datatype = datatype_of(natural_dtype(categories))
+    example = known[0] if known else 0.0
+    # An INT64 or a BOOL has no place for a missing value.
+    if datatype != "BYTES" and len(known) < len(categories):
+        datatype = "FP64"
+    missing = [value for value in categories.tolist() if value is None or value != value]
+    return Column(name, datatype, example, keeps_none=bool(missing) and all(value is None for value in missing))
+
+
+def _learned(seen: _Entrance, names: Sequence[str], count: int) -> Iterator[tuple[int, Column]]:
+    """What one part tells of the columns that it sees."""
+    from sklearn.impute import SimpleImputer
+
+    positions = seen.positions if seen.positions is not None else tuple(range(count))
+    categories = getattr(seen.part, "categories_", None)
+    if is_text_part(seen.part):
+        for at in positions:
+            yield at, Column(names[at], "BYTES", "")
+    elif isinstance(categories, list) and len(categories) == len(positions):
+        for at, values in zip(positions, categories, strict=True):
+            yield at, _from_categories(names[at], np.asarray(values))
+    elif isinstance(seen.part, SimpleImputer) and len(seen.part.statistics_) == len(positions):
+        for at, value in zip(positions, seen.part.statistics_.tolist(), strict=True):
+            if isinstance(value, str):
+                yield at, Column(names[at], "BYTES", value, seen.part.missing_values is None)
+
+
+def feature_names(estimator: Any) -> tuple[str, ...] | None:
+    """The names of the columns it was fitted with, where they had some."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else tuple(str(name) for name in names)
+
+
+def find_columns(estimator: Any) -> tuple[Column, ...]:
+    """Every column of a fitted estimator, in order; none where it does not tell how many it takes.
+
+    Without names they are called x0, x1, … as scikit-learn does.
+    """
+    count = getattr(estimator, "n_features_in_", None)
+    if count is None:
+        return ()
+    names = feature_names(estimator) or tuple(f"x{at}" for at in range(count))
+    found: dict[int, Column] = {}
+    for seen in _entrances(estimator, None):
+        for at, column in _learned(seen, names, count):
+            # Text is never a number; of two parts that tell the same, the first is as good as any.
+            if at not in found or (column.datatype == "BYTES" and found[at].datatype != "BYTES"):
+                found[at] = column
+    return tuple(found.get(at, Column(names[at])) for at in range(count))

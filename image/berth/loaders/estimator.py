@@ -1,0 +1,161 @@
+"""scikit-learn estimators, and what looks like them, from joblib, pickle and skops files."""
+
+from __future__ import annotations
+
+import pickle
+import platform
+import threading
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from berth import unpickle
+from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders import LoadOptions
+from berth.loaders.answers import describe_outputs, make_answerer
+from berth.loaders.fitted import drop_feature_names, reset_jobs
+from berth.loaders.signature import describe_inputs, example_row, needs_frame, table_builder
+from berth.manifest import Manifest
+from berth.model import Loaded
+from berth.tensors import Array, Tensors, TensorSpec
+
+_LIBRARIES = ("scikit-learn", "numpy", "scipy", "joblib")
+
+# What reading a damaged or foreign file raises. A missing module is told by the caller.
+_BROKEN = (
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+# `warnings.catch_warnings` swaps process-wide state: one load at a time may use it.
+_catching = threading.Lock()
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of what an estimator is made of, as they are installed here."""
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _watch_versions(read: Callable[[], Any]) -> tuple[Any, dict[str, str]]:
+    """What `read` returns, and the versions it was made with: scikit-learn tells its own by a warning."""
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    with _catching, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InconsistentVersionWarning)
+        made = read()
+    versions = installed_versions()
+    for warning in caught:
+        if isinstance(warning.message, InconsistentVersionWarning):
+            versions["scikit-learn"] = warning.message.original_sklearn_version
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return made, versions
+
+
+def _allowed(options: LoadOptions) -> frozenset[tuple[str, str]]:
+    return unpickle.default_allow() | frozenset(options.pickle_allow)
+
+
+def _read_pickle(path: Path, options: LoadOptions) -> Any:
+    return unpickle.load_pickle(path, _allowed(options))
+
+
+def _read_joblib(path: Path, options: LoadOptions) -> Any:
+    return unpickle.load_joblib(path, _allowed(options))
+
+
+def _read_skops(path: Path, options: LoadOptions) -> Any:
+    from skops import io
+
+    named = set(io.get_untrusted_types(file=path))
+    trusted = named & {f"{module}.{name}" for module, name in _allowed(options)}
+    if refused := sorted(named - trusted):
+        raise UnsafeArtifact(
+            f"{path.name} names {', '.join(refused)}, which may not be loaded; "
+            "if they are yours, add them to BERTH_PICKLE_ALLOW as package.module:Name"
+        )
+    return io.load(path, trusted=sorted(trusted))
+
+
+_READERS: dict[str, Callable[[Path, LoadOptions], Any]] = {
+    "joblib": _read_joblib,
+    "pickle": _read_pickle,
+    "skops": _read_skops,
+}
+
+
+def read_estimator(path: Path, format_: str, options: LoadOptions) -> tuple[Any, dict[str, str]]:
+    """The estimator in a file as it was saved, and the versions it was made with.
+
+    Raises UnsafeArtifact, LoadError, and ModuleNotFoundError for a library that is not installed.
+    """
+    if options.pickle == "off" and format_ != "skops":
+        raise UnsafeArtifact(f"{path.name} is a {format_} file and BERTH_PICKLE=off refuses those; save it as skops")
+    try:
+        return _watch_versions(lambda: _READERS[format_](path, options))
+    except ModuleNotFoundError:
+        raise
+    except _BROKEN as error:
+        raise LoadError(f"{path.name} cannot be read as {format_}: {type(error).__name__}: {error}") from error
+
+
+def serve_estimator(estimator: Any, inputs: Sequence[TensorSpec], built_with: dict[str, str]) -> Loaded:
+    """A fitted estimator as a model. It is changed: one job, and no feature names where it can do without.
+
+    `inputs` are those of the manifest; without any, those that the estimator tells of. Raises LoadError.
+    """
+    reset_jobs(estimator)
+    told = describe_inputs(estimator)
+    served = tuple(inputs) or told
+    build = table_builder(estimator, served)
+    if not needs_frame(estimator):
+        drop_feature_names(estimator)
+    row = build(example_row(estimator, served)) if served else None
+    outputs = describe_outputs(estimator, row)
+    answer = make_answerer(estimator, outputs)
+
+    def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
+        return answer(build(tensors), wanted)
+
+    return Loaded(predict, told, tuple(output.spec for output in outputs), built_with)
+
+
+def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
+    names = manifest.artifacts
+    if len(names) != 1:
+        raise LoadError(f"the format {manifest.format} is one file, but model.json names {', '.join(names) or 'none'}")
+    estimator, versions = read_estimator(directory / names[0], manifest.format, options)
+    return serve_estimator(estimator, manifest.inputs, versions)
+
+
+def load_joblib(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
+    """The estimator that `joblib.dump` wrote, through the restricted unpickler."""
+    return _load(directory, manifest, options)
+
+
+def load_pickle(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
+    """The estimator that `pickle.dump` wrote, through the restricted unpickler."""
+    return _load(directory, manifest, options)
+
+
+def load_skops(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
+    """The estimator that `skops.io.dump` wrote, if it holds allowed types only."""
+    return _load(directory, manifest, options)

@@ -1,0 +1,132 @@
+"""What an estimator takes and gives: the specs, and the table that is built from the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from berth.loaders.columns import (
+    Column,
+    feature_names,
+    find_columns,
+    selects_by_name,
+    takes_text,
+)
+from berth.loaders.fitted import is_sklearn_only, walk_fitted
+from berth.tensors import DATATYPES, Array, Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What `estimator.predict` is called with: a matrix, a data frame, or a list of strings.
+Table: TypeAlias = Any
+
+
+def describe_inputs(estimator: Any) -> tuple[TensorSpec, ...]:
+    """The inputs that a fitted estimator tells of; none where it does not say how many columns it takes."""
+    if takes_text(estimator):
+        return (TensorSpec("text", "BYTES", (-1,)),)
+    columns = find_columns(estimator)
+    if not columns:
+        return ()
+    if selects_by_name(estimator) or any(column.datatype == "BYTES" for column in columns):
+        return tuple(TensorSpec(column.name, column.datatype, (-1,)) for column in columns)
+    return (TensorSpec("features", "FP64", (-1, len(columns)), feature_names(estimator)),)
+
+
+def _datatype_of_column(column: pd.Series[Any]) -> str:
+    """By what the column holds: all integers are INT64 and all floats FP64, whatever their width."""
+    from pandas.api import types
+
+    if types.is_bool_dtype(column.dtype):
+        return "BOOL"
+    if types.is_integer_dtype(column.dtype):
+        return "FP64" if column.hasnans else "INT64"
+    return "FP64" if types.is_float_dtype(column.dtype) else "BYTES"
+
+
+def describe_frame(frame: pd.DataFrame, told: Sequence[TensorSpec] = ()) -> tuple[TensorSpec, ...]:
+    """The inputs that a sample tells of, in the form in which the estimator told its own, if it did."""
+    names = tuple(str(name) for name in frame.columns)
+    specs = tuple(TensorSpec(name, _datatype_of_column(frame.iloc[:, at]), (-1,)) for at, name in enumerate(names))
+    if not told and all(spec.datatype != "BYTES" for spec in specs):
+        return (TensorSpec("features", "FP64", (-1, len(names)), names),)
+    if len(told) == 1 and told[0].name == "features":
+        return (TensorSpec("features", told[0].datatype, told[0].shape, names),)
+    if len(told) == 1 and told[0].name == "text":
+        return tuple(told)
+    return specs
+
+
+def needs_frame(estimator: Any) -> bool:
+    """Whether a plain matrix would not do: something in it looks at the names of the columns."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import FunctionTransformer
+
+    if feature_names(estimator) is None:
+        return False
+    return not is_sklearn_only(estimator) or any(
+        isinstance(part, (ColumnTransformer, FunctionTransformer)) or "_sklearn_output_config" in vars(part)
+        for part in walk_fitted(estimator)
+    )
+
+
+def _fill_missing(values: Array, keeps_none: bool) -> Array:
+    """Strings as they stood in the training frame, where a missing one is NaN unless it was None there."""
+    if values.dtype != object or keeps_none:
+        return values
+    missing = np.array([value is None for value in values.tolist()])
+    return np.where(missing, np.nan, values) if missing.any() else values
+
+
+def _stack(inputs: Tensors, names: Sequence[str], columns: dict[str, Column]) -> Array:
+    """One column an input, side by side; objects if any of them is."""
+    plain = Column("")
+    arrays = [_fill_missing(inputs[name], columns.get(name, plain).keeps_none) for name in names]
+    if any(array.dtype == object for array in arrays):
+        arrays = [array.astype(object) for array in arrays]
+    return np.column_stack(arrays)
+
+
+def _frame(inputs: Tensors, names: Sequence[str], columns: dict[str, Column]) -> pd.DataFrame:
+    import pandas as pd
+
+    plain = Column("")
+    filled = {name: _fill_missing(inputs[name], columns.get(name, plain).keeps_none) for name in names}
+    # A Series keeps objects as objects; from a bare array pandas 3 would make its own string type.
+    return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in filled.items()})
+
+
+def table_builder(estimator: Any, inputs: Sequence[TensorSpec]) -> Callable[[Tensors], Table]:
+    """The function from inputs to what the estimator was fitted with. `inputs` are the specs that are served."""
+    if takes_text(estimator):
+        return lambda tensors: next(iter(tensors.values())).tolist()
+    columns = {column.name: column for column in find_columns(estimator)}
+    names = feature_names(estimator)
+    framed = needs_frame(estimator)
+    if framed:
+        import pandas as pd  # so that a missing library is told now, not at the first request
+    order = names or tuple(spec.name for spec in inputs)
+
+    def build(tensors: Tensors) -> Table:
+        first = next(iter(tensors.values()))
+        if len(tensors) == 1 and first.ndim > 1:
+            return pd.DataFrame(first, columns=list(names)) if framed and names else first
+        wanted = order if len(order) == len(tensors) else tuple(tensors)
+        return _frame(tensors, wanted, columns) if framed else _stack(tensors, wanted, columns)
+
+    return build
+
+
+def example_row(estimator: Any, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """One row that the estimator should take: a known category where it has some, zero or nothing elsewhere."""
+    columns = find_columns(estimator)
+    if len(inputs) == 1 and len(inputs[0].shape) == 2:
+        return {inputs[0].name: np.array([[column.example for column in columns]], np.float64)}
+    known = {column.name: column.example for column in columns}
+    return {
+        spec.name: np.array([known.get(spec.name, "" if spec.datatype == "BYTES" else 0)], DATATYPES[spec.datatype])
+        for spec in inputs
+    }
