@@ -1,0 +1,302 @@
+"""How gunicorn runs Berth: settings, the worker class that shares connections out fairly, and hooks.
+
+`berth serve` resolves every setting and hands it over in the environment; nothing is decided here.
+
+The worker is gunicorn's ThreadWorker with four changes, each tested in tests/live/test_gunicorn_conf.py against
+the exact gunicorn version that pyproject.toml pins:
+
+1.  A worker whose threads are all busy takes no new connection; another worker, or the backlog, has it.
+2.  Reading headers, reading a body and sending an answer are bounded in time, so no client holds a thread for ever.
+3.  What gunicorn refuses by itself is answered in Berth's one JSON error shape.
+4.  Waiting for a client to close its end of a finished connection happens in the poller, not in the main loop.
+"""
+
+import contextlib
+import json
+import os
+import re
+import resource
+import select
+import selectors
+import socket
+import sys
+import time
+import uuid
+from collections import deque
+from pathlib import Path
+
+from gunicorn import util
+from gunicorn.http import errors
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import _DEFER, ThreadWorker
+
+from berth.metrics import merge_dead_worker
+
+# A new connection that says nothing for this long waits in the poller instead of on a thread.
+FIRST_BYTE_SECONDS = 0.2
+# From a request's first byte to the end of its headers.
+HEADER_SECONDS = 5.0
+# For its body, and again for sending the answer.
+EXCHANGE_SECONDS = float(os.environ.get("BERTH_REQUEST_TIMEOUT_SECONDS", "30"))
+# How long a closed connection may wait for the client's side of the close.
+LINGER_SECONDS = 2.0
+# File descriptors that are not connections: libraries, models, pipes, logs.
+RESERVED_FILES = 200
+
+RUN_DIR = os.environ.get("BERTH_RUN_DIR", "")
+METRICS_DIR = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+LOG_FORMATTER = "TextFormatter" if os.environ.get("BERTH_LOG_FORMAT") == "text" else "JsonFormatter"
+
+bind = f"{os.environ.get('BERTH_HOST', '0.0.0.0')}:{os.environ.get('BERTH_PORT', '8000')}"  # noqa: S104
+workers = int(os.environ.get("BERTH_WORKERS", "1"))
+threads = int(os.environ.get("BERTH_THREADS", "40"))
+graceful_timeout = int(float(os.environ.get("BERTH_GRACEFUL_TIMEOUT_SECONDS", "25")))
+# Connections of one worker, busy or idle; beyond it idle ones are closed and new ones wait in the backlog.
+worker_connections = max(threads + 1, min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES))
+# The heartbeat of a worker's main loop; it says nothing about predictions (see BERTH_STUCK_SECONDS).
+timeout = 60
+keepalive = 75
+backlog = 2048
+max_requests = 0
+preload_app = False
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+proc_name = "berth"
+
+# One line per request is the application's; gunicorn logs only about itself.
+accesslog = None
+errorlog = "-"
+loglevel = os.environ.get("BERTH_LOG_LEVEL", "info")
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {"level": loglevel.upper(), "handlers": ["console"]},
+    "loggers": {"gunicorn.error": {"level": loglevel.upper(), "handlers": ["console"], "propagate": False}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "berth", "stream": "ext://sys.stdout"}},
+    "formatters": {"berth": {"()": f"berth.logs.{LOG_FORMATTER}"}},
+}
+
+
+class HeadersTimeout(errors.ParseException):
+    """The client stopped in the middle of its headers."""
+
+
+class BrokenBody(errors.ParseException, ValueError):
+    """The body's chunks are not what HTTP says; an application catches it as ValueError."""
+
+
+class BoundedUnreader(SocketUnreader):
+    """Reads a connection until a moment in time, however slowly the bytes trickle in."""
+
+    def __init__(self, sock):
+        super().__init__(sock)
+        self._deadline = 0.0
+        self._error = HeadersTimeout
+
+    def allow(self, seconds, error):
+        """Let reads go on for `seconds`; then they raise `error`."""
+        self._deadline = time.monotonic() + seconds
+        self._error = error
+
+    def chunk(self, size_hint=None):
+        remaining = self._deadline - time.monotonic()
+        bound = self.sock.gettimeout()
+        wait = remaining if bound is None else min(bound, remaining)
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        if wait <= 0 or not poll.poll(wait * 1000):
+            raise self._error("the client stopped sending in the middle of its request")
+        return super().chunk(size_hint)
+
+
+class CheckedReader:
+    """A body's reader, of which an application needs to know no exception of gunicorn's."""
+
+    def __init__(self, reader):
+        self._reader = reader
+
+    def read(self, size):
+        try:
+            return self._reader.read(size)
+        except errors.ParseException as error:
+            raise BrokenBody(str(error)) from error
+
+
+def describe_error(exc):
+    """Status, reason, code and sentence for what gunicorn or the application raised."""
+    if isinstance(exc, HeadersTimeout):
+        return 408, "Request Timeout", "headers_timeout", f"the headers did not arrive within {HEADER_SECONDS:g} s"
+    if isinstance(exc, errors.LimitRequestLine):
+        return 414, "URI Too Long", "uri_too_long", f"the request line is longer than {limit_request_line} bytes"
+    if isinstance(exc, errors.LimitRequestHeaders):
+        most = f"{limit_request_fields} headers of {limit_request_field_size} bytes"
+        return 431, "Request Header Fields Too Large", "headers_too_large", f"send at most {most}"
+    if isinstance(exc, errors.UnsupportedTransferCoding):
+        return 501, "Not Implemented", "not_implemented", f"{str(exc)[:200]}; only chunked is read"
+    if isinstance(exc, errors.ExpectationFailed):
+        return 417, "Expectation Failed", "bad_request", f"{str(exc)[:200]}; only 100-continue is known"
+    ours = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.ConfigurationProblem)
+    if isinstance(exc, errors.ParseException) and not isinstance(exc, ours):
+        return 400, "Bad Request", "bad_request", str(exc)[:200]
+    return 500, "Internal Server Error", "internal_error", "the server failed; its log has this request_id"
+
+
+def find_request_id(req):
+    """The client's own id if it is sane, else a new one."""
+    for name, value in getattr(req, "headers", ()):
+        if name == "X-REQUEST-ID" and re.fullmatch(r"[A-Za-z0-9._-]{1,128}", value):
+            return value
+    return uuid.uuid4().hex
+
+
+def encode_error(status, reason, code, message, request_id):
+    """The whole answer, after which the connection closes."""
+    body = json.dumps({"error": message, "code": code, "request_id": request_id}).encode()
+    slot = os.environ.get("BERTH_SLOT", "")
+    head = [
+        f"HTTP/1.1 {status} {reason}",
+        "Connection: close",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        f"X-Request-Id: {request_id}",
+        *([f"X-Berth-Slot: {slot}"] if slot else []),
+    ]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+
+
+class FairThreadWorker(ThreadWorker):
+    """A ThreadWorker that accepts a connection only when it has a thread for it."""
+
+    def __init__(self, *args, **kwargs):
+        self._closing = deque()
+        super().__init__(*args, **kwargs)
+
+    @property
+    def worker_connections(self):
+        """The main loop accepts while it has fewer connections than this.
+
+        Kept-alive, pending and closing ones take no thread, so all others may be as many as there are threads.
+        """
+        idle = len(self.keepalived_conns) + len(self.pending_conns) + len(self._closing)
+        return min(self._most_connections, self.cfg.threads + idle)
+
+    @worker_connections.setter
+    def worker_connections(self, most):
+        # ThreadWorker.__init__ assigns the setting of this name.
+        self._most_connections = most
+
+    def handle(self, conn):
+        if not conn.initialized:
+            if not conn.data_ready and not conn.wait_for_data(FIRST_BYTE_SECONDS):
+                return _DEFER
+            conn.init()
+            conn.parser.unreader = BoundedUnreader(conn.sock)
+        conn.parser.unreader.allow(HEADER_SECONDS, HeadersTimeout)
+        return super().handle(conn)
+
+    def handle_request(self, req, conn):
+        # Python's sendall takes a socket's timeout as a bound on all of it.
+        conn.sock.settimeout(EXCHANGE_SECONDS)
+        conn.parser.unreader.allow(EXCHANGE_SECONDS, TimeoutError)
+        req.body.reader = CheckedReader(req.body.reader)
+        return super().handle_request(req, conn)
+
+    def handle_error(self, req, client, addr, exc):
+        status, reason, code, message = describe_error(exc)
+        request_id = find_request_id(req)
+        fields = {"request_id": request_id, "status": status, "code": code, "client": addr[0] if addr else ""}
+        if status == 500:
+            self.log.exception("request failed outside of the application", extra={"fields": fields})
+        else:
+            self.log.warning("request refused by gunicorn: %r", message, extra={"fields": fields})
+        try:
+            util.write_nonblock(client, encode_error(status, reason, code, message, request_id))
+        except OSError as error:
+            self.log.debug("could not send the error: %s", error)
+
+    def finish_request(self, conn, fs):
+        if not fs.cancelled() and fs.exception() is None and not fs.result():
+            self._close_gently(conn)
+        else:
+            super().finish_request(conn, fs)
+
+    def _close_gently(self, conn):
+        """Close our side and wait for the client's in the poller.
+
+        Closing at once would let the kernel reset the connection, and with it the end of the answer, if the client
+        has sent more than was read. ThreadWorker waits in the main loop, which stops the whole worker for a client.
+        """
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+            conn.sock.setblocking(False)
+            conn.timeout = time.monotonic() + LINGER_SECONDS
+            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._discard(conn))
+        except OSError:
+            self._forget(conn)
+        else:
+            self._closing.append(conn)
+            self._discard(conn)
+
+    def _discard(self, conn):
+        try:
+            if conn.sock.recv(65536):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset: the client is gone as well
+        self._end_closing(conn)
+
+    def _end_closing(self, conn):
+        self._closing.remove(conn)
+        self.poller.unregister(conn.sock)
+        self._forget(conn)
+
+    def _forget(self, conn):
+        self.nr_conns -= 1
+        conn.close()
+
+    def murder_pending(self):
+        super().murder_pending()
+        while self._closing and self._closing[0].timeout <= time.monotonic():
+            self._end_closing(self._closing[0])
+
+
+worker_class = FairThreadWorker
+
+
+def post_worker_init(worker):
+    """Start loading models; a replacement worker takes no connection before it has them."""
+    berth = getattr(worker.app.callable, "extensions", {}).get("berth")
+    if berth is None:
+        return
+
+    def notify():
+        worker.notify()
+        if not worker.alive or worker.ppid != os.getppid():
+            sys.exit(0)
+
+    berth.start(respawned=bool(RUN_DIR) and Path(RUN_DIR, "all-ready").exists(), notify=notify)
+
+
+# Dead workers whose metrics could not be merged yet: a scrape held the lock, or the disk was full.
+_unmerged = set()
+
+
+def child_exit(server, worker):
+    """Keep a dead worker's counts and drop what it said about itself. An exception here would end the server."""
+    _unmerged.add(worker.pid)
+    for pid in sorted(_unmerged - set(server.WORKERS)):
+        try:
+            if METRICS_DIR:
+                merge_dead_worker(Path(METRICS_DIR), pid)
+            _unmerged.discard(pid)
+        except Exception:
+            server.log.exception("metrics of dead worker %s are not merged yet; they still count", pid)
+    if RUN_DIR:
+        for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), Path(RUN_DIR, f"stuck-{worker.pid}")):
+            with contextlib.suppress(OSError):
+                path.unlink()
