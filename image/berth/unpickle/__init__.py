@@ -1,0 +1,78 @@
+"""The one door for pickle and joblib files: what is not on the list is neither imported nor called.
+
+Restricted means: no code of the file's choosing runs while it loads. It does not mean that a model is good: its numbers
+and its parameters are the file's, so a stranger's model may still answer wrongly, or crash the process that asks it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from berth.errors import LoadError, UnsafeArtifact
+from berth.unpickle.allow import Name, default_allow, is_never, parse_allow
+from berth.unpickle.machine import Machine
+from berth.unpickle.recorder import PickleGlobal, Recorder
+from berth.unpickle.source import Source, open_source
+
+__all__ = ["PickleGlobal", "default_allow", "load_joblib", "load_pickle", "parse_allow", "read_globals"]
+
+_T = TypeVar("_T")
+
+
+def load_pickle(path: Path, allow: frozenset[Name]) -> object:
+    """The object in a pickle file, joblib's layout and compression included. Raises UnsafeArtifact, LoadError."""
+    try:
+        return _run(path, lambda source: Machine(source, allow).run())
+    except UnsafeArtifact as refusal:
+        raise UnsafeArtifact(_explain(path, allow, refusal.message)) from refusal
+
+
+# joblib writes plain pickles where there is no array, and people name its files .pkl, so there is one reader.
+load_joblib = load_pickle
+
+
+def read_globals(path: Path, allow: frozenset[Name]) -> list[PickleGlobal]:
+    """Every global that a file names, in its order, without loading anything. Raises LoadError."""
+
+    def record(source: Source) -> list[PickleGlobal]:
+        recorder = Recorder(source, allow)
+        recorder.run()
+        return recorder.globals()
+
+    return _run(path, record)
+
+
+def _run(path: Path, read: Callable[[Source], _T]) -> _T:
+    try:
+        with open_source(path) as source:
+            result = read(source)
+            source.check_end()
+            return result
+    except (LoadError, UnsafeArtifact):
+        raise
+    except (EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
+        raise LoadError(f"{path.name} is not a whole pickle or joblib file: {_brief(error)}") from error
+    except Exception as error:
+        # A damaged state makes scikit-learn, numpy and scipy raise whatever they like.
+        raise LoadError(f"{path.name} cannot be loaded: {_brief(error)}") from error
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
+    """All the names at once, so that nobody allows them one start at a time."""
+    try:
+        names = [(item.module, item.name) for item in read_globals(path, allow) if not item.allowed]
+    except (LoadError, UnsafeArtifact):
+        names = []
+    listed = ", ".join(dict.fromkeys([refused, *(f"{module}:{name}" for module, name in names)]))
+    own = [f"{module}:{name}" for module, name in names if module.isidentifier() and not is_never(module)]
+    advice = "save the model as skops or ONNX, or do not use it"
+    if own and len(own) == len(names):
+        advice = f"if these are your own classes, set BERTH_PICKLE_ALLOW={','.join(own)}; or save it as skops or ONNX"
+    return f"{path.name} is not loaded: it uses {listed}, which is not allowed; {advice}"
