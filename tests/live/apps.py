@@ -1,0 +1,70 @@
+"""Small WSGI applications that show what the process around them does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from berth.metrics import Metrics, ModelMetrics
+
+Environ = dict[str, Any]
+Start = Callable[[str, list[tuple[str, str]]], object]
+
+_RUN_DIR = Path(os.environ.get("BERTH_RUN_DIR", "."))
+
+
+def _answer(start: Start, body: bytes, status: str = "200 OK") -> list[bytes]:
+    start(status, [("Content-Length", str(len(body))), ("Content-Type", "text/plain")])
+    return [body]
+
+
+def hold(environ: Environ, start: Start) -> Iterable[bytes]:
+    """/pid: who answers. /hold/NAME: the same at once, then keep the thread until the file NAME is in the run dir."""
+    pid = f"{os.getpid():>10}".encode()
+    if environ["PATH_INFO"] == "/pid":
+        return _answer(start, pid)
+
+    def stream() -> Iterator[bytes]:
+        yield pid
+        while not (_RUN_DIR / environ["PATH_INFO"].removeprefix("/hold/")).exists():
+            time.sleep(0.01)
+
+    start("200 OK", [("Connection", "close")])
+    return stream()
+
+
+def read(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Tells how long the body was, or that it did not come."""
+    try:
+        return _answer(start, str(len(environ["wsgi.input"].read())).encode())
+    except TimeoutError:
+        return _answer(start, b"late", "408 Request Timeout")
+
+
+def fail(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Breaks as no application should."""
+    raise RuntimeError("the secret of /srv/app.py")
+
+
+def large(environ: Environ, start: Start) -> Iterable[bytes]:
+    """/large: more than the kernel buffers for a client that does not read; else a few bytes."""
+    return _answer(start, b"x" * (64_000_000 if environ["PATH_INFO"] == "/large" else 2))
+
+
+_metrics: ModelMetrics | None = None
+
+
+def count(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Counts every request, and tells the sum over all workers at /metrics."""
+    global _metrics
+    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    if _metrics is None:
+        _metrics = Metrics("blue", directory).bind("iris", "1")
+        _metrics.set_ready(True)
+    if environ["PATH_INFO"] == "/metrics":
+        return _answer(start, _metrics._metrics.render())
+    _metrics.observe_request("predict", 200, 0.001)
+    return _answer(start, b"counted")
