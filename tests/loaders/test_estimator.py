@@ -1,0 +1,324 @@
+"""Every kind of estimator answers through its loader what it answers in its own process."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.cluster import DBSCAN
+from sklearn.linear_model import LogisticRegression
+
+from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders import LoadOptions, load
+from berth.loaders.estimator import installed_versions, read_estimator, serve_estimator
+from berth.loaders.fitted import reset_jobs, walk_fitted
+from berth.manifest import Manifest, digest_file
+from berth.model import Loaded
+from estimator_table import ESTIMATORS, inputs_of
+
+OPTIONS = LoadOptions()
+
+
+def dump_pickle(estimator: Any, path: Path) -> None:
+    path.write_bytes(pickle.dumps(estimator))
+
+
+def dump_joblib_packed(estimator: Any, path: Path) -> None:
+    joblib.dump(estimator, path, compress=3)
+
+
+def dump_skops(estimator: Any, path: Path) -> None:
+    from skops import io
+
+    io.dump(estimator, path)
+
+
+DUMPS: dict[str, tuple[str, Callable[[Any, Path], None]]] = {
+    "joblib": ("model.joblib", joblib.dump),
+    "joblib-packed": ("model.joblib", dump_joblib_packed),
+    "pickle": ("model.pkl", dump_pickle),
+    "skops": ("model.skops", dump_skops),
+}
+
+
+def save(estimator: Any, directory: Path, dump: str = "joblib") -> Manifest:
+    name, write = DUMPS[dump]
+    write(estimator, directory / name)
+    return Manifest("m", "1", dump.split("-")[0], "2026-01-01T00:00:00Z", {name: digest_file(directory / name)})
+
+
+def save_and_load(estimator: Any, directory: Path, dump: str = "joblib") -> Loaded:
+    return load(directory, save(estimator, directory, dump), OPTIONS)
+
+
+def ask(loaded: Loaded, rows: Any) -> dict[str, Any]:
+    return loaded.predict(inputs_of(rows, loaded.inputs), [spec.name for spec in loaded.outputs])
+
+
+def expected(estimator: Any, rows: Any) -> dict[str, Any]:
+    """What the estimator itself answers, under the names of the contract."""
+    if not hasattr(estimator, "predict"):
+        return {"transformed": estimator.transform(rows)}
+    found = {"prediction": estimator.predict(rows)}
+    if hasattr(estimator, "predict_proba"):
+        said = estimator.predict_proba(rows)
+        several = isinstance(said, list)
+        found |= {f"probabilities_{at}": one for at, one in enumerate(said)} if several else {"probabilities": said}
+    return found
+
+
+def kind_of(values: Any) -> str:
+    """The dtype's kind, where text of every form is one kind, and an object array is what it holds."""
+    values = np.asarray(values.tolist()) if values.dtype == object else values
+    return "U" if values.dtype.kind in "OU" else str(values.dtype.kind)
+
+
+def check_equal(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert list(found) == list(wanted)
+    for name, values in wanted.items():
+        assert np.array_equal(found[name], values), name
+        assert kind_of(found[name]) == kind_of(values), name
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("dump", DUMPS)
+def test_answers_are_the_estimators_own(name: str, dump: str, tmp_path: Path) -> None:
+    estimator, rows = ESTIMATORS[name]()
+    if dump == "skops":
+        pytest.importorskip("skops", reason="the skops format is optional")
+    check_equal(ask(save_and_load(estimator, tmp_path, dump), rows), expected(estimator, rows))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_specs_are_those_of_the_answers(name: str, tmp_path: Path) -> None:
+    estimator, rows = ESTIMATORS[name]()
+    loaded = save_and_load(estimator, tmp_path)
+    inputs, outputs = inputs_of(rows, loaded.inputs), ask(loaded, rows)
+    for spec, tensors in [(s, inputs) for s in loaded.inputs] + [(s, outputs) for s in loaded.outputs]:
+        assert tensors[spec.name].ndim == len(spec.shape)
+        assert all(want in (-1, got) for want, got in zip(spec.shape, tensors[spec.name].shape, strict=True)), spec
+    for spec in loaded.outputs:
+        assert spec.labels is None or len(spec.labels) == spec.shape[-1]
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_eight_threads_at_once(name: str, tmp_path: Path) -> None:
+    estimator, rows = ESTIMATORS[name]()
+    loaded, start = save_and_load(estimator, tmp_path), threading.Barrier(8)
+
+    def one() -> dict[str, Any]:
+        start.wait(10)
+        return ask(loaded, rows)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [future.result() for future in [pool.submit(one) for _ in range(8)]]
+    for answer in answers:
+        check_equal(answer, expected(estimator, rows))
+
+
+@pytest.mark.parametrize("name", ["logistic", "forest_frame", "svc", "columns", "labels_forest"])
+def test_wanted_outputs_only_and_in_their_order(name: str, tmp_path: Path) -> None:
+    estimator, rows = ESTIMATORS[name]()
+    loaded = save_and_load(estimator, tmp_path)
+    wanted = [spec.name for spec in reversed(loaded.outputs)]
+    found = loaded.predict(inputs_of(rows, loaded.inputs), wanted)
+    assert list(found) == wanted
+    only = loaded.predict(inputs_of(rows, loaded.inputs), wanted[:1])
+    assert list(only) == wanted[:1]
+    assert np.array_equal(only[wanted[0]], found[wanted[0]])
+
+
+@pytest.mark.parametrize("name", ["forest", "column_search", "bagging", "targets_each", "isolation_forest"])
+def test_jobs_are_one_everywhere(name: str, tmp_path: Path) -> None:
+    estimator, _ = ESTIMATORS[name]()
+    copy = pickle.loads(pickle.dumps(estimator))
+    jobs = [part for part in walk_fitted(copy) if hasattr(part, "n_jobs")]
+    assert any(part.n_jobs == -1 for part in jobs)
+    reset_jobs(copy)
+    assert {part.n_jobs for part in jobs} == {1}
+    assert all(value in (1, None) for key, value in copy.get_params(deep=True).items() if key.endswith("n_jobs"))
+
+
+def test_serving_resets_jobs() -> None:
+    estimator, _ = ESTIMATORS["forest"]()
+    copy = pickle.loads(pickle.dumps(estimator))
+    serve_estimator(copy, (), {})
+    assert copy.n_jobs == 1
+
+
+def specs(name: str, directory: Path) -> tuple[list[Any], list[Any]]:
+    loaded = save_and_load(ESTIMATORS[name]()[0], directory)
+    inputs = [(spec.name, spec.datatype, spec.shape) for spec in loaded.inputs]
+    return inputs, [(spec.name, spec.datatype, spec.shape, spec.labels) for spec in loaded.outputs]
+
+
+MATRIX = [("features", "FP64", (-1, 4))]
+PEOPLE = [
+    ("town", "BYTES", (-1,)),
+    ("age", "FP64", (-1,)),
+    ("income", "FP64", (-1,)),
+    ("member", "FP64", (-1,)),
+    ("plan", "BYTES", (-1,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("logistic", MATRIX),
+        ("logistic_frame", MATRIX),
+        ("scaled_frame_output", MATRIX),
+        ("grid_search", MATRIX),
+        ("columns", PEOPLE),
+        ("column_selectors", PEOPLE),
+        ("column_search", PEOPLE),
+        ("boosting_categories", PEOPLE),
+        ("encoded_frame", [("town", "BYTES", (-1,)), ("plan", "BYTES", (-1,))]),
+        ("object_matrix", [("x0", "BYTES", (-1,)), ("x1", "BYTES", (-1,))]),
+        ("integer_categories", [("floor", "INT64", (-1,)), ("lift", "BOOL", (-1,)), ("area", "FP64", (-1,))]),
+        ("text_column", [("title", "BYTES", (-1,)), ("pages", "FP64", (-1,))]),
+        ("text", [("text", "BYTES", (-1,))]),
+        ("text_union", [("text", "BYTES", (-1,))]),
+        ("isotonic", []),
+    ],
+)
+def test_inputs_told(name: str, inputs: list[Any], tmp_path: Path) -> None:
+    assert specs(name, tmp_path)[0] == inputs
+
+
+NAMES = ("setosa", "versicolor", "virginica")
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [
+        ("logistic", [("prediction", "INT64", (-1,), None), ("probabilities", "FP64", (-1, 3), (0, 1, 2))]),
+        ("string_labels", [("prediction", "BYTES", (-1,), None), ("probabilities", "FP64", (-1, 3), NAMES)]),
+        ("bool_labels", [("prediction", "BOOL", (-1,), None), ("probabilities", "FP64", (-1, 2), (False, True))]),
+        ("float_labels", [("prediction", "FP64", (-1,), None), ("probabilities", "FP64", (-1, 2), (0.0, 1.0))]),
+        ("svc", [("prediction", "INT64", (-1,), None)]),
+        ("voting_hard", [("prediction", "INT64", (-1,), None)]),
+        ("linear", [("prediction", "FP64", (-1,), None)]),
+        ("targets_linear", [("prediction", "FP64", (-1, 2), None)]),
+        ("kmeans", [("prediction", "INT64", (-1,), None)]),
+        ("mixture", [("prediction", "INT64", (-1,), None), ("probabilities", "FP64", (-1, 3), (0, 1, 2))]),
+        ("isolation_forest", [("prediction", "INT64", (-1,), None)]),
+        ("components", [("transformed", "FP64", (-1, 2), None)]),
+        (
+            "labels_forest",
+            [
+                ("prediction", "BYTES", (-1, 2), None),
+                ("probabilities_0", "FP64", (-1, 3), NAMES),
+                ("probabilities_1", "FP64", (-1, 2), ("large", "small")),
+            ],
+        ),
+    ],
+)
+def test_outputs_told(name: str, outputs: list[Any], tmp_path: Path) -> None:
+    found = specs(name, tmp_path)[1]
+    assert found == outputs
+    assert [[type(label) for label in one[3] or ()] for one in found] == [
+        [type(label) for label in one[3] or ()] for one in outputs
+    ]
+
+
+def test_columns_are_the_feature_names(tmp_path: Path) -> None:
+    estimator, rows = ESTIMATORS["logistic_frame"]()
+    assert save_and_load(estimator, tmp_path).inputs[0].columns == tuple(rows.columns)
+
+
+def test_a_column_pipeline_takes_its_inputs_in_any_order(tmp_path: Path) -> None:
+    estimator, rows = ESTIMATORS["columns"]()
+    loaded = save_and_load(estimator, tmp_path)
+    inputs = inputs_of(rows, loaded.inputs)
+    found = loaded.predict(dict(reversed(inputs.items())), ["probabilities"])
+    assert np.array_equal(found["probabilities"], estimator.predict_proba(rows))
+
+
+def test_values_that_the_model_refuses_are_a_value_error(tmp_path: Path) -> None:
+    loaded = save_and_load(ESTIMATORS["logistic"]()[0], tmp_path)
+    with pytest.raises(ValueError, match="NaN"):
+        loaded.predict({"features": np.full((1, 4), np.nan)}, ["prediction"])
+
+
+def test_neither_predict_nor_transform(tmp_path: Path) -> None:
+    manifest = save(DBSCAN().fit(np.eye(3)), tmp_path)
+    with pytest.raises(LoadError, match="DBSCAN has neither predict nor transform"):
+        load(tmp_path, manifest, OPTIONS)
+
+
+@pytest.mark.parametrize("dump", ["joblib", "pickle"])
+def test_pickle_off_refuses_both_formats(dump: str, tmp_path: Path) -> None:
+    manifest = save(ESTIMATORS["logistic"]()[0], tmp_path, dump)
+    with pytest.raises(UnsafeArtifact, match="BERTH_PICKLE=off"):
+        load(tmp_path, manifest, LoadOptions(pickle="off"))
+
+
+def test_pickle_off_leaves_skops(tmp_path: Path) -> None:
+    pytest.importorskip("skops", reason="the skops format is optional")
+    manifest = save(ESTIMATORS["logistic"]()[0], tmp_path, "skops")
+    assert load(tmp_path, manifest, LoadOptions(pickle="off")).inputs
+
+
+class Own(LogisticRegression):  # type: ignore[misc]
+    """A class of the user's, which no list knows."""
+
+
+def test_own_classes_need_to_be_allowed(tmp_path: Path) -> None:
+    from sklearn.datasets import load_iris
+
+    features, target = load_iris(return_X_y=True)
+    estimator = Own(max_iter=500).fit(features, target)
+    for dump in ("joblib", "pickle", "skops"):
+        manifest = save(estimator, tmp_path, dump)
+        with pytest.raises(UnsafeArtifact, match="Own"):
+            load(tmp_path, manifest, OPTIONS)
+        allowed = load(tmp_path, manifest, LoadOptions(pickle_allow=((Own.__module__, "Own"),)))
+        check_equal(ask(allowed, features), expected(estimator, features))
+
+
+@pytest.mark.parametrize("dump", DUMPS)
+def test_a_damaged_file_is_a_load_error(dump: str, tmp_path: Path) -> None:
+    manifest = save(ESTIMATORS["forest"]()[0], tmp_path, dump)
+    path = tmp_path / manifest.artifacts[0]
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(LoadError, match=path.name):
+        load(tmp_path, manifest, OPTIONS)
+
+
+def save_with_version(directory: Path, dump: str, version: str) -> Manifest:
+    """A file that another scikit-learn might have written; the versions are of one length."""
+    manifest = save(ESTIMATORS["scaled"]()[0], directory, dump)
+    path = directory / manifest.artifacts[0]
+    here = installed_versions()["scikit-learn"].encode()
+    assert here in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(here, version.encode()))
+    return manifest
+
+
+@pytest.mark.parametrize("dump", ["joblib", "pickle", "skops"])
+def test_another_version_is_told_and_never_warned_about(dump: str, tmp_path: Path) -> None:
+    manifest = save_with_version(tmp_path, dump, "1.2.3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load(tmp_path, manifest, OPTIONS)
+    assert loaded.built_with == installed_versions() | {"scikit-learn": "1.2.3"}
+
+
+def test_the_same_version_is_the_installed_one(tmp_path: Path) -> None:
+    assert save_and_load(ESTIMATORS["scaled"]()[0], tmp_path).built_with == installed_versions()
+
+
+def test_read_estimator_leaves_it_as_it_was_saved(tmp_path: Path) -> None:
+    manifest = save(ESTIMATORS["forest_frame"]()[0], tmp_path)
+    estimator, _ = read_estimator(tmp_path / "model.joblib", manifest.format, OPTIONS)
+    assert estimator.n_jobs == -1
+    assert hasattr(estimator, "feature_names_in_")
