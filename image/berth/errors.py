@@ -18,6 +18,7 @@
     ├── ServerError                   the operator can mend it (5xx)
     │   ├── PredictionFailed          500 the model broke on values that its schema allows
     │   ├── NotReady                  503 the model is still loading, or the server drains
+    │   ├── Stuck                     503 a prediction does not end
     │   ├── ModelFailed               503 the model could not be loaded
     │   └── DeadlineExceeded          504 the request's time ran out
     └── OperatorError                 said on the command line or in the log, not over HTTP
@@ -157,6 +158,13 @@ class NotReady(ServerError):
 
     status = 503
     code = "not_ready"
+
+
+class Stuck(ServerError):
+    """A prediction has been running for longer than BERTH_STUCK_SECONDS; the process should be restarted."""
+
+    status = 503
+    code = "stuck"
 
 
 class ModelFailed(ServerError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,10 @@ from berth.tensors import TensorSpec
 MANIFEST = "model.json"
 SCHEMA_VERSION = 1
 _CHUNK_BYTES = 1 << 20
+# A list of plain numbers, or of plain words: one line is easier to read than one line each.
+_SCALARS = re.compile(
+    r'\[\n\s+((?:-?[\d.eE+-]+|"[^"\\\n]*"|null|true|false)(?:,\n\s+(?:-?[\d.eE+-]+|"[^"\\\n]*"|null|true|false))*)\n\s+\]'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,7 @@ def _parse_spec(spec: Mapping[str, Any]) -> TensorSpec:
     def listed(key: str) -> tuple[Any, ...] | None:
         return tuple(spec[key]) if key in spec else None
 
-    return TensorSpec(
-        spec["name"], spec["datatype"], tuple(spec["shape"]), listed("columns"), listed("labels")
-    )
+    return TensorSpec(spec["name"], spec["datatype"], tuple(spec["shape"]), listed("columns"), listed("labels"))
 
 
 def parse_manifest(text: bytes) -> Manifest:
@@ -139,6 +142,10 @@ def encode_spec(spec: TensorSpec) -> dict[str, Any]:
     return document
 
 
+def _on_one_line(found: re.Match[str]) -> str:
+    return "[" + re.sub(r",\n\s+", ", ", found[1]) + "]"
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """model.json for `manifest`, indented for people. Raises ManifestError when it would not be read back."""
     document: dict[str, Any] = {
@@ -148,8 +155,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "format": manifest.format,
         "created": manifest.created,
         "files": {
-            name: {"sha256": digest.sha256, "bytes": digest.bytes}
-            for name, digest in sorted(manifest.files.items())
+            name: {"sha256": digest.sha256, "bytes": digest.bytes} for name, digest in sorted(manifest.files.items())
         },
         "inputs": [encode_spec(spec) for spec in manifest.inputs],
         "outputs": [encode_spec(spec) for spec in manifest.outputs],
@@ -160,7 +166,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
             document[key] = dict(value)
     document["metadata"] = dict(manifest.metadata)
     _check_form(document)
-    return (json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+    return (_SCALARS.sub(_on_one_line, text) + "\n").encode()
 
 
 def digest_file(path: Path) -> FileDigest:

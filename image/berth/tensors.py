@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from berth.errors import InvalidInput
 
 Array: TypeAlias = npt.NDArray[Any]
 Tensors: TypeAlias = Mapping[str, Array]
@@ -55,3 +58,96 @@ class TensorSpec:
     shape: tuple[int, ...]
     columns: tuple[str, ...] | None = None
     labels: tuple[Any, ...] | None = None
+
+
+def _shape_and_values(value: Any, where: str) -> tuple[tuple[int, ...], list[Any]]:
+    """The shape of nested lists, and their scalars in row-major order. Raises InvalidInput when ragged."""
+    if type(value) is not list:
+        return (), [value]
+    shape, flat = [len(value)], value
+    while flat and type(flat[0]) is list:
+        if set(map(type, flat)) != {list}:
+            raise InvalidInput(f"{where} mixes lists and single values at depth {len(shape)}; make every row a list")
+        widths = set(map(len, flat))
+        if len(widths) > 1:
+            raise InvalidInput(f"{where} is ragged: rows have {sorted(widths)} values; make all rows equally long")
+        shape.append(widths.pop())
+        flat = list(chain.from_iterable(flat))
+    return tuple(shape), flat
+
+
+_TAKEN: dict[str, frozenset[type]] = {
+    "FP": frozenset({float, int, type(None)}),
+    "IN": frozenset({int, float}),
+    "UI": frozenset({int, float}),
+    "BO": frozenset({bool, int}),
+    "BY": frozenset({str, type(None)}),
+}
+_WORDS = {float: "a number", int: "a number", bool: "true or false", str: "a string", type(None): "null",
+          dict: "an object", list: "a list"}  # fmt: skip
+_WANTED = {"FP": "a number", "IN": "a whole number", "UI": "a whole number", "BO": "true or false", "BY": "a string"}
+
+
+def _check_types(flat: list[Any], datatype: str, where: str) -> None:
+    family = datatype[:2]
+    if not (wrong := set(map(type, flat)) - _TAKEN[family]):
+        return
+    value = next(item for item in flat if type(item) in wrong)
+    shown = _WORDS.get(type(value), "a value") + ("" if isinstance(value, list | dict) else f" ({str(value)[:60]!r})")
+    raise InvalidInput(f"{where} must be {_WANTED[family]} ({datatype}), got {shown}")
+
+
+def _check_range(flat: list[Any], datatype: str, where: str) -> None:
+    """That whole numbers are whole and fit; for floats, that none is lost to infinity."""
+    dtype = DATATYPES[datatype]
+    if dtype.kind == "b":
+        lowest, highest = 0.0, 1.0
+    elif dtype.kind in "iu":
+        if float in set(map(type, flat)) and (bad := [v for v in flat if v != int(v)]):
+            raise InvalidInput(f"{where} must be a whole number ({datatype}), got {bad[0]}")
+        lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    else:
+        lowest, highest = -float(np.finfo(dtype).max), float(np.finfo(dtype).max)
+    for value in (min(flat), max(flat)):
+        if not lowest <= value <= highest:
+            raise InvalidInput(f"{where} has {str(value)[:60]}, which does not fit {datatype}")
+
+
+def decode_array(value: Any, datatype: str, where: str) -> Array:
+    """Nested JSON lists (or one scalar) as an array of `datatype`; null in a float tensor is NaN.
+
+    Raises InvalidInput, which names `where`, the value and what was wanted.
+    """
+    shape, flat = _shape_and_values(value, where)
+    _check_types(flat, datatype, where)
+    dtype = DATATYPES[datatype]
+    if dtype.kind == "O":
+        array = np.empty(len(flat), dtype)
+        array[:] = flat
+        return array.reshape(shape)
+    present = [v for v in flat if v is not None] if None in flat else flat
+    if present and datatype != "FP64":
+        _check_range(present, datatype, where)
+    if dtype.kind in "iu" and float in set(map(type, flat)):
+        flat = [int(v) for v in flat]
+    return np.array(flat, dtype).reshape(shape)
+
+
+def convert_array(array: Array, datatype: str, where: str) -> Array:
+    """`array` as the datatype a model declares, taken only when no value is lost. Raises InvalidInput."""
+    dtype = DATATYPES[datatype]
+    if array.dtype == dtype:
+        return array
+    if (array.dtype.kind == "O") != (dtype.kind == "O") or (array.dtype.kind == "b") != (dtype.kind == "b"):
+        raise InvalidInput(f"{where} is {datatype_of(array.dtype)}, but the model takes {datatype}")
+    with np.errstate(all="ignore"):
+        converted = array.astype(dtype)
+        same = converted.astype(array.dtype) == array
+    if array.dtype.kind == "f":
+        same |= np.isnan(array) if dtype.kind == "f" else False
+    if dtype.kind in "iu" and array.dtype.kind in "iu":
+        same &= (array < 0) == (converted < 0)
+    if not same.all():
+        lost = array.ravel()[int(np.argmin(same.ravel()))]
+        raise InvalidInput(f"{where} has {lost!s}, which {datatype} cannot hold exactly; send {datatype}")
+    return converted

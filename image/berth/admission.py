@@ -1,0 +1,58 @@
+"""How many predictions may be inside one worker, and how old the oldest is.
+
+The gate counts before a body is read, so that a refusal costs microseconds and no memory. It is the queue's
+only bound: gunicorn's threads outnumber it, so that probes always find one free.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from berth.errors import Overloaded
+
+
+class Gate:
+    """Admits up to `max_inflight` predictions; knows when each began. Safe for any thread."""
+
+    def __init__(self, max_inflight: int, on_change: Callable[[int], None] = lambda inside: None) -> None:
+        self._max_inflight = max_inflight
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._began: dict[int, float] = {}
+        self._next = 0
+
+    def enter(self) -> int:
+        """A ticket for `leave`. Raises Overloaded, with Retry-After, when the worker is full."""
+        with self._lock:
+            if len(self._began) >= self._max_inflight:
+                raise Overloaded(
+                    f"this worker already has {self._max_inflight} predictions in flight; try again in a second",
+                    headers={"Retry-After": "1"},
+                )
+            self._next += 1
+            ticket = self._next
+            self._began[ticket] = time.monotonic()
+            inside = len(self._began)
+        self._on_change(inside)
+        return ticket
+
+    def leave(self, ticket: int) -> None:
+        """Give a ticket back."""
+        with self._lock:
+            del self._began[ticket]
+            inside = len(self._began)
+        self._on_change(inside)
+
+    @property
+    def inside(self) -> int:
+        """Predictions in flight now."""
+        return len(self._began)
+
+    def oldest_seconds(self) -> float:
+        """Age of the oldest prediction in flight; 0 when there is none."""
+        with self._lock:
+            # Dictionaries keep their order: the first is the oldest.
+            began = next(iter(self._began.values()), None)
+        return 0.0 if began is None else time.monotonic() - began

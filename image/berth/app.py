@@ -1,0 +1,148 @@
+"""What exists: the composition root. Everything is made here, handed its parts, and started by `Service.start`."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from berth import __version__, logs
+from berth.admission import Gate
+from berth.auth import KeyRing
+from berth.catalog import Catalog
+from berth.cpu import plan_cpu, read_cpu_budget
+from berth.lifecycle import Lifecycle
+from berth.metrics import Metrics
+from berth.model import Model
+from berth.opening import installed_version, open_version
+from berth.options import load_options
+from berth.predictor import Predictor
+from berth.settings import Settings, parse_settings, read_environment, store_directory
+from berth.store import select_models
+from berth.tensors import Array
+from berth.web.edge import Edge
+from berth.web.exchange import Exchange, current
+from berth.web.ops import ops_blueprint
+from berth.web.predict import predict_blueprint
+
+_WATCH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """What runs in one worker beside Flask; the gunicorn file starts it after the fork."""
+
+    catalog: Catalog
+    lifecycle: Lifecycle
+    gate: Gate
+    stuck_seconds: float
+
+    def start(self, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
+        """Load the models in the background and watch for stuck predictions."""
+        self.catalog.start(respawned=respawned, notify=notify)
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            self.lifecycle.mark_stuck(self.gate.oldest_seconds() > self.stuck_seconds)
+            time.sleep(_WATCH_SECONDS)
+
+
+def observe_requests(metrics: Metrics) -> Callable[[Exchange, int, float], None]:
+    """What the edge calls when a request that could predict has been answered."""
+
+    def observe(exchange: Exchange, status: int, seconds: float) -> None:
+        name, version = (exchange.model.name, exchange.model.version) if exchange.model else ("", "")
+        metrics.bind(name, version).observe_request(exchange.protocol, status, seconds)
+
+    return observe
+
+
+def observe_predictions(metrics: Metrics) -> Callable[[Model, float, float, int, dict[str, Array]], None]:
+    """What the predictor calls after each call of a model."""
+
+    def observe(model: Model, waited: float, computed: float, rows: int, answer: dict[str, Array]) -> None:
+        current().rows += rows
+        bound = metrics.bind(model.name, model.version)
+        bound.observe_queue(waited)
+        bound.observe_predict(computed, rows)
+        if (prediction := answer.get("prediction")) is None or prediction.ndim != 1:
+            return
+        if prediction.dtype.kind == "f":
+            bound.observe_values(prediction.tolist())
+        else:
+            bound.count_predictions(prediction.tolist())
+
+    return observe
+
+
+def observe_models(metrics: Metrics) -> Callable[[Model], None]:
+    """What the catalog calls when a model is ready."""
+
+    def observe(model: Model) -> None:
+        classes = next((spec.labels for spec in model.outputs if spec.labels), ())
+        bound = metrics.bind(model.name, model.version, classes)
+        bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
+        bound.set_ready(True)
+
+    return observe
+
+
+def _facts(settings: Settings) -> dict[str, Any]:
+    libraries = ("numpy", "scikit-learn", "onnxruntime", "torch")
+    return {
+        "berth": __version__,
+        "slot": settings.slot,
+        "fingerprint": settings.fingerprint,
+        "started_at": logs.timestamp(),
+        "libraries": {name: version for name in libraries if (version := installed_version(name))},
+    }
+
+
+def create_app(environ: Mapping[str, str] | None = None) -> Flask:
+    """The WSGI application. Nothing is loaded and no thread runs before `extensions["berth"].start`.
+
+    Raises SettingsError, StoreError: then the server must not start.
+    """
+    settings = parse_settings(read_environment() if environ is None else environ)
+    logs.configure(settings.log_level, settings.log_format or "json")
+    entries = select_models(store_directory(settings), settings.models, settings.model_version)
+    run_dir = Path(settings.run_dir or tempfile.mkdtemp(prefix="berth-"))
+    plan = plan_cpu(
+        read_cpu_budget().limit, settings.workers, settings.cpu_threads, settings.max_inflight, settings.threads
+    )
+    metrics = Metrics(settings.slot)
+    lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
+    options = load_options(settings)
+    catalog = Catalog(
+        entries,
+        lambda entry: open_version(entry, options, settings.version_policy),
+        lifecycle,
+        on_ready=observe_models(metrics),
+        exit_on_failure=settings.exit_on_load_failure,
+    )
+    gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
+    predictor = Predictor(plan.compute_slots, settings.max_rows, observe_predictions(metrics))
+    app = Flask("berth", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.register_blueprint(predict_blueprint(catalog, predictor, settings.max_body_bytes))
+    app.register_blueprint(ops_blueprint(catalog, lifecycle, _facts(settings), metrics.render))
+    Edge(
+        gate=gate,
+        keys=KeyRing(Path(settings.api_keys_file)) if settings.api_keys_file else None,
+        timeout_seconds=settings.request_timeout_seconds,
+        slot=settings.slot,
+        log_format=settings.log_format or "json",
+        protect_metrics=settings.protect_metrics,
+        observe=observe_requests(metrics),
+        reject=metrics.bind("", "").reject,
+    ).install(app)
+    app.extensions["berth"] = Service(catalog, lifecycle, gate, settings.stuck_seconds)
+    return app

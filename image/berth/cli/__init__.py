@@ -1,0 +1,39 @@
+"""The command line: one group, its commands in the modules beside this one.
+
+Exit codes: 0 it worked, 1 it failed or something was found, 2 the command or the settings were wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from berth import __version__
+from berth.cli import check, process, serve, store
+from berth.errors import BerthError, SettingsError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="berth")
+def berth() -> None:
+    """Serve a verified model behind an address.
+
+    \b
+    berth serve model.joblib               one file, on http://localhost:8000
+    berth add model.joblib --name iris     put it into the model store
+    berth serve                            everything in the store, at its latest version
+    """
+
+
+for command in (*serve.COMMANDS, *store.COMMANDS, *check.COMMANDS, *process.COMMANDS):
+    berth.add_command(command)
+
+
+def main() -> None:
+    """Run the command; what Berth refuses is one line on standard error, never a traceback."""
+    try:
+        berth(standalone_mode=True)
+    except BerthError as error:
+        click.echo(f"berth: {error.message}", err=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)

@@ -1,0 +1,123 @@
+"""What the workers of one server agree on: who is ready, whether to drain, whether one is stuck.
+
+Workers share no memory, so all of it is files in the run directory:
+
+    workers/PID.json   one worker's models and their states, written whole by a rename
+    all-ready          every worker has been ready once; a later worker is a replacement
+    drain              turn traffic away (written by `berth drain`)
+    stuck-PID          that worker has had a prediction inside for too long
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+LOADING, READY, FAILED = "loading", "ready", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """One model in one worker; `reason` says why it failed."""
+
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether to send traffic, and if not, why not."""
+
+    ready: bool
+    reason: str = ""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new one, never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    part.write_text(text, "utf-8")
+    part.replace(path)
+
+
+def write_drain(run_dir: Path) -> None:
+    """Make every worker of the server of `run_dir` answer 503 at /readyz."""
+    (run_dir / "drain").touch()
+
+
+class Lifecycle:
+    """This worker's models and their states, and the view over all workers."""
+
+    def __init__(self, run_dir: Path, workers: int, models: list[str]) -> None:
+        self._run_dir = run_dir
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._states = dict.fromkeys(models, ModelState(LOADING))
+        self._folder = run_dir / "workers"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def set_state(self, model: str, state: str, reason: str = "") -> None:
+        """Record one model's state and tell the other workers."""
+        with self._lock:
+            self._states[model] = ModelState(state, reason)
+            document = {name: asdict(value) for name, value in self._states.items()}
+            write_whole(self._folder / f"{os.getpid()}.json", json.dumps(document))
+        if self.readiness().ready:
+            (self._run_dir / "all-ready").touch()
+
+    @property
+    def states(self) -> Mapping[str, ModelState]:
+        """This worker's models."""
+        return self._states
+
+    @property
+    def settled(self) -> bool:
+        """Whether every model of this worker is ready or has failed."""
+        return all(value.state != LOADING for value in self._states.values())
+
+    @property
+    def draining(self) -> bool:
+        """Whether `berth drain` was called."""
+        return (self._run_dir / "drain").exists()
+
+    def all_states(self) -> list[dict[str, ModelState]]:
+        """The states of every worker that has written some."""
+        found = []
+        for path in sorted(self._folder.glob("[0-9]*.json")):
+            try:
+                document = json.loads(path.read_text("utf-8"))
+            except FileNotFoundError:
+                continue  # its worker died between the listing and the reading
+            found.append({name: ModelState(**value) for name, value in document.items()})
+        return found
+
+    def readiness(self) -> Readiness:
+        """Whether every worker has every model; a replacement that still loads takes no connections, so it waits."""
+        if self.draining:
+            return Readiness(False, "draining: this server takes no new traffic")
+        workers = self.all_states()
+        for states in workers:
+            for name, value in states.items():
+                if value.state == FAILED:
+                    return Readiness(False, f"{name} failed: {value.reason}")
+        if (self._run_dir / "all-ready").exists():
+            return Readiness(True)
+        ready = sum(all(value.state == READY for value in states.values()) for states in workers)
+        if ready < self._workers:
+            return Readiness(False, f"loading: {ready} of {self._workers} workers have loaded their models")
+        return Readiness(True)
+
+    def mark_stuck(self, stuck: bool) -> None:
+        """Tell all workers whether this one has a prediction that does not end."""
+        mark = self._run_dir / f"stuck-{os.getpid()}"
+        if stuck:
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+
+    def stuck_workers(self) -> list[str]:
+        """Process ids of the workers that are stuck."""
+        return [path.name.removeprefix("stuck-") for path in self._run_dir.glob("stuck-*")]

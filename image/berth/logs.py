@@ -1,0 +1,78 @@
+"""Log lines: one JSON object a line on standard output, or text for people at a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+LOGGER = "berth"
+# Keys of the text form that the sentence already shows.
+_SHOWN = ("ts", "level", "message")
+
+
+def timestamp() -> str:
+    """Now, in RFC 3339 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": record.getMessage(),
+        "pid": record.process,
+    }
+    fields.update(getattr(record, "fields", {}))
+    return fields
+
+
+class JsonFormatter(logging.Formatter):
+    """Any logger's record as one JSON line; a traceback becomes a field, never further lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its newline."""
+        fields = _fields(record)
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=repr, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """The same fields for a person: time, level, sentence, then key=value with repr of strings."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; a traceback follows on lines of its own."""
+        fields = _fields(record)
+        rest = " ".join(f"{key}={value!r}" for key, value in getattr(record, "fields", {}).items())
+        text = f"{fields['ts']} {fields['level']:<7} {fields['message']!s} {rest}".rstrip()
+        return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+
+
+def configure(level: str, form: str) -> None:
+    """Send every logger's lines at `level` and above to standard output, as `json` or `text`."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def write_request(fields: Mapping[str, Any], form: str) -> None:
+    """One request's line, in a single write so that workers' lines never mix."""
+    if form == "json":
+        line = json.dumps(fields, default=repr, ensure_ascii=False, separators=(",", ":"))
+    else:
+        rest = " ".join(f"{key}={value!r}" for key, value in fields.items() if key not in _SHOWN)
+        line = f"{fields['ts']} {fields['level']:<7} {rest}"
+    os.write(sys.stdout.fileno(), line.encode("utf-8", "replace") + b"\n")
+
+
+def log(message: str, *, level: int = logging.INFO, **fields: Any) -> None:
+    """One line about the server itself; `fields` become keys of the JSON object."""
+    logging.getLogger(LOGGER).log(level, message, extra={"fields": fields})

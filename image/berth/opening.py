@@ -1,0 +1,130 @@
+"""From a folder to a model that may answer: verify, check versions, load, warm up, compare with its example."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from berth.errors import LoadError
+from berth.loaders import LoadOptions, load
+from berth.logs import log
+from berth.manifest import Manifest
+from berth.model import Loaded, Model
+from berth.schema import check_tensors, decode_tensors
+from berth.store import Entry, verify_version
+from berth.tensors import DATATYPES, Array, TensorSpec, decode_array
+
+_EXAMPLE_TOLERANCE = 1e-6
+
+
+def installed_version(library: str) -> str | None:
+    """The version of a library here, or of Python itself; None where it is not installed."""
+    if library == "python":
+        import platform
+
+        return platform.python_version()
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def compare_versions(built_with: Mapping[str, str]) -> list[str]:
+    """One sentence for each library whose installed version is not the one the model was built with."""
+    pairs = {library: (wanted, installed_version(library)) for library, wanted in built_with.items()}
+    return [
+        f"built with {library} {wanted}, but {found or 'none'} is installed"
+        for library, (wanted, found) in pairs.items()
+        if wanted != found
+    ]
+
+
+def check_versions(key: str, built_with: Mapping[str, str], policy: str) -> None:
+    """Log what differs; under the policy `strict`, raise LoadError instead."""
+    if not (differences := compare_versions(built_with)):
+        return
+    if policy == "strict":
+        raise LoadError(f"BERTH_VERSION_POLICY=strict refuses {key}: {'; '.join(differences)}")
+    log(f"{key}: {'; '.join(differences)}", level=logging.WARNING, model=key)
+
+
+def blank_inputs(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
+    """Zeros and empty strings in the declared shapes, to warm a model up."""
+
+    def blank(spec: TensorSpec) -> Array:
+        shape = (rows, *(max(size, 1) for size in spec.shape[1:]))
+        return np.full(shape, "", object) if spec.datatype == "BYTES" else np.zeros(shape, DATATYPES[spec.datatype])
+
+    return {spec.name: blank(spec) for spec in specs}
+
+
+def differs(found: Array, wanted: Array, tolerance: float) -> bool:
+    """Whether two outputs disagree: numbers by more than `tolerance`, anything else at all."""
+    if found.shape != wanted.shape:
+        return True
+    if wanted.dtype.kind in "fc":
+        return not np.allclose(found, wanted, rtol=0.0, atol=tolerance, equal_nan=True)
+    return not np.array_equal(found, wanted)
+
+
+def check_example(model: Model, example: Mapping[str, Any]) -> None:
+    """That the model answers its own example within the tolerance. Raises LoadError showing both answers."""
+    tensors = check_tensors(decode_tensors(example["inputs"], model.inputs), model.inputs, max_rows=1 << 30)
+    names = list(example["outputs"])
+    specs = {spec.name: spec for spec in model.outputs}
+    found = model.predict(tensors, names)
+    for name in names:
+        wanted = decode_array(example["outputs"][name], specs[name].datatype, f"example output {name!r}")
+        if differs(found[name], wanted, float(example.get("tolerance", _EXAMPLE_TOLERANCE))):
+            raise LoadError(
+                f"the example's {name} should be {str(wanted.tolist())[:200]}, but the model answers "
+                f"{str(found[name].tolist())[:200]}"
+            )
+
+
+def _warm_up(model: Model) -> None:
+    """Run the model before the first request does; its own example where it has one, else blank rows."""
+    if model.example is not None:
+        check_example(model, model.example)
+        return
+    try:
+        model.predict(blank_inputs(model.inputs, 1), [spec.name for spec in model.outputs])
+    except Exception as error:  # the model may well refuse blank rows; only an example is proof
+        log(f"{model.name}@{model.version}: warm-up on blank rows failed: {error!r}", level=logging.DEBUG)
+
+
+def load_verified(entry: Entry, manifest: Manifest, options: LoadOptions) -> Loaded:
+    """The loaded artifact, with everything unexpected turned into a LoadError."""
+    try:
+        return load(entry.folder, manifest, options)
+    except (MemoryError, RecursionError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LoadError(f"{manifest.format} could not be loaded: {type(error).__name__}: {error}") from error
+
+
+def open_version(entry: Entry, options: LoadOptions, version_policy: str) -> Model:
+    """A model ready to answer. Raises an OperatorError that says in one line why not."""
+    began = time.monotonic()
+    manifest = verify_version(entry)
+    check_versions(entry.key, manifest.built_with, version_policy)
+    loaded = load_verified(entry, manifest, options)
+    model = Model(
+        name=entry.name,
+        version=entry.version,
+        format=manifest.format,
+        sha256=manifest.sha256,
+        inputs=manifest.inputs or loaded.inputs,
+        outputs=manifest.outputs or loaded.outputs,
+        predict=loaded.predict,
+        metadata=manifest.metadata,
+        example=manifest.example,
+    )
+    if not model.inputs or not model.outputs:
+        raise LoadError(f"{entry.key}: neither model.json nor the artifact tells the inputs and outputs")
+    _warm_up(model)
+    return replace(model, load_seconds=time.monotonic() - began)

@@ -1,0 +1,237 @@
+"""Every setting: one table from which the parser, `berth settings` and the README's reference are made.
+
+The environment wins over the default. Unknown `BERTH_*` names stop the start: an option that is silently
+ignored because of a typo is worse than a server that does not start.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from berth.errors import SettingsError
+
+PREFIX = "BERTH_"
+# The article's names, still taken; ours win.
+ALIASES = {"LOG_LEVEL": "BERTH_LOG_LEVEL", "MODEL_VERSION": "BERTH_MODEL_VERSION"}
+_SERVICE_LINK = re.compile(r"BERTH_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?\d{1,18}", text):
+        raise ValueError("a whole number")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if not re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
+        raise ValueError("a number")
+    return float(text)
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError("true or false") from None
+
+
+def _auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse_auto(text: str) -> Any:
+        return None if text.lower() in ("", "auto") else parse(text)
+
+    return parse_auto
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse_choice(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return text.lower()
+
+    return parse_choice
+
+
+def _setting(
+    default: Any,
+    parse: Callable[[str], Any],
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    shown: str | None = None,
+) -> Any:
+    """One line of the table; `shown` is how the default is written where it is not plain."""
+    return field(default=default, metadata={"parse": parse, "help": text, "low": low, "high": high, "shown": shown})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the server was told. None in a number means: found out from the machine (auto)."""
+
+    host: str = _setting("0.0.0.0", str, "Address to listen on.")  # noqa: S104 - a container must answer from outside
+    port: int = _setting(8000, _whole, "Port to listen on.", low=1, high=65535)
+    workers: int | None = _setting(
+        None, _auto(_whole), "gunicorn workers; auto is the whole part of the CPU limit, 1 with a GPU.", low=1, high=256
+    )
+    threads: int | None = _setting(
+        None,
+        _auto(_whole),
+        "Threads per worker; auto is BERTH_MAX_INFLIGHT plus headroom for probes.",
+        low=2,
+        high=4096,
+    )
+    cpu_threads: int | None = _setting(
+        None,
+        _auto(_whole),
+        "OMP, BLAS, torch and onnxruntime threads per worker; auto shares the CPUs out.",
+        low=1,
+        high=1024,
+    )
+    model_store: str = _setting("model_store", str, "Directory or file:// URI with NAME/VERSION folders.")
+    models: str = _setting(
+        "", str, "Which models, as name@version,…; empty is all names at latest. The first is the default of /predict."
+    )
+    model_version: str = _setting("", str, "Version of the default model, where BERTH_MODELS names none.")
+    accelerate: str = _setting("auto", _choice("auto", "off", "require"), "Use a model's accelerated form.")
+    batch_max_rows: int | None = _setting(
+        None, _auto(_whole), "Rows that waiting requests may share in one model call; 1 is off.", low=1, high=1_000_000
+    )
+    batch_wait_ms: float = _setting(0.0, _number, "Milliseconds that a batch waits for more rows.", low=0, high=1000)
+    cache_bytes: int = _setting(0, _whole, "Memory for the prediction cache per worker; 0 is off.", low=0)
+    max_inflight: int | None = _setting(
+        None, _auto(_whole), "Predictions inside one worker; the next gets 429. auto is 32 or more.", low=1, high=4096
+    )
+    max_body_bytes: int = _setting(16_777_216, _whole, "Longest body, sent or unpacked; a longer one gets 413.", low=1)
+    max_rows: int = _setting(100_000, _whole, "Most rows in one request.", low=1)
+    request_timeout_seconds: float = _setting(
+        30.0, _number, "Time a request may take; then it gets 504. X-Request-Timeout-Ms may shorten it.", low=0.001
+    )
+    stuck_seconds: float = _setting(120.0, _number, "A prediction older than this makes /livez fail.", low=1)
+    graceful_timeout_seconds: float = _setting(25.0, _number, "Time that requests in flight get after SIGTERM.", low=0)
+    pickle: str = _setting(
+        "restricted", _choice("restricted", "off"), "How joblib and pickle files load; off refuses both formats."
+    )
+    pickle_allow: str = _setting("", str, "Further names that pickles may use: package.module:Name,…")
+    torch_factories: str = _setting("", str, "Factories that safetensors models may name: package.module:name,…")
+    allow_code: bool = _setting(False, _flag, "Load models of the format `python`, which run their own code.")
+    version_policy: str = _setting(
+        "warn", _choice("warn", "strict"), "What to do when a model was built with other library versions."
+    )
+    exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
+    api_keys_file: str = _setting(
+        "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"
+    )
+    protect_metrics: bool = _setting(False, _flag, "Ask for a key at /metrics too.")
+    slot: str = _setting("", str, "The slot this server runs in; set by the chart.")
+    fingerprint: str = _setting("", str, "The slot's fingerprint; set by the chart.")
+    run_dir: str = _setting(
+        "", str, "Directory for drain and readiness files and metrics; made fresh at every start.", shown="a fresh one"
+    )
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Least level that is logged.")
+    log_format: str = _setting("", _choice("json", "text", ""), "json or text.", shown="json, text on a terminal")
+    payload_log: str = _setting(
+        "off", str, "Where sampled requests and answers are written: a path or an http URL.", shown="off"
+    )
+
+
+TABLE: tuple[Field[Any], ...] = fields(Settings)
+_BY_NAME = {PREFIX + setting.name.upper(): setting for setting in TABLE}
+
+
+def variable(setting: Field[Any]) -> str:
+    """The environment variable of a line of the table."""
+    return PREFIX + setting.name.upper()
+
+
+def default_text(setting: Field[Any]) -> str:
+    """The default as documentation writes it."""
+    if setting.metadata["shown"] is not None:
+        return str(setting.metadata["shown"])
+    return write_value(setting.default) or "empty"
+
+
+def write_value(value: Any) -> str:
+    """A value as it stands in the environment; `parse` reads it back."""
+    if value is None:
+        return "auto"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _refuse_unknown(name: str, value: str) -> None:
+    if _SERVICE_LINK.fullmatch(name):
+        raise SettingsError(
+            f"{name}={value!r} looks like a Kubernetes service link; set enableServiceLinks: false on the pod"
+        )
+    near = difflib.get_close_matches(name, _BY_NAME, n=1)
+    raise SettingsError(
+        f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "; see `berth settings`")
+    )
+
+
+def _parse(name: str, setting: Field[Any], text: str) -> Any:
+    low, high = setting.metadata["low"], setting.metadata["high"]
+    try:
+        value = setting.metadata["parse"](text.strip())
+        if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
+            raise ValueError(f"at least {low:g}" + (f" and at most {high:g}" if high is not None else ""))
+    except ValueError as error:
+        link = (
+            " (a Kubernetes service link? set enableServiceLinks: false)"
+            if "://" in text and name == "BERTH_PORT"
+            else ""
+        )
+        raise SettingsError(f"{name}={text!r} must be {error}{link}") from None
+    return value
+
+
+def parse_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings that `environ` gives. Raises SettingsError naming the key, the value and what was wanted."""
+    given = {ours: environ[theirs] for theirs, ours in ALIASES.items() if theirs in environ}
+    given |= {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in _BY_NAME:
+            _refuse_unknown(name, text)
+        values[_BY_NAME[name].name] = _parse(name, _BY_NAME[name], text)
+    return Settings(**values)
+
+
+def read_environment() -> Mapping[str, str]:
+    """The process's environment: the one place outside cpu.py and the gunicorn file that looks at it."""
+    import os
+
+    return os.environ
+
+
+def encode_settings(settings: Settings) -> dict[str, str]:
+    """The environment that gives these settings again; empty values are left out."""
+    pairs = {variable(setting): getattr(settings, setting.name) for setting in TABLE}
+    return {name: write_value(value) for name, value in pairs.items() if value not in (None, "")}
+
+
+def describe_settings(settings: Settings, environ: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
+    """(variable, value, where it came from, help) for every setting; credentials in URLs are masked."""
+    rows = []
+    for setting in TABLE:
+        name, value = variable(setting), write_value(getattr(settings, setting.name))
+        alias = next((theirs for theirs, ours in ALIASES.items() if ours == name and theirs in environ), None)
+        source = "environment" if name in environ else f"environment ({alias})" if alias else "default"
+        rows.append((name, re.sub(r"//[^/@]*@", "//***@", value), source, setting.metadata["help"]))
+    return rows
+
+
+def store_directory(settings: Settings) -> Path:
+    """The store as a local directory. Raises SettingsError for a scheme that this version does not read."""
+    uri = settings.model_store.removeprefix("file://")
+    if "://" in uri:
+        raise SettingsError(
+            f"BERTH_MODEL_STORE={settings.model_store!r}: only a directory or file:// URI can be served"
+        )
+    return Path(uri)

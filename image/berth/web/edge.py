@@ -1,0 +1,174 @@
+"""What happens to every request: id, key, gate, deadline; then errors, headers, metrics and one log line.
+
+before   begin (id, deadline, trace) -> authenticate -> enter the gate, all before the body is read
+view     decode, predict, encode
+after    headers -> metrics -> log line -> leave the gate
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, Response, current_app, request
+from werkzeug import exceptions
+
+from berth import errors
+from berth.admission import Gate
+from berth.auth import KeyRing
+from berth.logs import log, timestamp, write_request
+from berth.web.exchange import Exchange, attach, current, predict_protocol
+from berth.web.wire import error_response
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_DIGITS = re.compile(r"\d{1,9}")
+# Routes that are neither behind a key nor worth a log line at each probe.
+PROBES = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What every request shares. `observe` gets each finished prediction request: exchange, status, seconds."""
+
+    gate: Gate
+    keys: KeyRing | None
+    timeout_seconds: float
+    slot: str
+    log_format: str
+    protect_metrics: bool
+    observe: Callable[[Exchange, int, float], None] = lambda exchange, status, seconds: None
+    reject: Callable[[str], None] = lambda reason: None
+
+    def install(self, app: Flask) -> None:
+        """Put the edge around every route of `app`."""
+        app.before_request(self._before)
+        app.after_request(self._after)
+        app.teardown_request(self._teardown)
+        app.register_error_handler(Exception, self._on_error)
+
+    def _before(self) -> None:
+        exchange = begin(request.environ, self.timeout_seconds)
+        rule = request.url_rule.rule if request.url_rule else ""
+        if self.keys is not None and self._needs_key(rule):
+            exchange.api_key = self.keys.authenticate(
+                request.headers.get("Authorization"), request.headers.get("X-Api-Key")
+            )
+        view = current_app.view_functions.get(request.endpoint or "")
+        if view is not None and (protocol := predict_protocol(view)):
+            exchange.protocol = protocol
+            shorten_deadline(exchange, request.headers.get("X-Request-Timeout-Ms"))
+            exchange.ticket = self.gate.enter()
+
+    def _needs_key(self, rule: str) -> bool:
+        return rule not in PROBES and (self.protect_metrics or rule != "/metrics")
+
+    def _after(self, response: Response) -> Response:
+        exchange = current()
+        seconds = time.monotonic() - exchange.began
+        response.headers["X-Request-Id"] = exchange.request_id
+        if self.slot:
+            response.headers["X-Berth-Slot"] = self.slot
+        if exchange.model is not None:
+            response.headers["X-Berth-Model"] = f"{exchange.model.name}@{exchange.model.version}"
+        if exchange.protocol:
+            self.observe(exchange, response.status_code, seconds)
+        self._log(exchange, response.status_code, seconds)
+        return response
+
+    def _log(self, exchange: Exchange, status: int, seconds: float) -> None:
+        rule = request.url_rule.rule if request.url_rule else None
+        quiet = rule in PROBES and status in (200, 503)
+        if quiet and not logging.getLogger().isEnabledFor(logging.DEBUG):
+            return
+        if status < 500 and not logging.getLogger().isEnabledFor(logging.INFO):
+            return
+        write_request(describe(exchange, rule, status, seconds, self.slot), self.log_format)
+
+    def _teardown(self, error: BaseException | None) -> None:
+        exchange: Exchange | None = request.environ.get("berth.exchange")
+        if exchange is not None and exchange.ticket is not None:
+            ticket, exchange.ticket = exchange.ticket, None
+            self.gate.leave(ticket)
+
+    def _on_error(self, error: Exception) -> Response:
+        known = understand(error)
+        exchange = current()
+        exchange.error = known
+        if isinstance(known, errors.Overloaded | errors.DeadlineExceeded):
+            self.reject(known.code)
+        more: dict[str, Any] = {}
+        if exchange.protocol == "mlflow":
+            more = {"error_code": known.code.upper(), "message": known.message}
+        return error_response(known, **more)
+
+
+def begin(environ: dict[str, Any], timeout_seconds: float) -> Exchange:
+    """The request's exchange: its id (the client's, if sane), its trace, its deadline."""
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    trace = _TRACEPARENT.fullmatch(environ.get("HTTP_TRACEPARENT", "").strip())
+    began = time.monotonic()
+    exchange = Exchange(
+        request_id=given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex,
+        began=began,
+        deadline=began + timeout_seconds,
+        trace_id=trace[1] if trace else "",
+    )
+    attach(environ, exchange)
+    return exchange
+
+
+def shorten_deadline(exchange: Exchange, timeout_ms: str | None) -> None:
+    """Take the client's own time limit when it is the shorter one. Raises InvalidInput."""
+    if timeout_ms is None:
+        return
+    if _DIGITS.fullmatch(timeout_ms.strip()) is None or int(timeout_ms) == 0:
+        raise errors.InvalidInput(f"X-Request-Timeout-Ms must be a whole number above 0, got {timeout_ms[:60]!r}")
+    exchange.deadline = min(exchange.deadline, exchange.began + int(timeout_ms) / 1000)
+
+
+def understand(error: Exception) -> errors.BerthError:
+    """Any exception as one of ours; what nobody expected is logged with its traceback and told without it."""
+    if isinstance(error, errors.BerthError):
+        return error
+    if isinstance(error, exceptions.NotFound):
+        return errors.RouteNotFound(f"no route {request.path[:200]!r}; GET / lists what there is")
+    if isinstance(error, exceptions.MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return errors.MethodNotAllowed(
+            f"{request.method[:20]} is not for this route; use {allowed}", headers={"Allow": allowed}
+        )
+    if isinstance(error, exceptions.HTTPException) and error.code is not None and 400 <= error.code < 500:
+        return errors.RequestError(error.description or error.name)
+    log("a request broke", level=logging.ERROR, request_id=current().request_id, error=repr(error))
+    logging.getLogger("berth").debug("traceback", exc_info=error)
+    return errors.BerthError("the server made a mistake; its log has the reason under this request_id")
+
+
+def describe(exchange: Exchange, rule: str | None, status: int, seconds: float, slot: str) -> dict[str, Any]:
+    """The log line's fields; the key's name is in it (audit), the key never."""
+    model = exchange.model
+    fields: dict[str, Any] = {
+        "ts": timestamp(),
+        "level": "error" if status >= 500 else "info",
+        "request_id": exchange.request_id,
+        "trace_id": exchange.trace_id,
+        "method": request.method,
+        "route": rule or "unmatched",
+        "status": status,
+        "ms": round(seconds * 1000, 3),
+        "model": model.name if model else "",
+        "version": model.version if model else "",
+        "slot": slot,
+        "rows": exchange.rows,
+        "key": exchange.api_key.name if exchange.api_key else "",
+        "client": request.remote_addr or "",
+    }
+    if exchange.error is not None:
+        fields |= {"code": exchange.error.code, "error": exchange.error.message}
+    return fields

@@ -1,0 +1,72 @@
+"""What is known of one request while it is answered, and where to find it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from flask import request
+
+from berth.auth import ApiKey, check_allowed
+from berth.errors import BerthError
+from berth.model import Model
+
+_KEY = "berth.exchange"
+_PREDICTS = "berth_predicts"
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request: filled in by the edge and the view, read by the log line and the metrics.
+
+    `began` and `deadline` are `time.monotonic()` seconds.
+    """
+
+    request_id: str
+    began: float
+    deadline: float
+    trace_id: str = ""
+    protocol: str = ""
+    model: Model | None = None
+    rows: int = 0
+    api_key: ApiKey | None = None
+    ticket: int | None = None
+    error: BerthError | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+def attach(environ: dict[str, Any], exchange: Exchange) -> None:
+    """Make `exchange` the one of this request."""
+    environ[_KEY] = exchange
+
+
+def current() -> Exchange:
+    """The exchange of the request being answered."""
+    exchange: Exchange = request.environ[_KEY]
+    return exchange
+
+
+def choose_model(model: Model) -> Model:
+    """Note the request's model, once the caller's key is known to be good for it. Raises Forbidden."""
+    exchange = current()
+    check_allowed(exchange.api_key, model.name)
+    exchange.model = model
+    return model
+
+
+def predicts(protocol: str) -> Callable[[View], View]:
+    """Mark a view that runs a model: the edge admits it through the gate and counts it under `protocol`."""
+
+    def mark(view: View) -> View:
+        setattr(view, _PREDICTS, protocol)
+        return view
+
+    return mark
+
+
+def predict_protocol(view: Callable[..., Any]) -> str:
+    """The protocol a view was marked with; empty for one that runs no model."""
+    protocol: str = getattr(view, _PREDICTS, "")
+    return protocol

@@ -1,0 +1,76 @@
+"""Probes, state and metrics: what operators and Kubernetes ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response
+
+from berth.catalog import Catalog
+from berth.errors import NotReady, Stuck
+from berth.lifecycle import FAILED, Lifecycle
+from berth.web import wire
+
+
+def _worst_states(catalog: Catalog, lifecycle: Lifecycle) -> dict[str, dict[str, str]]:
+    """Each model's state over all workers: failed if it failed in one, else loading if it loads in one."""
+    order = ["ready", "loading", FAILED]
+    worst: dict[str, dict[str, str]] = {}
+    for states in [dict(lifecycle.states), *lifecycle.all_states()]:
+        for entry in catalog.entries:
+            state = states.get(entry.key)
+            if state is None:
+                continue
+            have = worst.get(entry.key)
+            if have is None or order.index(state.state) > order.index(have["state"]):
+                worst[entry.key] = {"state": state.state, "reason": state.reason}
+    return worst
+
+
+def ops_blueprint(
+    catalog: Catalog, lifecycle: Lifecycle, facts: dict[str, Any], render: Callable[[], bytes]
+) -> Blueprint:
+    """The probes, /health, /info and /metrics; `facts` are what /info tells besides the models."""
+    routes = Blueprint("ops", __name__)
+
+    @routes.get("/livez")
+    def livez() -> Response:
+        if stuck := lifecycle.stuck_workers():
+            raise Stuck(f"a prediction does not end in worker {', '.join(stuck)}; restart the server")
+        return wire.json_response({"status": "live"})
+
+    @routes.get("/readyz")
+    def readyz() -> Response:
+        readiness = lifecycle.readiness()
+        if not readiness.ready:
+            raise NotReady(readiness.reason)
+        return wire.json_response({"status": "ready"})
+
+    @routes.get("/health")
+    def health() -> Response:
+        readiness = lifecycle.readiness()
+        models = _worst_states(catalog, lifecycle)
+        if not readiness.ready:
+            return wire.error_response(NotReady(readiness.reason), status="not ready", models=models)
+        return wire.json_response({"status": "ready", "models": models})
+
+    @routes.get("/info")
+    def info() -> Response:
+        models = [
+            {
+                "name": model.name,
+                "version": model.version,
+                "sha256": model.sha256,
+                "format": model.format,
+                "accelerated": model.accelerated,
+            }
+            for model in catalog.models()
+        ]
+        return wire.json_response({**facts, "models": models})
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        return Response(render(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return routes

@@ -1,0 +1,155 @@
+"""Bytes to Python and back: the bounded read, JSON, and the one error shape."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from flask import Response, request
+
+from berth.errors import BerthError, BodyTimeout, BodyTooLarge, InvalidInput, MalformedJson, UnsupportedMediaType
+from berth.web.exchange import current
+
+JSON = "application/json"
+_PIECE_BYTES = 1 << 20
+_DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body is longer than {limit} bytes; send fewer rows or ask the operator for a higher BERTH_MAX_BODY_BYTES",
+        headers={"Connection": "close"},
+    )
+
+
+def _read_stream(limit: int) -> bytes:
+    """The body as sent, of at most `limit` bytes; read in pieces so that a false length costs nothing."""
+    pieces, size = [], 0
+    while piece := request.environ["wsgi.input"].read(min(_PIECE_BYTES, limit + 1 - size)):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+    return b"".join(pieces)
+
+
+def _unzip(body: bytes, limit: int) -> bytes:
+    """A gzip body unpacked, never beyond `limit` bytes."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise InvalidInput(f"Content-Encoding is gzip, but the body is not: {error}") from error
+    if len(plain) > limit:
+        raise _too_large(limit)
+    if not unpacker.eof or unpacker.unused_data:
+        raise InvalidInput("Content-Encoding is gzip, but the body is cut off or has something behind its end")
+    return plain
+
+
+def read_body(limit: int) -> bytes:
+    """The request's body, unpacked, read before the request's deadline.
+
+    Raises BodyTooLarge (before reading when the length is told), BodyTimeout, UnsupportedMediaType.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", ""):
+        raise UnsupportedMediaType(f"Content-Encoding {encoding[:60]!r} is not read; send gzip or none")
+    length = request.content_length
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    exchange = current()
+    if (bound := request.environ.get("berth.set_read_deadline")) is not None:
+        bound(exchange.deadline)
+    try:
+        body = _read_stream(limit)
+    except TimeoutError as error:
+        raise BodyTimeout("the body did not arrive in time", headers={"Connection": "close"}) from error
+    except OSError as error:
+        raise InvalidInput("the body could not be read to its end", headers={"Connection": "close"}) from error
+    if length is not None and len(body) < length:
+        late = time.monotonic() >= exchange.deadline
+        what = BodyTimeout if late else InvalidInput
+        raise what(f"the body ended after {len(body)} of {length} bytes", headers={"Connection": "close"})
+    return _unzip(body, limit) if encoding == "gzip" else body
+
+
+def media_type() -> str:
+    """The body's media type without its parameters; JSON when the client told none."""
+    return (request.content_type or JSON).split(";")[0].strip().lower() or JSON
+
+
+def check_media_type(*taken: str) -> str:
+    """The media type, which must be one of `taken`. Raises UnsupportedMediaType."""
+    if (found := media_type()) not in taken:
+        raise UnsupportedMediaType(f"Content-Type {found[:60]!r} is not read here; send {' or '.join(taken)}")
+    return found
+
+
+def _count_keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(_count_keys(item) for item in value.values() if type(item) in (dict, list))
+    if isinstance(value, list) and value and type(value[0]) in (dict, list):
+        return sum(_count_keys(item) for item in value)
+    return 0
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise MalformedJson(f"the key {twice[:60]!r} stands twice in one object; keep one")
+    return dict(pairs)
+
+
+def decode_json(body: bytes) -> Any:
+    """The document in `body`. Raises MalformedJson; a key that stands twice is one, a bare NaN too."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(f"the body is not JSON: {str(error)[:200]}") from None
+    # The quick parser keeps the last of two equal keys. Every key has its colon: only where there are
+    # more colons than keys (in strings, or for a key that vanished) is the slow, exact look worth it.
+    if body.count(b":") != _count_keys(document):
+        try:
+            json.loads(body, object_pairs_hook=_refuse_twice)
+        except (ValueError, RecursionError):
+            raise MalformedJson("the body is not JSON that can be read exactly") from None
+    return document
+
+
+def read_json_object(limit: int) -> dict[str, Any]:
+    """The request's body as a JSON object. Raises UnsupportedMediaType, MalformedJson, InvalidInput."""
+    check_media_type(JSON)
+    document = decode_json(read_body(limit))
+    if not isinstance(document, dict):
+        raise InvalidInput(f"the body must be a JSON object, got {str(document)[:60]!r}")
+    return document
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def encode_json(document: Any) -> bytes:
+    """A document, numpy arrays and scalars in it, as JSON; NaN and infinities become null."""
+    return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+
+
+def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(encode_json(document), status, headers, content_type=JSON)
+
+
+def error_response(error: BerthError, **more: Any) -> Response:
+    """The one error shape; `more` are keys that a protocol's own clients read beside it."""
+    document = {"error": error.message, "code": error.code, "request_id": current().request_id, **more}
+    return json_response(document, error.status, error.headers)
