@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from berth.metrics import Metrics, ModelMetrics
+from berth.metrics import Metrics, ModelMetrics, render
 
 Environ = dict[str, Any]
 Start = Callable[[str, list[tuple[str, str]]], object]
@@ -54,17 +55,47 @@ def large(environ: Environ, start: Start) -> Iterable[bytes]:
     return _answer(start, b"x" * (64_000_000 if environ["PATH_INFO"] == "/large" else 2))
 
 
+_lock = threading.Lock()
 _metrics: ModelMetrics | None = None
+
+
+def _own_metrics(directory: Path) -> ModelMetrics:
+    global _metrics
+    with _lock:
+        if _metrics is None:
+            _metrics = Metrics("blue", directory).bind("iris", "1")
+            _metrics.set_ready(True)
+            _metrics.set_inflight(1)
+        return _metrics
 
 
 def count(environ: Environ, start: Start) -> Iterable[bytes]:
     """Counts every request, and tells the sum over all workers at /metrics."""
-    global _metrics
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    if _metrics is None:
-        _metrics = Metrics("blue", directory).bind("iris", "1")
-        _metrics.set_ready(True)
+    metrics = _own_metrics(directory)
     if environ["PATH_INFO"] == "/metrics":
-        return _answer(start, _metrics._metrics.render())
-    _metrics.observe_request("predict", 200, 0.001)
+        return _answer(start, render(directory))
+    metrics.observe_request("predict", 200, 0.001)
     return _answer(start, b"counted")
+
+
+class _Loading:
+    """An application with what Berth's keeps under extensions["berth"]."""
+
+    def __init__(self) -> None:
+        self.extensions = {"berth": self}
+        self._respawned = "never started"
+
+    def start(self, respawned: bool, notify: Callable[[], None]) -> None:
+        """Block as a replacement does until its models are there."""
+        self._respawned = f"respawned={respawned}"
+        while respawned and not (_RUN_DIR / "loaded").exists():
+            (_RUN_DIR / "loading").touch()
+            notify()
+            time.sleep(0.01)
+
+    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        return _answer(start, self._respawned.encode())
+
+
+loading = _Loading()

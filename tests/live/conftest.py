@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+
 from live.server import HOST, Server, free_port
 
 CONF = Path(__file__).parents[2] / "image" / "gunicorn.conf.py"
@@ -52,9 +53,7 @@ def run_dir(tmp_path: Path) -> Path:
 def gunicorn(serve: Serve, tmp_path: Path, run_dir: Path) -> Gunicorn:
     """gunicorn("app", workers, threads): an application of live/apps.py; constants of the file may be shortened."""
 
-    def start(
-        app: str, workers: int = 1, threads: int = 2, options: Sequence[str] = (), **constants: object
-    ) -> Server:
+    def start(app: str, workers: int = 1, threads: int = 2, options: Sequence[str] = (), **constants: object) -> Server:
         port = free_port()
         conf = tmp_path / "gunicorn.conf.py"
         lines = [CONF.read_text("utf-8"), *(f"{name} = {value!r}" for name, value in constants.items())]
