@@ -57,8 +57,11 @@ def _several(classes: Any) -> bool:
 
 
 def _prediction_datatype(estimator: Any, probed: Array | None) -> str:
+    """As probed, if that settles it: an object array of one row may hold anything."""
     from sklearn.base import is_regressor
 
+    if probed is not None and probed.dtype != object:
+        return _datatype(probed.dtype)
     classes = getattr(estimator, "classes_", None)
     if classes is not None:
         each = [np.asarray(one) for one in (classes if _several(classes) else [classes])]
@@ -99,7 +102,7 @@ def _describe_probabilities(estimator: Any, row: Any | None) -> Iterator[Output]
     answer = _ask(estimator, "predict_proba", row)
     if isinstance(answer, list):
         for target, one in enumerate(answer):
-            labels = classes[target] if _several(classes) else None
+            labels = classes[target] if classes is not None and _several(classes) else None
             yield _probabilities(f"probabilities_{target}", one.shape[1], labels, target)
     elif answer is not None:
         yield _probabilities("probabilities", _dense(answer).shape[1], None if _several(classes) else classes)

@@ -124,7 +124,8 @@ def example_row(estimator: Any, inputs: Sequence[TensorSpec]) -> dict[str, Array
     """One row that the estimator should take: a known category where it has some, zero or nothing elsewhere."""
     columns = find_columns(estimator)
     if len(inputs) == 1 and len(inputs[0].shape) == 2:
-        return {inputs[0].name: np.array([[column.example for column in columns]], np.float64)}
+        values = [column.example for column in columns] or [0.0] * max(inputs[0].shape[1], 1)
+        return {inputs[0].name: np.array([values], np.float64)}
     known = {column.name: column.example for column in columns}
     return {
         spec.name: np.array([known.get(spec.name, "" if spec.datatype == "BYTES" else 0)], DATATYPES[spec.datatype])
