@@ -239,12 +239,44 @@ def test_clients_that_do_not_read_their_answers_free_the_threads(gunicorn: Gunic
 def test_a_client_that_does_not_close_does_not_stop_the_worker(gunicorn: Gunicorn) -> None:
     server = gunicorn("hold", threads=2)
     with _connections(server, 3) as lingering:
+        began = time.monotonic()
         for connection in lingering:
             connection.sendall(b"GARBAGE\r\n\r\n")
             assert connection.recv(1000).startswith(b"HTTP/1.1 400")
-        began = time.monotonic()
         _ask(server, "/pid")
         assert time.monotonic() - began < 0.5
+
+
+def _ask_until_closed(server: Server, started: threading.Barrier, lost: list[Exception]) -> None:
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=5)
+    connection.connect()
+    started.wait()
+    try:
+        while True:
+            connection.request("GET", "/pid")
+            answer = connection.getresponse()
+            if len(answer.read()) != 10 or answer.will_close:
+                return
+    except (OSError, http.client.HTTPException) as error:
+        lost.append(error)
+    finally:
+        connection.close()
+
+
+def test_sigterm_loses_no_request_of_a_kept_alive_connection(gunicorn: Gunicorn) -> None:
+    server = gunicorn("hold", workers=2, threads=4)
+    lost: list[Exception] = []
+    started = threading.Barrier(13)
+    clients = [threading.Thread(target=_ask_until_closed, args=(server, started, lost)) for _ in range(12)]
+    for client in clients:
+        client.start()
+    started.wait()
+    time.sleep(0.3)
+    server.signal(signal.SIGTERM)
+    for client in clients:
+        client.join()
+    assert lost == []
+    assert server.wait() == 0
 
 
 class Load:
