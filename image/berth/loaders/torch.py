@@ -121,10 +121,10 @@ def load_torchscript(directory: Path, manifest: Manifest, options: LoadOptions) 
 
     path = find_artifact(directory, manifest, (".pt", ".ts", ".pth"))
     archive = clean_torchscript(path)
+    # torch would have us export instead; the files are still about.
+    warnings.filterwarnings("ignore", message=".*torch.jit.load", category=DeprecationWarning)
     try:
-        with warnings.catch_warnings():  # torch.jit is deprecated; the files are still about
-            warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(archive, map_location=_device()).eval()
+        module = torch.jit.load(archive, map_location=_device()).eval()
     except RuntimeError as error:
         raise LoadError(f"{path.name} is not TorchScript that torch {torch.__version__} loads: {error}") from error
     arguments = module.forward.schema.arguments[1:]
