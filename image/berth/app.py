@@ -117,7 +117,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     plan = plan_cpu(
         read_cpu_budget().limit, settings.workers, settings.cpu_threads, settings.max_inflight, settings.threads
     )
-    metrics = Metrics(settings.slot)
+    metrics_dir = run_dir / "metrics"
+    metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
     options = load_options(settings)
     catalog = Catalog(

@@ -114,6 +114,7 @@ def test_sigterm_loses_none_of_12_keepalive_clients_in_mid_request(
 
     def call(connection: http.client.HTTPConnection) -> None:
         answers.append(ask_on(connection, "POST", "/predict", {"features": [1.0]})[0])
+        connection.close()
 
     threads = [threading.Thread(target=call, args=(connection,)) for connection in connections]
     for thread in threads:
@@ -145,6 +146,7 @@ def test_a_killed_worker_takes_no_count_with_it_and_is_replaced(serve: Serve, st
             assert status == 200
             with lock:
                 answered[0] += 1
+        connection.close()
 
     threads = [threading.Thread(target=load) for _ in range(6)]
     for thread in threads:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,15 @@ from typing import Any
 import orjson
 from flask import Response, request
 
-from berth.errors import BerthError, BodyTimeout, BodyTooLarge, InvalidInput, MalformedJson, UnsupportedMediaType
+from berth.errors import (
+    BerthError,
+    BodyTimeout,
+    BodyTooLarge,
+    InvalidInput,
+    MalformedJson,
+    UnsupportedMediaType,
+    shown,
+)
 from berth.web.exchange import current
 
 JSON = "application/json"
@@ -52,7 +59,7 @@ def _unzip(body: bytes, limit: int) -> bytes:
 
 
 def read_body(limit: int) -> bytes:
-    """The request's body, unpacked, read before the request's deadline.
+    """The request's body, unpacked; the gunicorn file bounds how long it may take to arrive.
 
     Raises BodyTooLarge (before reading when the length is told), BodyTimeout, UnsupportedMediaType.
     """
@@ -62,19 +69,14 @@ def read_body(limit: int) -> bytes:
     length = request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
-    exchange = current()
-    if (bound := request.environ.get("berth.set_read_deadline")) is not None:
-        bound(exchange.deadline)
     try:
         body = _read_stream(limit)
     except TimeoutError as error:
         raise BodyTimeout("the body did not arrive in time", headers={"Connection": "close"}) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a reset; chunks that are not what HTTP says
         raise InvalidInput("the body could not be read to its end", headers={"Connection": "close"}) from error
     if length is not None and len(body) < length:
-        late = time.monotonic() >= exchange.deadline
-        what = BodyTimeout if late else InvalidInput
-        raise what(f"the body ended after {len(body)} of {length} bytes", headers={"Connection": "close"})
+        raise InvalidInput(f"the body ended after {len(body)} of {length} bytes", headers={"Connection": "close"})
     return _unzip(body, limit) if encoding == "gzip" else body
 
 
@@ -114,11 +116,13 @@ def decode_json(body: bytes) -> Any:
         raise MalformedJson(f"the body is not JSON: {str(error)[:200]}") from None
     # The quick parser keeps the last of two equal keys. Every key has its colon: only where there are
     # more colons than keys (in strings, or for a key that vanished) is the slow, exact look worth it.
-    if body.count(b":") != _count_keys(document):
-        try:
+    try:
+        if body.count(b":") != _count_keys(document):
             json.loads(body, object_pairs_hook=_refuse_twice)
-        except (ValueError, RecursionError):
-            raise MalformedJson("the body is not JSON that can be read exactly") from None
+    except RecursionError:
+        raise MalformedJson("the body is nested too deeply") from None
+    except ValueError as error:
+        raise MalformedJson(f"the body is not JSON that can be read exactly: {str(error)[:200]}") from None
     return document
 
 
@@ -127,7 +131,7 @@ def read_json_object(limit: int) -> dict[str, Any]:
     check_media_type(JSON)
     document = decode_json(read_body(limit))
     if not isinstance(document, dict):
-        raise InvalidInput(f"the body must be a JSON object, got {str(document)[:60]!r}")
+        raise InvalidInput(f"the body must be a JSON object, got {shown(document)}")
     return document
 
 

@@ -1,0 +1,61 @@
+# Two commands for people: `make run` and `make test`. Everything else is what they and CI are made of.
+PYTHON ?= python3
+PORT ?= 8000
+# torch's builds have different hashes by platform, so it stands outside the hashed requirements.
+# `make test TORCH=` leaves it out; TORCH_INDEX takes an index of CPU wheels.
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SOURCES := image ci bench model_store tests
+
+.DEFAULT_GOAL := help
+.PHONY: help run models test slow lint format docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Berth needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: tests/requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r tests/requirements.txt
+	$(PIP) --no-deps --editable .
+	@[ -z "$(TORCH)" ] || $(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH) \
+		|| echo "torch could not be installed; its tests will be skipped"
+	@touch $@ $(VENV)/.run
+
+models: $(VENV)/.run ## Train the sample models into model_store/ (once)
+	@[ -f model_store/iris/1/model.json ] && [ -f model_store/iris-forest/1/model.json ] \
+		|| $(BIN)/python model_store/recipes/iris.py --store model_store
+
+run: models ## Serve the sample models on http://localhost:8000 (PORT=… for another)
+	@exec $(BIN)/berth serve model_store --port $(PORT)
+
+test: $(VENV)/.test ## Run every test that this machine can run (the long ones: make slow)
+	$(BIN)/python -m pytest -m "not slow and not cluster" $(PYTEST_ARGS)
+
+slow: $(VENV)/.test ## Run the long tests
+	$(BIN)/python -m pytest -m "slow and not cluster" $(PYTEST_ARGS)
+
+lint: $(VENV)/.test ## Check style, types, scripts and generated files
+	ci/lint
+
+format: $(VENV)/.test ## Format the Python code
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+docs: $(VENV)/.test ## Write the generated parts of the README again
+	$(BIN)/python ci/generate-readme
+
+clean: ## Remove the virtual environment and the sample models
+	rm -rf $(VENV) model_store/iris model_store/iris-forest
