@@ -18,7 +18,7 @@ from berth.auth import KeyRing
 from berth.catalog import Catalog
 from berth.cpu import plan_cpu, read_cpu_budget
 from berth.lifecycle import Lifecycle
-from berth.metrics import Metrics
+from berth.metrics import SECONDS, Metrics
 from berth.model import Model
 from berth.opening import installed_version, open_version
 from berth.options import load_options
@@ -28,7 +28,7 @@ from berth.store import select_models
 from berth.tensors import Array
 from berth.web.edge import Edge
 from berth.web.exchange import Exchange, current
-from berth.web.ops import ops_blueprint
+from berth.web.ops import export_http_metrics, ops_blueprint
 from berth.web.predict import predict_blueprint
 
 _WATCH_SECONDS = 1.0
@@ -133,6 +133,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     app = Flask("berth", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    export_http_metrics(app, metrics.registry, SECONDS)
     app.register_blueprint(predict_blueprint(catalog, predictor, settings.max_body_bytes))
     app.register_blueprint(ops_blueprint(catalog, lifecycle, _facts(settings), metrics.render))
     Edge(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Flask, Request, Response, request
 
 from berth.catalog import Catalog
 from berth.errors import NotReady, Stuck
 from berth.lifecycle import FAILED, Lifecycle
 from berth.web import wire
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def _worst_states(catalog: Catalog, lifecycle: Lifecycle) -> dict[str, dict[str, str]]:
@@ -26,6 +28,24 @@ def _worst_states(catalog: Catalog, lifecycle: Lifecycle) -> dict[str, dict[str,
             if have is None or order.index(state.state) > order.index(have["state"]):
                 worst[entry.key] = {"state": state.state, "reason": state.reason}
     return worst
+
+
+def url_rule(asked: Request) -> str:
+    """The label that groups HTTP metrics: the route's rule, never the path a client made up."""
+    return asked.url_rule.rule if asked.url_rule else "unmatched"
+
+
+def _skip_made_up_methods() -> None:
+    if request.method not in _METHODS:  # a label per made-up method would be a series per attack
+        request.prom_do_not_track = True  # type: ignore[attr-defined]
+
+
+def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> None:
+    """Count and time every HTTP request as `flask_http_*`, in `registry`; /metrics itself is the blueprint's."""
+    from prometheus_flask_exporter import PrometheusMetrics
+
+    app.before_request(_skip_made_up_methods)
+    PrometheusMetrics(app, path=None, group_by=url_rule, registry=registry, buckets=tuple(buckets))
 
 
 def ops_blueprint(
