@@ -87,8 +87,7 @@ class Catalog:
 
     def find(self, name: str | None, version: str | None = None) -> Entry:
         """The entry behind a request's words: the first one without a name, its first version without a version."""
-        if name is None:
-            return self.entries[0]
+        name = self.entries[0].name if name is None else name
         for entry in self.entries:
             if entry.name == name and version in (None, entry.version):
                 return entry

@@ -34,7 +34,23 @@ Codes are part of the interface: they are listed in the README and never renamed
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+_SHOWN_CHARACTERS = 60
+_SHOWN_BITS = 200
+
+
+def shown(value: Any) -> str:
+    """A JSON value as an error tells it: one short line, however long or deep the value is."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value[:_SHOWN_CHARACTERS]) if isinstance(value, str) else str(value)[:_SHOWN_CHARACTERS]
 
 
 class BerthError(Exception):

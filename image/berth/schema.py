@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from berth.errors import InvalidInput, UnknownOutput
+from berth.errors import InvalidInput, UnknownOutput, shown
 from berth.tensors import Array, TensorSpec, convert_array, decode_array
 
 Specs: TypeAlias = Sequence[TensorSpec]
@@ -36,14 +36,15 @@ def column_names(specs: Specs) -> tuple[str, ...] | None:
 
 
 def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names[:20]) + (", …" if len(names) > 20 else "")
+    return ", ".join(shown(name) for name in names[:20]) + (", …" if len(names) > 20 else "")
 
 
 def check_columns(given: Sequence[str], wanted: Sequence[str]) -> None:
     """That exactly the wanted columns are given, in any order. Raises InvalidInput naming the first fault."""
-    if missing := [name for name in wanted if name not in set(given)]:
+    have, known = set(given), set(wanted)
+    if missing := [name for name in wanted if name not in have]:
         raise InvalidInput(f"missing column {_quoted(missing)}; the model takes {_quoted(wanted)}")
-    if unknown := [name for name in given if name not in set(wanted)]:
+    if unknown := [name for name in given if name not in known]:
         raise InvalidInput(f"unknown column {_quoted(unknown)}; the model takes {_quoted(wanted)}")
     if len(given) != len(wanted):
         raise InvalidInput(f"a column stands twice in {_quoted(given)}")
@@ -77,8 +78,9 @@ def decode_columns(columns: Mapping[str, Any], specs: Specs) -> dict[str, Array]
 def decode_records(records: Sequence[Mapping[str, Any]], specs: Specs) -> dict[str, Array]:
     """A list of {column: value}, as the model's tensors. Raises InvalidInput."""
     wanted = _wanted_columns(specs)
+    known = set(wanted)
     for record in records:
-        if record.keys() != set(wanted):
+        if record.keys() != known:
             check_columns(list(record), wanted)
     return decode_columns({name: [record[name] for record in records] for name in wanted}, specs)
 
@@ -93,7 +95,7 @@ def decode_matrix(rows: Sequence[Any], specs: Specs, columns: Sequence[str] | No
     order = list(columns if columns is not None else wanted or ())
     if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(order)}:
         bad = next((row for row in rows if type(row) is not list or len(row) != len(order)), rows)
-        got = f"{len(bad)} values" if type(bad) is list else f"{str(bad)[:60]!r}"
+        got = f"{len(bad)} values" if type(bad) is list else shown(bad)
         raise InvalidInput(f"every row must be a list of {len(order)} values ({_quoted(order)}), got {got}")
     return decode_columns({name: [row[at] for row in rows] for at, name in enumerate(order)}, specs)
 
@@ -114,7 +116,7 @@ def decode_features(value: Any, specs: Specs) -> dict[str, Array]:
     if isinstance(value, dict):
         return decode_records([value], specs)
     if not isinstance(value, list):
-        raise InvalidInput(f"features must be a list or an object, got {str(value)[:60]!r}")
+        raise InvalidInput(f"features must be a list or an object, got {shown(value)}")
     if not value:
         raise InvalidInput("features is empty; send at least one row")
     if isinstance(value[0], dict):
@@ -139,9 +141,10 @@ def decode_tensors(inputs: Mapping[str, Any], specs: Specs) -> dict[str, Array]:
 
 def check_inputs(given: Sequence[str], wanted: Sequence[str]) -> None:
     """That exactly the wanted tensors are given. Raises InvalidInput."""
-    if missing := [name for name in wanted if name not in set(given)]:
+    have, known = set(given), set(wanted)
+    if missing := [name for name in wanted if name not in have]:
         raise InvalidInput(f"missing input {_quoted(missing)}; the model takes {_quoted(wanted)}")
-    if unknown := [name for name in given if name not in set(wanted)]:
+    if unknown := [name for name in given if name not in known]:
         raise InvalidInput(f"unknown input {_quoted(unknown)}; the model takes {_quoted(wanted)}")
 
 
@@ -175,7 +178,7 @@ def check_tensors(tensors: Mapping[str, Array], specs: Specs, max_rows: int) -> 
 def choose_outputs(wanted: Any, specs: Specs) -> tuple[str, ...]:
     """The output names a client asked for, in its order. Raises UnknownOutput, InvalidInput."""
     if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
-        raise InvalidInput(f"outputs must be a list of names, got {str(wanted)[:60]!r}")
+        raise InvalidInput(f"outputs must be a list of names, got {shown(wanted)}")
     names = [spec.name for spec in specs]
     if unknown := [name for name in wanted if name not in names]:
         raise UnknownOutput(f"unknown output {unknown[0][:60]!r}; the model gives {_quoted(names)}")

@@ -5,6 +5,7 @@ https://github.com/open-inference/open-inference-protocol/blob/main/specificatio
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from berth.errors import InvalidInput
+from berth.errors import InvalidInput, shown
 
 Array: TypeAlias = npt.NDArray[Any]
 Tensors: TypeAlias = Mapping[str, Array]
@@ -35,6 +36,8 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "BYTES": np.dtype(object),
 }
 
+# numpy has room for 64.
+_MOST_DIMENSIONS = 32
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
 
@@ -72,6 +75,8 @@ def _shape_and_values(value: Any, where: str) -> tuple[tuple[int, ...], list[Any
         if len(widths) > 1:
             raise InvalidInput(f"{where} is ragged: rows have {sorted(widths)} values; make all rows equally long")
         shape.append(widths.pop())
+        if len(shape) > _MOST_DIMENSIONS:
+            raise InvalidInput(f"{where} is nested deeper than {_MOST_DIMENSIONS} lists")
         flat = list(chain.from_iterable(flat))
     return tuple(shape), flat
 
@@ -83,8 +88,6 @@ _TAKEN: dict[str, frozenset[type]] = {
     "BO": frozenset({bool, int}),
     "BY": frozenset({str, type(None)}),
 }
-_WORDS = {float: "a number", int: "a number", bool: "true or false", str: "a string", type(None): "null",
-          dict: "an object", list: "a list"}  # fmt: skip
 _WANTED = {"FP": "a number", "IN": "a whole number", "UI": "a whole number", "BO": "true or false", "BY": "a string"}
 
 
@@ -93,24 +96,30 @@ def _check_types(flat: list[Any], datatype: str, where: str) -> None:
     if not (wrong := set(map(type, flat)) - _TAKEN[family]):
         return
     value = next(item for item in flat if type(item) in wrong)
-    shown = _WORDS.get(type(value), "a value") + ("" if isinstance(value, list | dict) else f" ({str(value)[:60]!r})")
-    raise InvalidInput(f"{where} must be {_WANTED[family]} ({datatype}), got {shown}")
+    raise InvalidInput(f"{where} must be {_WANTED[family]} ({datatype}), got {shown(value)}")
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether a number is in the range of `dtype`."""
+    if dtype.kind == "b":
+        return 0 <= value <= 1
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).min) <= value <= int(np.iinfo(dtype).max)
+    if dtype.itemsize == 8:
+        return abs(value) <= sys.float_info.max
+    # Half a step beyond the largest still rounds down to it, and its shortest decimal form lies there.
+    largest = np.finfo(dtype).max
+    return abs(value) < float(largest) + float(np.spacing(largest)) / 2
 
 
 def _check_range(flat: list[Any], datatype: str, where: str) -> None:
     """That whole numbers are whole and fit; for floats, that none is lost to infinity."""
     dtype = DATATYPES[datatype]
-    if dtype.kind == "b":
-        lowest, highest = 0.0, 1.0
-    elif dtype.kind in "iu":
-        if float in set(map(type, flat)) and (bad := [v for v in flat if v != int(v)]):
-            raise InvalidInput(f"{where} must be a whole number ({datatype}), got {bad[0]}")
-        lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
-    else:
-        lowest, highest = -float(np.finfo(dtype).max), float(np.finfo(dtype).max)
+    if dtype.kind in "iu" and (bad := [v for v in flat if type(v) is float and not v.is_integer()]):
+        raise InvalidInput(f"{where} must be a whole number ({datatype}), got {bad[0]}")
     for value in (min(flat), max(flat)):
-        if not lowest <= value <= highest:
-            raise InvalidInput(f"{where} has {str(value)[:60]}, which does not fit {datatype}")
+        if not _fits(value, dtype):
+            raise InvalidInput(f"{where} has {shown(value)}, which does not fit {datatype}")
 
 
 def decode_array(value: Any, datatype: str, where: str) -> Array:
@@ -126,7 +135,8 @@ def decode_array(value: Any, datatype: str, where: str) -> Array:
         array[:] = flat
         return array.reshape(shape)
     present = [v for v in flat if v is not None] if None in flat else flat
-    if present and datatype != "FP64":
+    # Every float fits FP64; of the whole numbers, those of 308 digits and more do not.
+    if present and (datatype != "FP64" or int in set(map(type, present))):
         _check_range(present, datatype, where)
     if dtype.kind in "iu" and float in set(map(type, flat)):
         flat = [int(v) for v in flat]
@@ -143,9 +153,13 @@ def convert_array(array: Array, datatype: str, where: str) -> Array:
     with np.errstate(all="ignore"):
         converted = array.astype(dtype)
         same = converted.astype(array.dtype) == array
-    if array.dtype.kind == "f":
-        same |= np.isnan(array) if dtype.kind == "f" else False
-    if dtype.kind in "iu" and array.dtype.kind in "iu":
+    if (array.dtype.kind, dtype.kind) == ("f", "f"):
+        same |= np.isnan(array)
+    elif "f" in (array.dtype.kind, dtype.kind):
+        # A float beyond the whole numbers becomes what the processor likes; on some the nearest, which looks equal.
+        whole, real = (dtype, array) if array.dtype.kind == "f" else (array.dtype, converted)
+        same &= real.astype(np.float64) < 2.0 ** (8 * whole.itemsize - (whole.kind == "i"))
+    else:
         same &= (array < 0) == (converted < 0)
     if not same.all():
         lost = array.ravel()[int(np.argmin(same.ravel()))]

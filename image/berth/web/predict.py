@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from berth.catalog import Catalog
-from berth.errors import InvalidInput
+from berth.errors import InvalidInput, shown
 from berth.model import Model
 from berth.predictor import Predictor
 from berth.schema import choose_outputs, decode_features, decode_tensors
@@ -25,7 +25,7 @@ def optional_word(document: dict[str, Any], key: str) -> str | None:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise InvalidInput(f"{key} must be a string, got {str(value)[:60]!r}")
+    raise InvalidInput(f"{key} must be a string, got {shown(value)}")
 
 
 def _check_keys(document: dict[str, Any]) -> None:
