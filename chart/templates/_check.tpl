@@ -1,0 +1,103 @@
+{{/* berth.servicePort: the one port of the Services. Give root and, for the active Service, nodePort. */}}
+{{- define "berth.servicePort" -}}
+- name: http
+  port: {{ .root.Values.service.port }}
+  targetPort: http
+  protocol: TCP
+  {{- with .root.Values.service.appProtocol }}
+  appProtocol: {{ . }}
+  {{- end }}
+  {{- if and .nodePort (ne .root.Values.service.type "ClusterIP") }}
+  nodePort: {{ .nodePort }}
+  {{- end }}
+{{- end -}}
+
+{{/* berth.url: address of one of the release's Services. Give root and name. */}}
+{{- define "berth.url" -}}
+{{- printf "http://%s:%v" (include "berth.host" .) .root.Values.service.port -}}
+{{- end -}}
+
+{{/* berth.request: the sample prediction as one argument, or nothing; $( would be read by Kubernetes. */}}
+{{- define "berth.request" -}}
+{{- with .Values.gate.request }}
+- {{ printf "--request=%s" (toJson .) | replace "$(" "$$(" | quote }}
+{{- end }}
+{{- with .Values.gate.apiKeySecret.name }}
+- --api-key-file=/etc/berth/key/key
+{{- end }}
+{{- end -}}
+
+{{/* berth.checkPod: metadata and spec of a pod that asks the slots: gate, verify and helm test. Give root, slot, component and args. */}}
+{{- define "berth.checkPod" -}}
+{{- $gate := .root.Values.gate -}}
+{{- $slot := .slot -}}
+metadata:
+  {{- with include "berth.present" $gate.podAnnotations | fromYaml }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  # No slot label: these pods must never stand behind a Service.
+  labels:
+    {{- include "berth.release" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+    {{- with include "berth.present" $gate.podLabels | fromYaml }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  {{- include "berth.checkSpec" . | nindent 2 }}
+{{- end -}}
+
+{{/* berth.checkSpec: the spec alone. It names nothing that this revision makes: at the gate's time none of it exists. */}}
+{{- define "berth.checkSpec" -}}
+{{- $gate := .root.Values.gate -}}
+{{- $slot := .slot -}}
+restartPolicy: Never
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{ include "berth.podBasics" (dict "slot" $slot) | trim }}
+{{- with $slot.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $slot.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+containers:
+  - name: {{ .component }}
+    image: {{ $slot.image.reference }}
+    imagePullPolicy: {{ $slot.image.pullPolicy }}
+    args:
+      {{- toYaml .args | nindent 6 }}
+      {{- include "berth.request" .root | nindent 6 }}
+    resources:
+      {{- toYaml $gate.resources | nindent 6 }}
+    securityContext:
+      {{- toYaml $slot.containerSecurityContext | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      {{- if $gate.apiKeySecret.name }}
+      - {name: key, mountPath: /etc/berth/key, readOnly: true}
+      {{- end }}
+volumes:
+  - name: tmp
+    emptyDir: {sizeLimit: 64Mi}
+  {{- with $gate.apiKeySecret }}
+  {{- if .name }}
+  - name: key
+    secret:
+      secretName: {{ .name }}
+      items: [{key: {{ .key | quote }}, path: key}]
+  {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* berth.verifyArgs: arguments that ask whether a Service answers from a slot. Give root, service, slot and connections. */}}
+{{- define "berth.verifyArgs" -}}
+- gate
+- --verify
+- --active-url={{ include "berth.url" (dict "root" .root "name" .service) }}
+- --target-slot={{ .slot }}
+- --connections={{ .connections }}
+- --timeout-seconds={{ .root.Values.verify.timeoutSeconds }}
+{{- end -}}

@@ -1,0 +1,289 @@
+{{/* berth.pod: the pod template of a slot's Deployment. Give root and slot (as berth.slot makes it). */}}
+{{- define "berth.pod" -}}
+{{- $root := .root -}}
+{{- $slot := .slot -}}
+metadata:
+  annotations:
+    berth.dev/fingerprint: {{ $slot.fingerprint | quote }}
+    {{- if $slot.scrapeAnnotations }}
+    prometheus.io/scrape: "true"
+    prometheus.io/port: "8000"
+    prometheus.io/path: /metrics
+    {{- end }}
+    {{- with $slot.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  labels:
+    {{- include "berth.selector" (dict "root" $root "slot" $slot.name) | nindent 4 }}
+    app.kubernetes.io/component: server
+    {{- with $slot.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  automountServiceAccountToken: false
+  # Service links would set BERTH_PORT=tcp://… in releases named berth.
+  enableServiceLinks: false
+  {{- with include "berth.serviceAccountName" (dict "root" $root "slot" $slot) }}
+  serviceAccountName: {{ . }}
+  {{- end }}
+  {{- include "berth.podBasics" (dict "slot" $slot) | nindent 2 }}
+  {{- with $slot.gpu.enabled | ternary ($slot.gpu.runtimeClassName | default $slot.runtimeClassName) $slot.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- if and $slot.gpu.enabled $slot.gpu.resourceClaims }}
+  resourceClaims:
+    {{- toYaml $slot.gpu.resourceClaims | nindent 4 }}
+  {{- end }}
+  {{- with $slot.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- include "berth.placement" . | nindent 2 }}
+  {{- with $slot.hostAliases }}
+  hostAliases:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $slot.dnsConfig }}
+  dnsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  # Draining, then the requests that still run, then five seconds to spare.
+  terminationGracePeriodSeconds: {{ add $slot.drainSeconds $slot.config.gracefulTimeoutSeconds 5 }}
+  {{- if or $slot.pulls $slot.initContainers }}
+  initContainers:
+    {{- if $slot.pulls }}
+    - {{- include "berth.pull" . | nindent 6 }}
+    {{- end }}
+    {{- include "berth.extraContainers" (dict "slot" $slot "containers" $slot.initContainers) | nindent 4 }}
+  {{- end }}
+  containers:
+    - {{- include "berth.server" . | nindent 6 }}
+    {{- include "berth.extraContainers" (dict "slot" $slot "containers" $slot.sidecars) | nindent 4 }}
+  volumes:
+    {{- include "berth.volumes" . | nindent 4 }}
+{{- end -}}
+
+{{/* berth.server: the container that serves. */}}
+{{- define "berth.server" -}}
+{{- $slot := .slot -}}
+name: berth
+image: {{ $slot.image.reference }}
+imagePullPolicy: {{ $slot.image.pullPolicy }}
+args: [serve]
+ports:
+  - {name: http, containerPort: 8000, protocol: TCP}
+envFrom:
+  - configMapRef:
+      name: {{ include "berth.name" (dict "root" .root "suffix" $slot.name) }}
+  {{- with $slot.extraEnvFrom }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+env:
+  # What the pod is stands here, not in the ConfigMap: a container that restarts must not take its successor's name.
+  - {name: BERTH_SLOT, value: {{ $slot.name }}}
+  - {name: BERTH_FINGERPRINT, value: {{ $slot.fingerprint | quote }}}
+  - {name: BERTH_PORT, value: "8000"}
+  - {name: BERTH_RUN_DIR, value: /dev/shm/berth}
+  - {name: BERTH_MODEL_STORE, value: {{ $slot.model.path | quote }}}
+  - {name: BERTH_MODELS, value: {{ $slot.models | quote }}}
+  {{- if $slot.auth.enabled }}
+  - {name: BERTH_API_KEYS_FILE, value: /etc/berth/keys/api-keys}
+  {{- end }}
+  {{- with $slot.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- include "berth.serverResources" $slot | nindent 2 }}
+startupProbe:
+  httpGet: {path: /readyz, port: http}
+  periodSeconds: {{ $slot.probes.startup.periodSeconds }}
+  timeoutSeconds: {{ $slot.probes.startup.timeoutSeconds }}
+  failureThreshold: {{ divf $slot.model.loadSeconds $slot.probes.startup.periodSeconds | ceil | int64 }}
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  {{- toYaml $slot.probes.readiness | nindent 2 }}
+livenessProbe:
+  httpGet: {path: /livez, port: http}
+  {{- toYaml $slot.probes.liveness | nindent 2 }}
+lifecycle:
+  preStop:
+    exec:
+      command: [berth, drain, --wait-seconds, {{ toJson $slot.drainSeconds | quote }}]
+securityContext:
+  {{- toYaml $slot.containerSecurityContext | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  - {name: shm, mountPath: /dev/shm}
+  {{- if $slot.reads }}
+  - {{- include "berth.modelMount" (dict "slot" $slot "readOnly" true) | nindent 4 }}
+  {{- end }}
+  {{- if $slot.auth.enabled }}
+  - {name: api-keys, mountPath: /etc/berth/keys, readOnly: true}
+  {{- end }}
+  {{- with $slot.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* berth.pull: the init container that fetches the models. */}}
+{{- define "berth.pull" -}}
+{{- $slot := .slot -}}
+name: pull
+image: {{ $slot.image.reference }}
+imagePullPolicy: {{ $slot.image.pullPolicy }}
+args:
+  - pull
+  - {{ $slot.model.uri | quote }}
+  - --into={{ $slot.model.path }}
+  - --models={{ $slot.models }}
+  {{- with $slot.model.sha256 }}
+  - --sha256={{ . }}
+  {{- end }}
+{{- with include "berth.credentialsSecret" . }}
+envFrom:
+  - secretRef:
+      name: {{ . }}
+{{- end }}
+{{- with $slot.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+resources:
+  {{- toYaml (pick $slot.resources "requests" "limits") | nindent 2 }}
+securityContext:
+  {{- toYaml $slot.containerSecurityContext | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  - {{- include "berth.modelMount" (dict "slot" $slot "readOnly" false) | nindent 4 }}
+{{- end -}}
+
+{{/* berth.modelMount: where the store is mounted. Give slot and readOnly. */}}
+{{- define "berth.modelMount" -}}
+name: models
+mountPath: {{ .slot.model.path }}
+{{- with .slot.model.subPath }}
+subPath: {{ . }}
+{{- end }}
+{{- if .readOnly }}
+readOnly: true
+{{- end }}
+{{- end -}}
+
+{{/* berth.volumes: the volumes of a slot's pods. */}}
+{{- define "berth.volumes" -}}
+{{- $slot := .slot -}}
+- name: tmp
+  emptyDir: {sizeLimit: {{ $slot.tmpSize }}}
+- name: shm
+  emptyDir: {medium: Memory, sizeLimit: {{ $slot.shmSize }}}
+{{- if $slot.reads }}
+- name: models
+  {{- include "berth.modelVolume" . | nindent 2 }}
+{{- end }}
+{{- if $slot.auth.enabled }}
+- name: api-keys
+  secret:
+    secretName: {{ $slot.auth.existingSecret | default (include "berth.name" (dict "root" .root "suffix" "api-keys")) }}
+    items: [{key: api-keys, path: api-keys}]
+{{- end }}
+{{- with $slot.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* berth.modelVolume: where the store comes from. */}}
+{{- define "berth.modelVolume" -}}
+{{- $model := .slot.model -}}
+{{- if eq $model.source "init" -}}
+emptyDir: {sizeLimit: {{ $model.scratchSize }}}
+{{- else if eq $model.source "oci" -}}
+image: {reference: {{ $model.uri | quote }}, pullPolicy: {{ .slot.image.pullPolicy }}}
+{{- else -}}
+persistentVolumeClaim:
+  claimName: {{ $model.existingClaim | default (include "berth.name" (dict "root" .root "suffix" (printf "%s-models" .slot.name))) }}
+{{- end -}}
+{{- end -}}
+
+{{/* berth.serverResources: requests and limits, with the GPUs or claims. */}}
+{{- define "berth.serverResources" -}}
+{{- $resources := dict "requests" (.resources.requests | default dict) "limits" (.resources.limits | default dict) -}}
+{{- if .gpu.enabled -}}
+  {{- if .gpu.resourceClaims -}}
+    {{- $claims := list -}}
+    {{- range .gpu.resourceClaims }}{{ $claims = append $claims (dict "name" .name) }}{{ end -}}
+    {{- $_ := set $resources "claims" $claims -}}
+  {{- else -}}
+    {{- $_ := set $resources.limits .gpu.resource (int64 .gpu.count) -}}
+  {{- end -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{/* berth.podBasics: what server, check and scoring pods share. Give slot. */}}
+{{- define "berth.podBasics" -}}
+{{- with .slot.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  {{- toYaml .slot.podSecurityContext | nindent 2 }}
+{{- end -}}
+
+{{/* berth.placement: where pods may run and how they spread. */}}
+{{- define "berth.placement" -}}
+{{- $slot := .slot -}}
+{{- $nodes := deepCopy $slot.nodeSelector -}}
+{{- $tolerations := $slot.tolerations -}}
+{{- if $slot.gpu.enabled -}}
+  {{- with $slot.gpu.product }}{{ $_ := set $nodes $slot.gpu.productLabel . }}{{ end -}}
+  {{- $tolerations = concat $tolerations $slot.gpu.tolerations -}}
+{{- end -}}
+{{- with $nodes }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $slot.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $slot.topologySpread }}
+topologySpreadConstraints:
+  {{- range . }}
+  - {{- toYaml . | nindent 4 }}
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels:
+        {{- include "berth.selector" (dict "root" $.root "slot" $slot.name) | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* berth.extraContainers: the user's containers, with the chart's security context under their own. Give slot and containers. */}}
+{{- define "berth.extraContainers" -}}
+{{- $slot := .slot -}}
+{{- range .containers }}
+{{- $security := deepCopy $slot.containerSecurityContext -}}
+{{- include "berth.overlay" (dict "under" $security "over" (.securityContext | default dict)) -}}
+{{- toYaml (list (merge (dict "securityContext" $security) .)) | nindent 0 }}
+{{- end }}
+{{- end -}}
+
+{{/* berth.credentialsSecret: the Secret that the fetching container gets, if any. */}}
+{{- define "berth.credentialsSecret" -}}
+{{- $values := .root.Values -}}
+{{- if .slot.model.credentialsSecret -}}
+  {{- .slot.model.credentialsSecret -}}
+{{- else if or $values.storeCredentials (and $values.externalSecrets.enabled $values.externalSecrets.storeCredentialsPath) -}}
+  {{- include "berth.name" (dict "root" .root "suffix" "store") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* berth.serviceAccountName: the pods' service account, empty for the namespace's default. */}}
+{{- define "berth.serviceAccountName" -}}
+{{- .slot.serviceAccountName | default (.root.Values.serviceAccount.create | ternary (include "berth.fullname" .root) "") -}}
+{{- end -}}
