@@ -148,6 +148,51 @@ def check_inputs(given: Sequence[str], wanted: Sequence[str]) -> None:
         raise InvalidInput(f"unknown input {_quoted(unknown)}; the model takes {_quoted(wanted)}")
 
 
+def _as_column(array: Array, name: str) -> Array:
+    """One column, which pandas' own encoders send as [n] or [n, 1]. Raises InvalidInput."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        return array[:, 0]
+    if array.ndim != 1:
+        raise InvalidInput(f"column {name!r}: got shape {list(array.shape)}, want [n] or [n, 1]")
+    return array
+
+
+def _stack_columns(given: Mapping[str, Array], spec: TensorSpec) -> Array:
+    wanted = spec.columns or ()
+    check_columns(list(given), wanted)
+    columns = [convert_array(_as_column(given[name], name), spec.datatype, f"column {name!r}") for name in wanted]
+    if len(lengths := {len(column) for column in columns}) > 1:
+        raise InvalidInput(f"the columns have different numbers of rows: {sorted(lengths)}")
+    return np.stack(columns, axis=1)
+
+
+def _split_columns(matrix: Array, specs: Specs) -> dict[str, Array]:
+    if matrix.shape[1] != len(specs):
+        names = _quoted([spec.name for spec in specs])
+        raise InvalidInput(f"got {matrix.shape[1]} values in a row, want {len(specs)}: {names}")
+    return {
+        spec.name: convert_array(matrix[:, at], spec.datatype, f"column {spec.name!r}") for at, spec in enumerate(specs)
+    }
+
+
+def bind_tensors(given: Mapping[str, Array], specs: Specs) -> dict[str, Array]:
+    """A client's arrays as the model's: its inputs by name, the columns of its matrix, or its columns as one matrix.
+
+    Raises InvalidInput.
+    """
+    names = [spec.name for spec in specs]
+    if is_matrix(specs) and names[0] not in given and set(given) & set(specs[0].columns or ()):
+        return {names[0]: _stack_columns(given, specs[0])}
+    if is_frame(specs):
+        only = next(iter(given.values())) if len(given) == 1 else None
+        if only is not None and only.ndim == 2 and not set(given) & set(names):
+            return _split_columns(only, specs)
+        check_columns(list(given), names)
+        return {name: _as_column(given[name], name) for name in names}
+    check_inputs(list(given), names)
+    return {name: given[name] for name in names}
+
+
 def _check_shape(array: Array, spec: TensorSpec) -> None:
     wanted = spec.shape
     if len(wanted) == 2 == array.ndim and -1 != wanted[1] != array.shape[1]:
