@@ -29,8 +29,8 @@ def _flood(port: int, clients: int, requests: int, seconds: float) -> list[int]:
 
     def call() -> None:
         connection = http.client.HTTPConnection(HOST, port, timeout=30)
-        for _ in range(requests):
-            statuses.append(ask_on(connection, "POST", "/predict", {"features": [seconds]})[0])
+        question = {"features": [seconds]}
+        statuses.extend(ask_on(connection, "POST", "/predict", question)[0] for _ in range(requests))
         connection.close()
 
     threads = [threading.Thread(target=call) for _ in range(clients)]
@@ -57,7 +57,9 @@ def test_the_rest_gets_429_and_probes_answer_meanwhile(serve: Serve, sleeper_sto
     prober.join()
     assert set(statuses) == {200, 429}
     assert set(probes) == {200}
-    assert metric(server, "berth_predictions_total") + metric(server, "berth_prediction_value_count") == statuses.count(200)
+    assert metric(server, "berth_predictions_total") + metric(server, "berth_prediction_value_count") == statuses.count(
+        200
+    )
     assert metric(server, "berth_rejected_total", reason="overloaded") == statuses.count(429)
 
 
@@ -85,7 +87,7 @@ def test_a_refusal_comes_before_the_body_is_read(serve: Serve, sleeper_store: Pa
 
 
 def test_a_request_whose_time_ran_out_is_never_predicted(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
-    server = start_ready(serve, sleeper_store, run_dir, workers=1, max_inflight=8, allow_code="true")
+    server = start_ready(serve, sleeper_store, run_dir, workers=1, cpu_threads=1, max_inflight=8, allow_code="true")
     holder = threading.Thread(target=ask, args=(server, "POST", "/predict", {"features": [1.5]}))
     holder.start()
     wait_until(lambda: metric(server, "berth_inflight") == 1, "a prediction in flight")
