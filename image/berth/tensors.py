@@ -5,7 +5,6 @@ https://github.com/open-inference/open-inference-protocol/blob/main/specificatio
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -36,6 +35,8 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "BYTES": np.dtype(object),
 }
 
+# By size in bytes: half a step beyond the largest float, for what lies below rounds down to that one.
+_ROUNDS_TO_INFINITY = {2: 65520, 4: 2**128 - 2**103, 8: 2**1024 - 2**970}
 # numpy has room for 64.
 _MOST_DIMENSIONS = 32
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
@@ -105,11 +106,7 @@ def _fits(value: float, dtype: np.dtype[Any]) -> bool:
         return 0 <= value <= 1
     if dtype.kind in "iu":
         return int(np.iinfo(dtype).min) <= value <= int(np.iinfo(dtype).max)
-    if dtype.itemsize == 8:
-        return abs(value) <= sys.float_info.max
-    # Half a step beyond the largest still rounds down to it, and its shortest decimal form lies there.
-    largest = np.finfo(dtype).max
-    return abs(value) < float(largest) + float(np.spacing(largest)) / 2
+    return abs(value) < _ROUNDS_TO_INFINITY[dtype.itemsize]
 
 
 def _check_range(flat: list[Any], datatype: str, where: str) -> None:
