@@ -30,6 +30,7 @@ from berth.web.edge import Edge
 from berth.web.exchange import Exchange, current
 from berth.web.ops import export_http_metrics, ops_blueprint
 from berth.web.predict import predict_blueprint
+from berth.web.v2 import v2_blueprint
 
 _WATCH_SECONDS = 1.0
 
@@ -135,6 +136,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     app.url_map.merge_slashes = False
     export_http_metrics(app, metrics.registry, SECONDS)
     app.register_blueprint(predict_blueprint(catalog, predictor, settings.max_body_bytes))
+    app.register_blueprint(v2_blueprint(catalog, predictor, lifecycle, settings.max_body_bytes))
     app.register_blueprint(ops_blueprint(catalog, lifecycle, _facts(settings), metrics.render))
     Edge(
         gate=gate,

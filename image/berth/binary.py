@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from berth.errors import InvalidInput
+from berth.errors import InvalidInput, shown
 from berth.tensors import DATATYPES, Array, decode_array
 
 # Far beyond any body that fits in memory; numpy overflows on shapes that say more.
@@ -22,7 +22,7 @@ _LENGTH_BYTES = 4
 def decode_shape(value: Any, where: str) -> tuple[int, ...]:
     """A client's list of sizes. Raises InvalidInput."""
     if type(value) is not list or not all(type(size) is int and size >= 0 for size in value):
-        raise InvalidInput(f"{where}: shape must be a list of whole numbers from 0 up, got {str(value)[:60]}")
+        raise InvalidInput(f"{where}: shape must be a list of whole numbers from 0 up, got {shown(value)}")
     if len(value) > _MOST_DIMENSIONS or math.prod(max(size, 1) for size in value) > _MOST_VALUES:
         raise InvalidInput(f"{where}: the shape {str(value)[:60]} is larger than any request can be")
     return tuple(value)
@@ -31,7 +31,7 @@ def decode_shape(value: Any, where: str) -> tuple[int, ...]:
 def decode_shaped(value: Any, datatype: str, shape: tuple[int, ...], where: str) -> Array:
     """JSON lists, flat or nested as `shape` says, as an array of that shape. Raises InvalidInput."""
     if type(value) is not list:
-        raise InvalidInput(f"{where}: data must be a list, got {str(value)[:60]!r}")
+        raise InvalidInput(f"{where}: data must be a list, got {shown(value)}")
     array = decode_array(value, datatype, where)
     if array.size != math.prod(shape):
         raise InvalidInput(

@@ -1,0 +1,208 @@
+"""V2 inference requests and answers: a JSON object, and behind it the tensors that are sent in binary.
+
+https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from berth.binary import decode_binary, decode_shape, decode_shaped, encode_binary
+from berth.errors import InvalidInput, shown
+from berth.model import Model
+from berth.schema import choose_outputs
+from berth.tensors import DATATYPES, Array, TensorSpec
+from berth.web import wire
+
+# What Triton offers, and would change the answer if it were silently ignored.
+_NOT_OFFERED = ("shared_memory_region", "classification")
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """One request, decoded; `binary` tells for some outputs, `binary_default` for the others, how to send them."""
+
+    inputs: Mapping[str, Array]
+    id: str | None = None
+    outputs: tuple[str, ...] = ()
+    binary: Mapping[str, bool] = field(default_factory=dict)
+    binary_default: bool = False
+
+
+class _Tail:
+    """The bytes behind the JSON object, handed out in order."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+
+    def take(self, size: int, where: str) -> memoryview:
+        if size > len(self._data):
+            raise InvalidInput(f"{where}: binary_data_size is {size}, but only {len(self._data)} bytes are left")
+        taken, self._data = self._data[:size], self._data[size:]
+        return taken
+
+    def check_empty(self) -> None:
+        if len(self._data):
+            raise InvalidInput(
+                f"{len(self._data)} bytes of binary data are left over; no input's binary_data_size has them"
+            )
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{where} must be an object, got {shown(value)}")
+    return value
+
+
+def _parameters(owner: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The `parameters` of a request, an input or an output; null is none. Raises InvalidInput."""
+    given = owner.get("parameters")
+    parameters = {} if given is None else _object(given, f"{where}: parameters")
+    for name in _NOT_OFFERED:
+        if name in parameters:
+            raise InvalidInput(f"{where}: the parameter {name} is not offered by this server")
+    return parameters
+
+
+def _flag(parameters: Mapping[str, Any], name: str, default: bool, where: str) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{where}: {name} must be true or false, got {shown(value)}")
+    return value
+
+
+def _name_of(tensor: Any, kind: str) -> str:
+    name = _object(tensor, f"each of {kind}s").get("name")
+    if not isinstance(name, str):
+        raise InvalidInput(f"each of {kind}s needs a name, got {shown(name)}")
+    return name
+
+
+def _decode_input(tensor: Mapping[str, Any], where: str, tail: _Tail) -> Array:
+    shape = decode_shape(tensor.get("shape"), where)
+    datatype = tensor.get("datatype")
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        raise InvalidInput(f"{where}: datatype must be one of {', '.join(DATATYPES)}, got {shown(datatype)}")
+    size = _parameters(tensor, where).get("binary_data_size")
+    if size is None:
+        if "data" not in tensor:
+            raise InvalidInput(f"{where} has neither data nor binary_data_size")
+        return decode_shaped(tensor["data"], datatype, shape, where)
+    if type(size) is not int or size < 0:
+        raise InvalidInput(f"{where}: binary_data_size must be a whole number from 0 up, got {shown(size)}")
+    if "data" in tensor:
+        raise InvalidInput(f"{where} has both data and binary_data_size; send one")
+    return decode_binary(tail.take(size, where), datatype, shape, where)
+
+
+def _decode_inputs(document: Mapping[str, Any], tail: _Tail) -> dict[str, Array]:
+    given = document.get("inputs")
+    if not isinstance(given, list) or not given:
+        raise InvalidInput(f"inputs must be a list of one tensor or more, got {shown(given)}")
+    inputs: dict[str, Array] = {}
+    for tensor in given:
+        name = _name_of(tensor, "input")
+        where = f"input {name[:60]!r}"
+        if name in inputs:
+            raise InvalidInput(f"{where} stands twice in inputs")
+        inputs[name] = _decode_input(tensor, where, tail)
+    tail.check_empty()
+    return inputs
+
+
+def _decode_outputs(document: Mapping[str, Any]) -> dict[str, bool | None]:
+    """The outputs asked for, in order, each with its `binary_data`; none where the client leaves it open."""
+    given = document.get("outputs")
+    if given is not None and not isinstance(given, list):
+        raise InvalidInput(f"outputs must be a list of objects, got {shown(given)}")
+    outputs: dict[str, bool | None] = {}
+    for tensor in given or ():
+        name = _name_of(tensor, "output")
+        where = f"output {name[:60]!r}"
+        if name in outputs:
+            raise InvalidInput(f"{where} stands twice in outputs")
+        parameters = _parameters(tensor, where)
+        outputs[name] = _flag(parameters, "binary_data", False, where) if "binary_data" in parameters else None
+    return outputs
+
+
+def decode_request(document: Mapping[str, Any], tail: bytes | memoryview = b"") -> InferRequest:
+    """An inference request and the bytes behind it. Raises InvalidInput."""
+    id_ = document.get("id")
+    if id_ is not None and not isinstance(id_, str):
+        raise InvalidInput(f"id must be a string, got {shown(id_)}")
+    binary_default = _flag(_parameters(document, "the request"), "binary_data_output", False, "the request")
+    outputs = _decode_outputs(document)
+    binary = {name: flag for name, flag in outputs.items() if flag is not None}
+    inputs = _decode_inputs(document, _Tail(memoryview(tail)))
+    return InferRequest(inputs, id_, tuple(outputs), binary, binary_default)
+
+
+def decode_body(body: bytes, header_length: str | None, inputs: Sequence[TensorSpec]) -> InferRequest:
+    """A request's body; `header_length` is what Inference-Header-Content-Length says of it.
+
+    Raises MalformedJson, InvalidInput.
+    """
+    if header_length is None:
+        return decode_request(_object(wire.decode_json(body), "the body"))
+    if not (header_length.isascii() and header_length.isdigit()) or len(header_length) > 18:
+        raise InvalidInput(f"Inference-Header-Content-Length must be a number of bytes, got {header_length[:60]!r}")
+    length = int(header_length)
+    if length > len(body):
+        raise InvalidInput(f"Inference-Header-Content-Length is {length}, but the body has {len(body)} bytes")
+    if length == 0:
+        return decode_raw(body, inputs)
+    view = memoryview(body)
+    return decode_request(_object(wire.decode_json(bytes(view[:length])), "the body"), view[length:])
+
+
+def decode_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
+    """A body that is one tensor and nothing else: all rows, or one string. Raises InvalidInput."""
+    if len(inputs) != 1 or -1 in inputs[0].shape[1:]:
+        names = ", ".join(spec.name for spec in inputs)
+        raise InvalidInput(f"a raw body needs a model with one input whose rows have one size; this one takes {names}")
+    spec, where = inputs[0], f"input {inputs[0].name!r}"
+    row = max(math.prod(spec.shape[1:]), 1)
+    if spec.datatype == "BYTES":
+        body = len(body).to_bytes(4, "little") + body
+        rows = 1
+    else:
+        rows = len(body) // (row * DATATYPES[spec.datatype].itemsize)
+    array = decode_binary(body, spec.datatype, (rows, *spec.shape[1:]), where)
+    return InferRequest({spec.name: array}, binary_default=True)
+
+
+def wanted_outputs(request: InferRequest, model: Model) -> tuple[str, ...]:
+    """The outputs to answer with, in order: those asked for, else all. Raises UnknownOutput."""
+    if not request.outputs:
+        return tuple(spec.name for spec in model.outputs)
+    return choose_outputs(list(request.outputs), model.outputs)
+
+
+def _encode_output(spec: TensorSpec, array: Array, binary: bool) -> tuple[dict[str, Any], bytes]:
+    array = np.asarray(array, DATATYPES[spec.datatype])
+    tensor: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape)}
+    if not binary:
+        return {**tensor, "data": array.ravel()}, b""
+    data = encode_binary(array, spec.datatype)
+    return {**tensor, "parameters": {"binary_data_size": len(data)}}, data
+
+
+def encode_answer(
+    request: InferRequest, model: Model, answer: Mapping[str, Array]
+) -> tuple[dict[str, Any], bytes | None]:
+    """The JSON object of an answer, and the bytes behind it; None where nothing is sent in binary."""
+    specs = {spec.name: spec for spec in model.outputs}
+    flags = {name: request.binary.get(name, request.binary_default) for name in answer}
+    encoded = [_encode_output(specs[name], array, flags[name]) for name, array in answer.items()]
+    document: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
+    if request.id is not None:
+        document["id"] = request.id
+    document["outputs"] = [tensor for tensor, _ in encoded]
+    return document, b"".join(data for _, data in encoded) if any(flags.values()) else None
