@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +56,14 @@ def check_equal(found: dict[str, Any], wanted: dict[str, Any]) -> None:
         assert kind_of(found[name]) == kind_of(values), name
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-@pytest.mark.parametrize("dump", DUMPS)
+@pytest.mark.parametrize(
+    ("name", "dump"),
+    [*product(ESTIMATORS, ["joblib", "skops"]), *product(list(ESTIMATORS)[::6], ["joblib-packed", "pickle"])],
+)
 def test_answers_are_the_estimators_own(name: str, dump: str, tmp_path: Path) -> None:
     estimator, rows = ESTIMATORS[name]()
-    if dump == "skops":
-        pytest.importorskip("skops", reason="the skops format is optional")
+    if dump == "skops" and name == "birch":
+        pytest.skip("skops cannot save a Birch")
     check_equal(ask(save_and_load(estimator, tmp_path, dump), rows), expected(estimator, rows))
 
 
@@ -129,7 +133,6 @@ def test_pickle_off_refuses_both_formats(dump: str, tmp_path: Path) -> None:
 
 
 def test_pickle_off_leaves_skops(tmp_path: Path) -> None:
-    pytest.importorskip("skops", reason="the skops format is optional")
     manifest = save(ESTIMATORS["logistic"]()[0], tmp_path, "skops")
     assert load(tmp_path, manifest, LoadOptions(pickle="off")).inputs
 
@@ -151,12 +154,33 @@ def test_own_classes_need_to_be_allowed(tmp_path: Path) -> None:
         check_equal(ask(allowed, features), expected(estimator, features))
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "arguments"), [("numpy", "memmap", ("made", "u1", "w+", 0, (1,))), ("os", "mkdir", ("made",))]
+)
+def test_skops_calls_nothing_that_has_effects(
+    module: str, name: str, arguments: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pickle may name numpy.memmap, which joblib writes; skops would call it with what stands in the file."""
+    from skops import io
+
+    monkeypatch.chdir(tmp_path)
+    io.dump(arguments, tmp_path / "model.skops")
+    with zipfile.ZipFile(tmp_path / "model.skops") as archive:
+        content = json.loads(archive.read("schema.json"))
+    call = {"__class__": name, "__module__": module, "__loader__": "ConstructorFromReduceNode", "content": content}
+    with zipfile.ZipFile(tmp_path / "model.skops", "w") as archive:
+        archive.writestr("schema.json", json.dumps(call | {"protocol": content["protocol"]}))
+    with pytest.raises(UnsafeArtifact, match=f"{module}.{name}"):
+        read_estimator(tmp_path / "model.skops", "skops", OPTIONS)
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("dump", DUMPS)
 def test_a_damaged_file_is_a_load_error(dump: str, tmp_path: Path) -> None:
     manifest = save(ESTIMATORS["forest"]()[0], tmp_path, dump)
     path = tmp_path / manifest.artifacts[0]
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(LoadError, match=path.name):
+    with pytest.raises(LoadError, match=r"damaged|cannot be read|not a whole"):
         load(tmp_path, manifest, OPTIONS)
 
 

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,17 @@ _BROKEN = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
+)
+
+# HistGradientBoosting with categories holds partial(check_array, …), SplineTransformer a spline and its asarray.
+_SKOPS_TRUSTED = frozenset(
+    {
+        "functools.partial",
+        "numpy.dtype",
+        "scipy._lib.array_api_compat.numpy._aliases.asarray",
+        "scipy.interpolate._bsplines.BSpline",
+        "sklearn.utils.validation.check_array",
+    }
 )
 
 # `warnings.catch_warnings` swaps process-wide state: one load at a time may use it.
@@ -82,17 +94,32 @@ def _read_joblib(path: Path, options: LoadOptions) -> Any:
     return unpickle.load_joblib(path, _allowed(options))
 
 
+def _trusts(dotted: str) -> bool:
+    """Whether a skops file may name this beyond what skops itself trusts.
+
+    Not all that a pickle may name: skops calls whatever is named, so `numpy.memmap` would open a file.
+    """
+    module, _, name = dotted.rpartition(".")
+    if dotted in _SKOPS_TRUSTED:
+        return True
+    return module.startswith("sklearn.") and (module, name) in unpickle.default_allow() and _is_class(module, name)
+
+
+def _is_class(module: str, name: str) -> bool:
+    return isinstance(getattr(import_module(module), name, None), type)
+
+
 def _read_skops(path: Path, options: LoadOptions) -> Any:
     from skops import io
 
-    named = set(io.get_untrusted_types(file=path))
-    trusted = named & {f"{module}.{name}" for module, name in _allowed(options)}
-    if refused := sorted(named - trusted):
+    own = {f"{module}.{name}" for module, name in options.pickle_allow}
+    named = io.get_untrusted_types(file=path)
+    if refused := [dotted for dotted in named if dotted not in own and not _trusts(dotted)]:
         raise UnsafeArtifact(
             f"{path.name} names {', '.join(refused)}, which may not be loaded; "
             "if they are yours, add them to BERTH_PICKLE_ALLOW as package.module:Name"
         )
-    return io.load(path, trusted=sorted(trusted))
+    return io.load(path, trusted=named)
 
 
 _READERS: dict[str, Callable[[Path, LoadOptions], Any]] = {
