@@ -72,6 +72,14 @@ def test_a_zipmap_becomes_a_tensor_with_labels(
     assert list(got["output_label"]) == list(model.predict(rows))
 
 
+def test_a_fixed_number_of_rows_stays_fixed(tmp_path: Path, manifest_of: Callable[..., Manifest]) -> None:
+    write_graph(
+        tmp_path / "m.onnx", [onnx.helper.make_node("Neg", ["x"], ["y"])], [floats("x", [1, 4])], [floats("y", [1, 4])]
+    )
+    loaded = load(tmp_path, manifest_of(tmp_path, "onnx"), OPTIONS)
+    assert (loaded.inputs[0].shape, loaded.outputs[0].shape) == ((1, 4), (1, 4))
+
+
 def test_a_scalar_output_is_left_out(tmp_path: Path, manifest_of: Callable[..., Manifest]) -> None:
     nodes = [onnx.helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0), onnx.helper.make_node("Neg", ["x"], ["y"])]
     write_graph(tmp_path / "m.onnx", nodes, [floats("x", ["n", "k"])], [floats("sum", []), floats("y", ["n", "k"])])

@@ -77,7 +77,7 @@ def _declared_spec(node: Any, kind: str) -> TensorSpec:
     if datatype is None:
         raise LoadError(f"the {kind} {node.name!r} is of type {node.type}, which no tensor datatype can carry")
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    return TensorSpec(node.name, datatype, (-1, *shape[1:]) if shape else ())
+    return TensorSpec(node.name, datatype, shape)
 
 
 def _input_specs(session: Any) -> tuple[TensorSpec, ...]:
