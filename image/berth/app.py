@@ -26,10 +26,14 @@ from berth.predictor import Predictor
 from berth.settings import Settings, parse_settings, read_environment, store_directory
 from berth.store import select_models
 from berth.tensors import Array
+from berth.web.console import console_blueprint
 from berth.web.edge import Edge
 from berth.web.exchange import Exchange, current
+from berth.web.invocations import invocations_blueprint
+from berth.web.openapi import ApiFacts, openapi_blueprint
 from berth.web.ops import export_http_metrics, ops_blueprint
 from berth.web.predict import predict_blueprint
+from berth.web.v1 import v1_blueprint
 from berth.web.v2 import v2_blueprint
 
 _WATCH_SECONDS = 1.0
@@ -137,7 +141,17 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     export_http_metrics(app, metrics.registry, SECONDS)
     app.register_blueprint(predict_blueprint(catalog, predictor, settings.max_body_bytes))
     app.register_blueprint(v2_blueprint(catalog, predictor, lifecycle, settings.max_body_bytes))
+    app.register_blueprint(v1_blueprint(catalog, predictor, lifecycle, settings.max_body_bytes))
+    app.register_blueprint(
+        invocations_blueprint(catalog, predictor, lifecycle, settings.max_body_bytes, settings.max_rows)
+    )
     app.register_blueprint(ops_blueprint(catalog, lifecycle, _facts(settings), metrics.render))
+    app.register_blueprint(
+        openapi_blueprint(
+            catalog.models, ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics)
+        )
+    )
+    app.register_blueprint(console_blueprint(catalog, lifecycle))
     Edge(
         gate=gate,
         keys=KeyRing(Path(settings.api_keys_file)) if settings.api_keys_file else None,

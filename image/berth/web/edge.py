@@ -30,6 +30,8 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 _DIGITS = re.compile(r"\d{1,9}")
 # Routes that are neither behind a key nor worth a log line at each probe.
 PROBES = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+# The pages' shells: they hold no model data, and what they show they fetch with the key.
+PAGES = frozenset({"/", "/docs", "/static/<name>"})
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Edge:
             exchange.ticket = self.gate.enter()
 
     def _needs_key(self, rule: str) -> bool:
-        return rule not in PROBES and (self.protect_metrics or rule != "/metrics")
+        return rule not in PROBES | PAGES and (self.protect_metrics or rule != "/metrics")
 
     def _after(self, response: Response) -> Response:
         exchange = current()
@@ -103,7 +105,7 @@ class Edge:
         if isinstance(known, errors.Overloaded | errors.DeadlineExceeded):
             self.reject(known.code)
         more: dict[str, Any] = {}
-        if exchange.protocol == "mlflow":
+        if request.path.rstrip("/") == "/invocations":  # MLflow's clients read these, before a view is chosen too
             more = {"error_code": known.code.upper(), "message": known.message}
         return error_response(known, **more)
 

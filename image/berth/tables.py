@@ -1,0 +1,104 @@
+"""CSV with a header as columns of values, each read as the datatype it is declared to be."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from berth.errors import InvalidInput, shown
+
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns by position; an empty cell is None."""
+
+    columns: tuple[str, ...]
+    values: tuple[list[Any], ...]
+
+    def rows(self) -> list[list[Any]]:
+        """The same, row by row."""
+        return [list(row) for row in zip(*self.values, strict=True)]
+
+
+def _parse_number(cell: str) -> float | None:
+    value = float(cell)
+    if math.isinf(value) or "_" in cell:
+        raise ValueError(cell)
+    return None if math.isnan(value) else value
+
+
+def _parse_whole(cell: str) -> float:
+    """A whole number; decode_array says what is wrong with 1.5."""
+    try:
+        value: float = int(cell)
+    except ValueError:
+        value = float(cell)
+    if not math.isfinite(value) or "_" in cell:
+        raise ValueError(cell)
+    return value
+
+
+_PARSE: dict[str, Callable[[str], Any]] = {
+    "FP": _parse_number,
+    "IN": _parse_whole,
+    "UI": _parse_whole,
+    "BO": lambda cell: _TRUTH[cell.strip().lower()],
+    "BY": lambda cell: cell,
+}
+_WANTED = {"FP": "a number", "IN": "a whole number", "UI": "a whole number", "BO": "true or false"}
+
+
+def _parse_cells(cells: list[str], name: str, datatype: str) -> list[Any]:
+    family = datatype[:2]
+    parse, values = _PARSE[family], []
+    for number, cell in enumerate(cells, 1):
+        try:
+            values.append(parse(cell) if cell else None)
+        except (ValueError, KeyError):
+            wanted = _WANTED[family]
+            raise InvalidInput(
+                f"column {name!r}, row {number}: want {wanted} ({datatype}), got {shown(cell)}"
+            ) from None
+    return values
+
+
+def _read_lines(body: bytes) -> Iterator[list[str]]:
+    """The lines that are not empty. Raises InvalidInput."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the CSV is not UTF-8: {error.reason} at byte {error.start}") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        yield from filter(None, reader)
+    except csv.Error as error:
+        raise InvalidInput(f"the CSV cannot be read: {error} near line {reader.line_num}") from None
+
+
+def parse_csv(body: bytes, datatypes: Mapping[str, str], default: str, max_rows: int) -> Table:
+    """A table with a header line; columns that `datatypes` does not name are of the datatype `default`.
+
+    Raises InvalidInput, which names the line or the column and the row. Reading stops after `max_rows`.
+    """
+    lines = _read_lines(body)
+    header = next(lines, None)
+    if header is None:
+        raise InvalidInput("the CSV is empty; send a header line with the columns' names, and rows")
+    rows: list[list[str]] = []
+    for row in lines:
+        if len(row) != len(header):
+            raise InvalidInput(f"row {len(rows) + 1} has {len(row)} values, but the header has {len(header)} columns")
+        if len(rows) == max_rows:
+            raise InvalidInput(f"more than {max_rows} rows in one request; send several requests")
+        rows.append(row)
+    if not rows:
+        raise InvalidInput("the CSV has a header but no rows; send at least one")
+    names = tuple(name.strip() for name in header)
+    cells = zip(names, zip(*rows, strict=True), strict=True)
+    return Table(names, tuple(_parse_cells(list(column), name, datatypes.get(name, default)) for name, column in cells))

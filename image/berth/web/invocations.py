@@ -1,0 +1,120 @@
+"""/invocations: MLflow's scoring form, JSON or CSV, for the default model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response
+
+from berth import __version__
+from berth.catalog import Catalog
+from berth.errors import InvalidInput, NotReady, shown
+from berth.lifecycle import Lifecycle
+from berth.model import Model
+from berth.predictor import Predictor
+from berth.schema import column_names, decode_columns, decode_matrix, decode_records, is_frame, is_matrix
+from berth.tables import parse_csv
+from berth.tensors import Array
+from berth.web import wire
+from berth.web.exchange import choose_model, predicts
+from berth.web.rows import check_keys, decode_inputs, decode_instances, predict_rows
+
+_CSV = "text/csv"
+
+
+def _split_columns(split: dict[str, Any]) -> list[str] | None:
+    """The columns' names; none where pandas only counted them."""
+    columns = split.get("columns")
+    if columns is None:
+        return None
+    if not isinstance(columns, list) or not all(type(name) in (str, int) for name in columns):
+        raise InvalidInput(f"dataframe_split: columns must be a list of names, got {shown(columns)}")
+    return None if columns == list(range(len(columns))) else [str(name) for name in columns]
+
+
+def decode_split(split: Any, model: Model) -> dict[str, Array]:
+    """pandas' `to_dict(orient="split")`. Raises InvalidInput."""
+    if not isinstance(split, dict) or not isinstance(split.get("data"), list):
+        raise InvalidInput('dataframe_split must be {"columns": […], "data": [[…], …]}, got ' + shown(split))
+    if unknown := sorted(set(split) - {"index", "columns", "data"}):
+        raise InvalidInput(f"dataframe_split: unknown key {unknown[0][:60]!r}; it has index, columns and data")
+    columns, rows, index = _split_columns(split), split["data"], split.get("index")
+    if not rows:
+        raise InvalidInput("dataframe_split: data is empty; send at least one row")
+    if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
+        raise InvalidInput(f"dataframe_split: index must be a list of {len(rows)}, one for each row of data")
+    if columns is not None and (bad := [row for row in rows if not isinstance(row, list) or len(row) != len(columns)]):
+        raise InvalidInput(f"dataframe_split: each row must be a list of {len(columns)} values, got {shown(bad[0])}")
+    return decode_matrix(rows, model.inputs, columns)
+
+
+def decode_dataframe_records(records: Any, model: Model) -> dict[str, Array]:
+    """pandas' `to_dict(orient="records")`. Raises InvalidInput."""
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise InvalidInput(f"dataframe_records must be a list of objects, got {shown(records)}")
+    if not records:
+        raise InvalidInput("dataframe_records is empty; send at least one row")
+    return decode_records(records, model.inputs)
+
+
+_FORMS: dict[str, Callable[[Any, Model], dict[str, Array]]] = {
+    "dataframe_split": decode_split,
+    "dataframe_records": decode_dataframe_records,
+    "instances": decode_instances,
+    "inputs": decode_inputs,
+}
+
+
+def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
+    """CSV with a header. Raises InvalidInput."""
+    specs = model.inputs
+    if not (is_frame(specs) or is_matrix(specs)):
+        raise InvalidInput(f"{model.name} takes tensors, not a table; send JSON with inputs")
+    if (names := column_names(specs)) is None:
+        return decode_matrix(parse_csv(body, {}, specs[0].datatype, max_rows).rows(), specs)
+    datatypes = [spec.datatype for spec in specs] if is_frame(specs) else [specs[0].datatype] * len(names)
+    table = parse_csv(body, dict(zip(names, datatypes, strict=True)), "BYTES", max_rows)
+    if len(set(table.columns)) != len(table.columns):
+        raise InvalidInput(f"the CSV's header names a column twice: {', '.join(table.columns)[:200]}")
+    return decode_columns(dict(zip(table.columns, table.values, strict=True)), specs)
+
+
+def _decode(body: bytes, media_type: str, model: Model, max_rows: int) -> dict[str, Array]:
+    if media_type == _CSV:
+        return decode_csv(body, model, max_rows)
+    document = wire.decode_json(body)
+    if not isinstance(document, dict):
+        raise InvalidInput(f"the body must be an object with one of {', '.join(_FORMS)}, got {shown(document)}")
+    form = check_keys(document, tuple(_FORMS), ("params",))
+    if not isinstance(document.get("params") or {}, dict):
+        raise InvalidInput(f"params must be an object, got {shown(document['params'])}")
+    return _FORMS[form](document[form], model)
+
+
+def invocations_blueprint(
+    catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, max_body_bytes: int, max_rows: int
+) -> Blueprint:
+    """MLflow's three routes, over the default model of `catalog`."""
+    routes = Blueprint("invocations", __name__)
+
+    @routes.get("/ping")
+    def ping() -> Response:
+        readiness = lifecycle.readiness()
+        if not readiness.ready:
+            raise NotReady(readiness.reason)
+        return wire.json_response({"status": "ready"})
+
+    @routes.get("/version")
+    def version() -> Response:
+        return Response(__version__, content_type="text/plain; charset=utf-8")
+
+    @routes.post("/invocations")
+    @predicts("mlflow")
+    def invocations() -> Response:
+        model = choose_model(catalog.resolve(None))
+        media_type = wire.check_media_type(wire.JSON, _CSV)
+        tensors = _decode(wire.read_body(max_body_bytes), media_type, model, max_rows)
+        return wire.json_response(predict_rows(model, tensors, predictor))
+
+    return routes
