@@ -61,7 +61,12 @@ def _run(path: Path, read: Callable[[Source], _T]) -> _T:
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+    return _printable(f"{type(error).__name__}: {error}")
+
+
+def _printable(text: str) -> str:
+    """A text that the file had a hand in, fit for one line of a log."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:300])
 
 
 def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
@@ -70,8 +75,9 @@ def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
         names = [(item.module, item.name) for item in read_globals(path, allow) if not item.allowed]
     except (LoadError, UnsafeArtifact):
         names = []
-    listed = ", ".join(dict.fromkeys([refused, *(f"{module}:{name}" for module, name in names)]))
-    own = [f"{module}:{name}" for module, name in names if module.isidentifier() and not is_never(module)]
+    known = [f"{module}:{name}" if module else name for module, name in names]
+    listed = ", ".join(_printable(item) for item in dict.fromkeys([refused, *known]))
+    own = [f"{module}:{name}" for module, name in names if module and not is_never(module)]
     advice = "save the model as skops or ONNX, or do not use it"
     if own and len(own) == len(names):
         advice = f"if these are your own classes, set BERTH_PICKLE_ALLOW={','.join(own)}; or save it as skops or ONNX"

@@ -17,22 +17,31 @@ _FORM = re.compile(rf"({_PART}(?:\.{_PART})*):({_PART}(?:\.{_PART})*)")
 _CALL_MARK = "()"
 
 # Whoever may name these may run anything, so no setting opens them.
-NEVER = frozenset(
-    """
-    __builtin__ __main__ _ctypes _frozen_importlib _frozen_importlib_external _io _pickle _posixsubprocess _socket
-    _thread asyncio atexit bdb builtins cloudpickle code codeop commands concurrent cProfile copyreg ctypes dill
-    distutils doctest ensurepip faulthandler ftplib functools gc glob http imp importlib inspect io joblib
-    linecache logging marshal multiprocessing nt operator os pathlib pdb pickle pip pkg_resources pkgutil platform
-    popen2 posix posixpath profile pty pydoc runpy setuptools shelve shutil signal site smtplib socket
-    socketserver sqlite3 ssl subprocess sys tempfile test threading timeit trace tracemalloc types unittest
-    urllib venv webbrowser weakref xmlrpc zipapp zipfile zipimport
-    """.split()
-)
+# fmt: off
+NEVER = frozenset((
+    "__builtin__", "__main__", "_ctypes", "_frozen_importlib", "_frozen_importlib_external", "_io", "_pickle",
+    "_posixsubprocess", "_socket", "_thread", "asyncio", "atexit", "bdb", "builtins", "cloudpickle", "code",
+    "codeop", "commands", "concurrent", "cProfile", "copyreg", "ctypes", "dill", "distutils", "doctest", "ensurepip",
+    "faulthandler", "ftplib", "functools", "gc", "glob", "http", "imp", "importlib", "inspect", "io", "joblib",
+    "linecache", "logging", "marshal", "multiprocessing", "nt", "operator", "os", "pathlib", "pdb", "pickle", "pip",
+    "pkg_resources", "pkgutil", "platform", "popen2", "posix", "posixpath", "profile", "pty", "pydoc", "runpy",
+    "setuptools", "shelve", "shutil", "signal", "site", "smtplib", "socket", "socketserver", "sqlite3", "ssl",
+    "subprocess", "sys", "tempfile", "test", "threading", "timeit", "trace", "tracemalloc", "types", "unittest",
+    "urllib", "venv", "webbrowser", "weakref", "xmlrpc", "zipapp", "zipfile", "zipimport",
+))
+# fmt: on
+
+
+# Inside the libraries of models, these run text as code (scipy.stats does, of its state), or read and write files.
+NEVER_INSIDE = (
+    "numpy.ctypeslib", "numpy.distutils", "numpy.f2py", "numpy.lib", "numpy.testing", "pandas.io", "scipy.datasets",
+    "scipy.io", "scipy.stats", "sklearn.datasets", "sklearn.externals", "sklearn.utils._testing", "torch.hub",
+)  # fmt: skip
 
 
 def is_never(module: str) -> bool:
     """Whether a module is one that no setting may open."""
-    return module.split(".")[0] in NEVER
+    return module.split(".")[0] in NEVER or f"{module}.".startswith(tuple(f"{inside}." for inside in NEVER_INSIDE))
 
 
 def parse_allow(text: str) -> tuple[Name, ...]:

@@ -14,6 +14,7 @@ import pickle
 import types
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any, ClassVar
 
@@ -22,10 +23,21 @@ import numpy as np
 from berth.errors import LoadError, UnsafeArtifact
 from berth.unpickle.allow import Name, may_call
 from berth.unpickle.names import find, python3_name
-from berth.unpickle.rebuild import MAKERS, check_dtype, check_shape, fill_array, rebuild_dtype
+from berth.unpickle.opcodes import only, put_marked, put_one, then
+from berth.unpickle.rebuild import (
+    MAKERS,
+    check_dtype,
+    check_shape,
+    fill_array,
+    fill_partial,
+    new_partial,
+    rebuild_dtype,
+)
 from berth.unpickle.source import Source
+from berth.unpickle.state import set_state
 
 WRAPPER: Name = ("joblib.numpy_pickle", "NumpyArrayWrapper")
+PARTIAL: Name = ("functools", "partial")
 MAX_OPCODES = 50_000_000
 _MAX_TUPLE_DEPTH = 200
 _MAX_TUPLE_ITEMS = 50_000_000
@@ -43,13 +55,24 @@ class Wrapper:
     numpy_array_alignment_bytes: object = None
 
 
+# Not on the list, because nothing of them is used: Berth's own stand in for them, and take only what is harmless.
+GUARDED: dict[Name, Any] = {WRAPPER: Wrapper, PARTIAL: new_partial}
+
+
 class Machine(pickle._Unpickler):
     """One run over one pickle stream; a nested stream gets a machine of its own with the same rules."""
+
+    # Of the standard library's machine.
+    proto: int
+    memo: dict[int, Any]
+    stack: list[Any]
+    metastack: list[list[Any]]
+    pop_mark: Callable[[], list[Any]]
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, source: Source, allow: frozenset[Name], nested: bool = False) -> None:
-        super().__init__(source)  # type: ignore[arg-type]
+        super().__init__(source)
         self.source = source
         self.allow = allow
         self.nested = nested
@@ -91,8 +114,8 @@ class Machine(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         pair = python3_name(module, name) if self.proto < 3 else (module, name)
-        if pair == WRAPPER:
-            found: object = Wrapper
+        if pair in GUARDED:
+            found: Any = GUARDED[pair]
         elif pair not in self.allow:
             self.refuse(f"{pair[0]}:{pair[1]}")
         else:
@@ -110,10 +133,10 @@ class Machine(pickle._Unpickler):
 
     def callee(self, found: object, arguments: int) -> Any:
         """What may be called, or a refusal. Without arguments an allowed class may always be made."""
-        pair, _ = self.named.get(id(found), (None, None))
-        if pair is None:
+        if id(found) not in self.named:
             self.refuse(f"a call of a {type(found).__name__} that the file put together")
-        if arguments and not (pair in MAKERS or may_call(pair)):
+        pair, _ = self.named[id(found)]
+        if arguments and not (pair in GUARDED or pair in MAKERS or may_call(pair)):
             self.refuse(f"a call of {pair[0]}:{pair[1]}")
         return found
 
@@ -175,7 +198,7 @@ class Machine(pickle._Unpickler):
             if id(target) in self.built:
                 self.refuse(f"a second state set on a {kind.__name__}")
             self.built[id(target)] = target
-            set_state(target, state)
+            fill_partial(target, state) if isinstance(target, partial) else set_state(target, state)
             if isinstance(target, Wrapper):
                 self.stack[-1] = self.read_array(target)
 
@@ -208,7 +231,7 @@ class Machine(pickle._Unpickler):
         self.source.check_room(count * dtype.itemsize or count)
         flat = np.empty(count, dtype)
         if flat.nbytes:
-            self.source.readinto(memoryview(flat.view(np.uint8)))
+            self.source.readinto(memoryview(flat.view(np.uint8).data))
         array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
         return array.astype(dtype.newbyteorder("=")) if dtype.byteorder == ">" else array
 
@@ -248,83 +271,26 @@ class Machine(pickle._Unpickler):
             self.dtype_slots.setdefault(id(self.stack[-1]), []).append(next(reversed(self.memo)))
 
 
-def set_state(target: Any, state: Any) -> None:
-    """What BUILD does, without trusting attributes that the file itself has set."""
-    setstate = getattr(type(target), "__setstate__", None)
-    if setstate is not None:
-        setstate(target, state)
-        return
-    slots = None
-    if type(state) is tuple and len(state) == 2:
-        state, slots = state
-    for key, value in (state or {}).items():
-        check_attribute(target, key)
-        target.__dict__[key] = value
-    for key, value in (slots or {}).items():
-        check_attribute(target, key)
-        if not isinstance(getattr(type(target), key, None), types.MemberDescriptorType):
-            raise UnsafeArtifact(f"the slot {key!r} set on a {type(target).__name__}, which has no such slot")
-        setattr(target, key, value)
-
-
-def check_attribute(target: object, key: object) -> None:
-    """Raise UnsafeArtifact for an attribute that changes what an object is."""
-    if type(key) is not str or (key.startswith("__") and key.endswith("__")):
-        raise UnsafeArtifact(f"the attribute {str(key)[:80]!r} set on a {type(target).__name__}")
-
-
-def _then(code: bytes, method: str) -> Callable[[Any], None]:
-    """The standard opcode, and after it a method of the machine."""
-    opcode = pickle._Unpickler.dispatch[code[0]]
-
-    def step(machine: Any) -> None:
-        opcode(machine)
-        getattr(machine, method)()
-
-    return step
-
-
-def _put_one(method: str, count: int) -> Callable[[Any], None]:
-    def step(machine: Any) -> None:
-        items = [machine.stack.pop() for _ in range(count)][::-1]
-        getattr(machine, method)(machine.stack[-1], items)
-
-    return step
-
-
-def _put_marked(method: str) -> Callable[[Any], None]:
-    def step(machine: Any) -> None:
-        items = machine.pop_mark()
-        getattr(machine, method)(machine.stack[-1], items)
-
-    return step
-
-
-def _only(method: str) -> Callable[[Any], None]:
-    return lambda machine: getattr(machine, method)()
-
-
 Machine.dispatch.update(
     {
-        pickle.REDUCE[0]: _only("load_reduce"),
-        pickle.NEWOBJ[0]: _only("load_newobj"),
-        pickle.NEWOBJ_EX[0]: _only("load_newobj_ex"),
-        pickle.BUILD[0]: _only("load_build"),
-        pickle.STACK_GLOBAL[0]: _only("load_stack_global"),
-        pickle.FROZENSET[0]: _only("load_frozenset"),
-        pickle.DICT[0]: _only("load_dict"),
-        pickle.INST[0]: _only("load_inst"),
-        pickle.OBJ[0]: _only("load_obj"),
-        pickle.BYTEARRAY8[0]: _only("load_bytearray8"),
-        pickle.APPEND[0]: _put_one("put_items", 1),
-        pickle.APPENDS[0]: _put_marked("put_items"),
-        pickle.SETITEM[0]: _put_one("put_pairs", 2),
-        pickle.SETITEMS[0]: _put_marked("put_pairs"),
-        pickle.ADDITEMS[0]: _put_marked("put_members"),
-        **{code[0]: _then(code, "note_tuple") for code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)},
+        pickle.REDUCE[0]: only("load_reduce"),
+        pickle.NEWOBJ[0]: only("load_newobj"),
+        pickle.NEWOBJ_EX[0]: only("load_newobj_ex"),
+        pickle.BUILD[0]: only("load_build"),
+        pickle.STACK_GLOBAL[0]: only("load_stack_global"),
+        pickle.FROZENSET[0]: only("load_frozenset"),
+        pickle.DICT[0]: only("load_dict"),
+        pickle.INST[0]: only("load_inst"),
+        pickle.OBJ[0]: only("load_obj"),
+        pickle.BYTEARRAY8[0]: only("load_bytearray8"),
+        pickle.APPEND[0]: put_one("put_items", 1),
+        pickle.APPENDS[0]: put_marked("put_items"),
+        pickle.SETITEM[0]: put_one("put_pairs", 2),
+        pickle.SETITEMS[0]: put_marked("put_pairs"),
+        pickle.ADDITEMS[0]: put_marked("put_members"),
+        **{code[0]: then(code, "note_tuple") for code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)},
         **{
-            code[0]: _then(code, "note_memo")
-            for code in (pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE)
+            code[0]: then(code, "note_memo") for code in (pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE)
         },
     }
 )

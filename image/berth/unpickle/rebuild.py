@@ -9,8 +9,10 @@ argument here that has not been checked, and a dtype is made anew from its descr
 from __future__ import annotations
 
 import copyreg
+import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -84,7 +86,7 @@ def rebuild_dtype(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
 def new_array(kind: object, shape: object, typecode: object) -> np.ndarray[Any, Any]:
     """What `numpy._core.multiarray._reconstruct` gives: an empty array that a state will fill."""
     if not (isinstance(kind, type) and issubclass(kind, np.ndarray)) or issubclass(kind, np.memmap):
-        raise UnsafeArtifact(f"the file makes {_brief(kind)} as if it were an array")
+        raise UnsafeArtifact(f"{_brief(kind)} made as if it were an array")
     if shape != (0,):
         raise LoadError(f"the file is damaged: an array begins with the shape {_brief(shape)} instead of (0,)")
     made: np.ndarray[Any, Any] = np.ndarray.__new__(kind, (0,), "b")
@@ -137,16 +139,16 @@ def new_scalar(dtype: object, data: object = b"") -> object:
 def encode_text(text: object, encoding: object = "latin1") -> bytes:
     """What `_codecs.encode` gives for the bytes of a protocol 2 pickle."""
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
-        raise UnsafeArtifact(f"the file calls _codecs:encode with {_brief(encoding)}; only latin1 is ever written")
+        raise UnsafeArtifact(f"a call of _codecs:encode with {_brief(encoding)} (only latin1 is ever written)")
     return text.encode("latin1")
 
 
 def new_object(kind: object, base: object, state: object) -> object:
     """What `copyreg._reconstructor` gives, for protocols 0 and 1."""
-    if not isinstance(kind, type) or base not in _CONTAINER_BASES or not issubclass(kind, base):  # type: ignore[arg-type]
-        raise UnsafeArtifact(f"the file makes {_brief(kind)} through copyreg, which is not how a model is saved")
+    if not isinstance(kind, type) or base not in _CONTAINER_BASES or not issubclass(kind, base):
+        raise UnsafeArtifact(f"{_brief(kind)} made through copyreg:_reconstructor")
     if issubclass(kind, np.ndarray | np.generic | np.dtype):
-        raise UnsafeArtifact(f"the file makes a {kind.__name__} through copyreg, which is not how a model is saved")
+        raise UnsafeArtifact(f"a {kind.__name__} made through copyreg:_reconstructor")
     if base is not object and type(state) is not base:
         raise LoadError(f"the file is damaged: a {kind.__name__} is made of {_brief(state)}")
     return copyreg._reconstructor(kind, base, state)  # type: ignore[attr-defined]
@@ -165,8 +167,55 @@ def _maker(kind: Callable[..., object], *takes: type, most: int = 1) -> Callable
 
 def _new_defaultdict(factory: object = None) -> object:
     if factory not in (None, int, float, str, list, dict, set, tuple, bool):
-        raise UnsafeArtifact("the file makes a defaultdict with a factory that is not a plain type")
+        raise UnsafeArtifact("a defaultdict with a factory that is not a plain type")
     return defaultdict(factory)  # type: ignore[arg-type]
+
+
+def new_partial(function: object) -> partial[Any]:
+    """What `functools.partial` gives, of the one function that scikit-learn pickles in it."""
+    _check_partial(function)
+    made: partial[Any] = partial(function)  # type: ignore[misc,operator,arg-type]
+    return made
+
+
+def _check_partial(function: object) -> None:
+    # HistGradientBoosting with categorical features holds partial(check_array, …); anything else is an attack.
+    known = getattr(sys.modules.get("sklearn.utils.validation"), "check_array", None)
+    if known is None or function is not known:
+        raise UnsafeArtifact("functools:partial of something else than sklearn.utils.validation:check_array")
+
+
+def fill_partial(target: partial[Any], state: Any) -> None:
+    """Give a partial its state, which names its function again."""
+    function, args, kwargs, attributes = state
+    _check_partial(function)
+    if args != () or type(kwargs) is not dict or attributes:
+        raise UnsafeArtifact("functools:partial with arguments that scikit-learn does not give it")
+    target.__setstate__((function, args, kwargs, None))  # type: ignore[attr-defined]
+
+
+def new_tree(kind: object) -> object:
+    """What the `newObj` of scikit-learn's neighbour trees and distance metrics gives."""
+    if not isinstance(kind, type) or not kind.__module__.startswith("sklearn."):
+        raise UnsafeArtifact(f"newObj of {_brief(kind)}, which is no class of scikit-learn")
+    made: object = kind.__new__(kind)  # type: ignore[call-overload]
+    return made
+
+
+def _new_bits(kind: object = "MT19937") -> object:
+    made = getattr(np.random, kind, None) if type(kind) is str else kind
+    if not isinstance(made, type) or not issubclass(made, np.random.BitGenerator):
+        raise UnsafeArtifact(f"a random generator made of {_brief(kind)}")
+    return made()
+
+
+def _random_maker(kind: Callable[[Any], object]) -> Callable[..., object]:
+    """numpy's own maker calls whatever its second argument is; this one never does."""
+
+    def make(bits: object = "MT19937", maker: object = None) -> object:
+        return kind(bits if isinstance(bits, np.random.BitGenerator) else _new_bits(bits))
+
+    return make
 
 
 _NUMPY: dict[str, Callable[..., object]] = {
@@ -184,10 +233,17 @@ MAKERS: dict[tuple[str, str], Callable[..., object]] = {
     },
     ("numpy", "dtype"): new_dtype,
     ("numpy.ma.core", "_mareconstruct"): new_masked,
+    ("numpy.random._pickle", "__bit_generator_ctor"): _new_bits,
+    ("numpy.random._pickle", "__generator_ctor"): _random_maker(np.random.Generator),
+    ("numpy.random._pickle", "__randomstate_ctor"): _random_maker(np.random.RandomState),
+    ("sklearn.neighbors._kd_tree", "newObj"): new_tree,
+    ("sklearn.neighbors._ball_tree", "newObj"): new_tree,
+    ("sklearn.metrics._dist_metrics", "newObj"): new_tree,
     ("copyreg", "_reconstructor"): new_object,
     ("_codecs", "encode"): encode_text,
     ("builtins", "set"): _maker(set, list),
     ("builtins", "frozenset"): _maker(frozenset, list),
+    ("builtins", "bytes"): _maker(bytes, most=0),
     ("builtins", "bytearray"): _maker(bytearray, bytes),
     ("builtins", "complex"): _maker(complex, int, float, most=2),
     ("builtins", "slice"): _maker(slice, int, type(None), str, most=3),

@@ -1,8 +1,8 @@
 """Reads which names a pickle uses: the same machine, with inert stand-ins for everything that it would make.
 
 A walk over opcodes alone loses its way in joblib's files, where raw bytes stand between them, and can be fooled through
-the memo. This runs the stack and the memo as loading does, so it sees the names that loading sees, yet imports and calls
-nothing; only the dtypes of arrays are made, by Berth's own maker, to know how many bytes to pass over.
+the memo. This runs the stack and the memo as loading does, so it sees the names that loading sees, yet imports and
+calls nothing; only the dtypes of arrays are made, by Berth's own maker, to know how many bytes to pass over.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from berth.unpickle.allow import Name, may_call
-from berth.unpickle.machine import WRAPPER, Machine, Wrapper
+from berth.unpickle.machine import GUARDED, PARTIAL, WRAPPER, Machine, Wrapper
 from berth.unpickle.names import python3_name
 from berth.unpickle.rebuild import MAKERS, rebuild_dtype
 from berth.unpickle.source import Source
 
 _DTYPE: Name = ("numpy", "dtype")
+_CHECK_ARRAY: Name = ("sklearn.utils.validation", "check_array")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Recorder(Machine):
     def __init__(self, source: Source, allow: frozenset[Name], nested: bool = False) -> None:
         super().__init__(source, allow, nested)
         self.seen: dict[Name, bool] = {}
+        self.called: set[Name] = set()
 
     def globals(self) -> list[PickleGlobal]:
         """What has been seen, each name once; misused ones count as not allowed."""
@@ -61,7 +63,7 @@ class Recorder(Machine):
 
     def find_class(self, module: str, name: str) -> Any:
         pair = python3_name(module, name) if self.proto < 3 else (module, name)
-        self.note(pair, allowed=pair == WRAPPER or pair in self.allow)
+        self.note(pair, allowed=pair in GUARDED or pair in self.allow)
         return Named(pair)
 
     def load_stack_global(self) -> None:
@@ -85,6 +87,8 @@ class Recorder(Machine):
         if not isinstance(target, Named):
             self.refuse("a call of something that the file put together")
             return ("", "")
+        if arguments:
+            self.called.add(target.pair)
         if arguments and target.pair in self.allow and not (target.pair in MAKERS or may_call(target.pair)):
             self.note(target.pair, allowed=False)
         return target.pair
@@ -92,6 +96,8 @@ class Recorder(Machine):
     def load_reduce(self) -> None:
         args = self.stack.pop()
         pair = self.check_call(self.stack[-1], arguments=True)
+        if pair == PARTIAL and not (len(args) == 1 and getattr(args[0], "pair", None) == _CHECK_ARRAY):
+            self.note(pair, allowed=False)
         self.stack[-1] = MAKERS[_DTYPE](*args) if pair == _DTYPE else Inert()
 
     def make_instance(self, kind: Any, args: Any, kwargs: Any) -> None:
@@ -128,6 +134,7 @@ class Recorder(Machine):
         inner.run()
         for pair, allowed in inner.seen.items():
             self.note(pair, allowed)
+        self.called |= inner.called
         return Inert()
 
     def read_plain(self, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> Any:

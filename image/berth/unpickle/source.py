@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zlib import decompressobj
 
 from berth.errors import LoadError
@@ -48,19 +48,19 @@ class ZlibReader(io.RawIOBase):
 
 def _open_lz4(file: IO[bytes]) -> IO[bytes]:
     try:
-        from lz4.frame import LZ4FrameFile
+        from lz4.frame import LZ4FrameFile  # type: ignore[import-not-found]
     except ModuleNotFoundError as error:
         raise LoadError("the file is compressed with lz4, which is not installed: pip install lz4") from error
     opened: IO[bytes] = LZ4FrameFile(file, "rb")
     return opened
 
 
-_READERS: dict[bytes, Callable[[IO[bytes]], object]] = {
+_READERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x78": ZlibReader,
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
-    b"BZh": lambda file: bz2.BZ2File(file, "rb"),
-    b"\x5d\x00": lambda file: lzma.LZMAFile(file, "rb"),
-    b"\xfd7zXZ": lambda file: lzma.LZMAFile(file, "rb"),
+    b"BZh": bz2.BZ2File,
+    b"\x5d\x00": lzma.LZMAFile,
+    b"\xfd7zXZ": lzma.LZMAFile,
     b"\x04\x22\x4d\x18": _open_lz4,
 }
 
@@ -147,7 +147,7 @@ def open_source(path: Path) -> Iterator[Source]:
             raise LoadError(f"{path.name} was written by joblib before 0.10; load it there and dump it again")
         for magic, reader in _READERS.items():
             if head.startswith(magic):
-                unpacked = io.BufferedReader(reader(file), _CHUNK_BYTES)  # type: ignore[arg-type]
+                unpacked = io.BufferedReader(reader(file), _CHUNK_BYTES)
                 yield Source(unpacked, max(SMALL_BYTES, size * MAX_RATIO), packed=True)
                 return
         yield Source(file, size, packed=False)
