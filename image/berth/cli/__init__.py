@@ -10,7 +10,7 @@ import sys
 import click
 
 from berth import __version__
-from berth.cli import check, process, serve, store
+from berth.cli import check, openapi, process, serve, store
 from berth.errors import BerthError, SettingsError
 
 
@@ -26,7 +26,7 @@ def berth() -> None:
     """
 
 
-for command in (*serve.COMMANDS, *store.COMMANDS, *check.COMMANDS, *process.COMMANDS):
+for command in (*serve.COMMANDS, *store.COMMANDS, *check.COMMANDS, *openapi.COMMANDS, *process.COMMANDS):
     berth.add_command(command)
 
 

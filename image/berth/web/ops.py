@@ -10,7 +10,9 @@ from flask import Blueprint, Flask, Request, Response, request
 from berth.catalog import Catalog
 from berth.errors import NotReady, Stuck
 from berth.lifecycle import FAILED, Lifecycle
+from berth.manifest import encode_spec
 from berth.web import wire
+from berth.web.examples import example_request
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -84,6 +86,9 @@ def ops_blueprint(
                 "sha256": model.sha256,
                 "format": model.format,
                 "accelerated": model.accelerated,
+                "inputs": [encode_spec(spec) for spec in model.inputs],
+                "outputs": [encode_spec(spec) for spec in model.outputs],
+                "example": example_request(model),
             }
             for model in catalog.models()
         ]

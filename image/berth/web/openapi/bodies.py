@@ -1,0 +1,175 @@
+"""What each protocol's request body may be, with one example per loaded model that really works."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from berth.model import Model
+from berth.schema import column_names
+from berth.tensors import DATATYPES
+from berth.web.examples import example_request, example_rows, example_tensors
+from berth.web.openapi.model_schemas import JsonSchema, features_schema, reference, takes_rows
+
+JSON = "application/json"
+Models = Sequence[Model]
+_OBJECT = {"type": "object"}
+
+
+def _any_of(schemas: list[JsonSchema]) -> JsonSchema:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas} if schemas else {"type": "object"}
+
+
+def _object(properties: dict[str, JsonSchema], required: Sequence[str]) -> JsonSchema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def addressing(models: Models, model: Model) -> dict[str, str]:
+    """What a request must say so that it reaches `model`: nothing for the default, its version for a later one."""
+    first = next(other for other in models if other.name == model.name)
+    if model is models[0]:
+        return {}
+    return {"model": model.name} if model is first else {"model": model.name, "version": model.version}
+
+
+def _examples(models: Models, make: Callable[[Model], Any]) -> dict[str, JsonSchema]:
+    made = {f"{model.name}@{model.version}": make(model) for model in models}
+    return {key: {"summary": f"one row for {key}", "value": value} for key, value in made.items() if value is not None}
+
+
+def _content(schema: JsonSchema, examples: dict[str, JsonSchema]) -> JsonSchema:
+    return {"schema": schema, **({"examples": examples} if examples else {})}
+
+
+def predict_content(models: Models) -> JsonSchema:
+    """POST /predict: `features` or `inputs`, and which model."""
+    kinds = []
+    for model in models:
+        names = [spec.name for spec in model.outputs]
+        common: dict[str, JsonSchema] = {
+            "model": {"const": model.name},
+            "version": {"const": model.version},
+            "outputs": {"type": "array", "items": {"enum": names}, "minItems": 1, "uniqueItems": True},
+            "parameters": _OBJECT,
+        }
+        needed = list(addressing(models, model))
+        if (features := features_schema(model)) is not None:
+            kinds.append(_object(common | {"features": features}, ["features", *needed]))
+        kinds.append(_object(common | {"inputs": reference(model, "inputs")}, ["inputs", *needed]))
+    return {JSON: _content(_any_of(kinds), _examples(models, lambda m: example_request(m) | addressing(models, m)))}
+
+
+def _example_infer(model: Model) -> dict[str, Any]:
+    tensors = example_tensors(model)
+    inputs = [
+        {"name": spec.name, "shape": _shape(tensors[spec.name]), "datatype": spec.datatype, "data": tensors[spec.name]}
+        for spec in model.inputs
+    ]
+    return {"id": "1", "inputs": inputs, "outputs": [{"name": spec.name} for spec in model.outputs]}
+
+
+def _shape(value: Any) -> list[int]:
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return shape
+
+
+def infer_content(models: Models) -> JsonSchema:
+    """POST …/infer of the Open Inference Protocol, its tensors in JSON or, behind the JSON, in binary."""
+    tensor = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            "datatype": {"enum": list(DATATYPES)},
+            "data": {"type": "array", "description": "Flat or nested, row by row."},
+            "parameters": _OBJECT,
+        },
+        "required": ["name", "shape", "datatype"],
+    }
+    wanted = {"type": "object", "properties": {"name": {"type": "string"}, "parameters": _OBJECT}, "required": ["name"]}
+    schema = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": _OBJECT,
+            "inputs": {"type": "array", "items": tensor, "minItems": 1},
+            "outputs": {"type": "array", "items": wanted},
+        },
+        "required": ["inputs"],
+    }
+    return {JSON: _content(schema, _examples(models, _example_infer)), "application/octet-stream": {}}
+
+
+def instances_content(models: Models) -> JsonSchema:
+    """POST …:predict of KServe V1: a list of `instances`, or `inputs` as columns."""
+    kinds = []
+    more: dict[str, JsonSchema] = {"parameters": {}, "signature_name": {}}
+    for model in models:
+        if takes_rows(model):
+            kinds.append(_object(more | {"instances": reference(model, "rows")}, ["instances"]))
+        kinds.append(_object(more | {"inputs": reference(model, "inputs")}, ["inputs"]))
+    return {JSON: _content(_any_of(kinds), _examples(models, _example_instances))}
+
+
+def _example_instances(model: Model) -> dict[str, Any]:
+    rows = example_rows(model)
+    return {"inputs": example_tensors(model)} if rows is None else {"instances": rows}
+
+
+def _cells(row: Any) -> list[Any]:
+    if isinstance(row, dict):
+        return list(row.values())
+    return row if isinstance(row, list) else [row]
+
+
+def _example_csv(model: Model) -> str | None:
+    names, rows = column_names(model.inputs), example_rows(model)
+    if names is None or rows is None:
+        return None
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(names)
+    table.writerows(_cells(row) for row in rows)
+    return text.getvalue()
+
+
+def _dataframe_split() -> JsonSchema:
+    lists = {"type": "array", "items": {"type": "array"}}
+    columns = {"type": "array", "items": {"type": "string"}}
+    return {**_OBJECT, "properties": {"columns": columns, "index": {"type": "array"}, "data": lists}}
+
+
+def invocations_content(models: Models) -> JsonSchema:
+    """POST /invocations of MLflow: exactly one of four forms, to the default model; or CSV with a header."""
+    first = models[:1]
+    rows = _any_of([reference(model, "rows") for model in first if takes_rows(model)])
+    forms: dict[str, JsonSchema] = {
+        "dataframe_split": _dataframe_split(),
+        "dataframe_records": {"type": "array", "items": _OBJECT},
+        "instances": rows,
+        "inputs": {},
+    }
+    kinds = [_object({form: schema, "params": _OBJECT}, [form]) for form, schema in forms.items()]
+    tables = _examples(first, _example_csv)
+    return {
+        JSON: _content({"oneOf": kinds}, _examples(first, _example_instances)),
+        "text/csv": _content({"type": "string"}, tables),
+    }
+
+
+BODIES: dict[str, Callable[[Models], JsonSchema]] = {
+    "predict": predict_content,
+    "infer": infer_content,
+    "instances": instances_content,
+    "invocations": invocations_content,
+}
