@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +16,9 @@ from berth.logs import timestamp
 from berth.manifest import MANIFEST, Manifest, digest_file, encode_manifest, walk_files
 from berth.model import Loaded
 from berth.opening import blank_inputs, load_verified
-from berth.schema import check_tensors, is_matrix
+from berth.samples import Sample, decode_sample, describe_sample, read_sample
 from berth.store import Entry, list_versions, version_key, write_version
-from berth.tensors import DATATYPES, Array, TensorSpec, convert_array, datatype_of
-
-if TYPE_CHECKING:
-    import pandas as pd
+from berth.tensors import Array, TensorSpec, datatype_of
 
 _EXAMPLE_ROWS = 3
 _TOLERANCE = 1e-6
@@ -55,8 +52,6 @@ def next_version(store: Path, name: str) -> str:
 
 def _copy(source: Path, part: Path) -> None:
     """Copy plain files only: a link could make the version hold what is not in it."""
-    if source.is_symlink():
-        source = source.resolve(strict=True)
     if source.is_dir():
         for name in walk_files(source):
             if "__pycache__" in Path(name).parts or name == MANIFEST:
@@ -64,61 +59,20 @@ def _copy(source: Path, part: Path) -> None:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, part / name)
     elif source.is_file():
-        shutil.copyfile(source, part / source.name)
+        # xgboost's users like to call their file as our manifest is called.
+        shutil.copyfile(source, part / (f"artifact{source.suffix}" if source.name == MANIFEST else source.name))
     else:
         raise StoreError(f"{str(source)!r} is neither a file nor a folder")
 
 
-def read_sample(path: Path) -> pd.DataFrame:
-    """A CSV file with a header. Raises LoadError."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise LoadError(f"the sample {path.name} cannot be read as CSV with a header: {error}") from error
-    if not len(frame):
-        raise LoadError(f"the sample {path.name} has no rows")
-    return frame
-
-
-def _column_array(column: pd.Series[Any], datatype: str) -> Array:
-    if datatype == "BYTES":
-        array = np.empty(len(column), object)
-        array[:] = [None if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
-        return array
-    return convert_array(column.to_numpy(), datatype, f"sample column {column.name!r}")
-
-
-def sample_tensors(frame: pd.DataFrame, specs: Sequence[TensorSpec]) -> dict[str, Array]:
-    """The sample's rows as the model's tensors. Raises LoadError when its columns are not the model's."""
-    if is_matrix(specs):
-        width = specs[0].shape[1]
-        if width not in (-1, frame.shape[1]):
-            raise LoadError(
-                f"the sample has {frame.shape[1]} columns, but the model takes {width}; leave the target out"
-            )
-        return {specs[0].name: frame.to_numpy(DATATYPES[specs[0].datatype])}
-    names = [str(name) for name in frame.columns]
-    if missing := [spec.name for spec in specs if spec.name not in names]:
-        raise LoadError(f"the sample lacks the column {missing[0]!r}; it has {', '.join(names[:20])}")
-    return {spec.name: _column_array(frame[spec.name], spec.datatype) for spec in specs}
-
-
-def _describe_inputs(loaded: Loaded, request: AddRequest, frame: pd.DataFrame | None) -> tuple[TensorSpec, ...]:
+def _describe_inputs(loaded: Loaded, request: AddRequest, sample: Sample | None) -> tuple[TensorSpec, ...]:
     if request.inputs:
         return request.inputs
-    if frame is None:
-        if not loaded.inputs:
-            raise LoadError("the artifact does not tell its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
-        return loaded.inputs
-    from berth.loaders.signature import describe_frame
-
-    told = loaded.inputs
-    if is_matrix(told):  # whatever it is called, it is the matrix, and the sample names its columns
-        sample_tensors(frame, told)
-        return (replace(told[0], columns=told[0].columns or tuple(str(name) for name in frame.columns)),)
-    return describe_frame(frame, told)
+    if sample is not None:
+        return describe_sample(sample, loaded.inputs)
+    if not loaded.inputs:
+        raise LoadError("the artifact does not tell its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
+    return loaded.inputs
 
 
 def _describe_output(name: str, array: Array, spec: TensorSpec | None) -> TensorSpec:
@@ -134,9 +88,9 @@ def _describe_outputs(loaded: Loaded, request: AddRequest, tensors: Mapping[str,
 
 
 def _listed(array: Array) -> Any:
-    """An array as JSON lists, in which NaN is null."""
+    """An array as JSON lists, in which NaN and infinities are null."""
     if array.dtype.kind == "f":
-        array = np.where(np.isnan(array), None, array.astype(object))  # type: ignore[call-overload]
+        array = np.where(np.isfinite(array), array.astype(object), None)  # type: ignore[call-overload]
     return array.tolist()
 
 
@@ -153,10 +107,9 @@ def _make_example(loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequenc
 def _describe(entry: Entry, manifest: Manifest, request: AddRequest, options: LoadOptions) -> Manifest:
     """The manifest completed by loading the artifact once and asking it."""
     loaded = load_verified(entry, manifest, options)
-    frame = read_sample(request.sample) if request.sample else None
-    inputs = _describe_inputs(loaded, request, frame)
-    tensors = sample_tensors(frame, inputs) if frame is not None else blank_inputs(inputs, 1)
-    tensors = check_tensors(tensors, inputs, max_rows=1 << 30)
+    sample = read_sample(request.sample) if request.sample else None
+    inputs = _describe_inputs(loaded, request, sample)
+    tensors = decode_sample(sample, inputs) if sample is not None else blank_inputs(inputs, 1)
     metadata = dict(request.metadata)
     if manifest.format in _DETERMINISTIC:
         metadata.setdefault("deterministic", True)
@@ -165,7 +118,7 @@ def _describe(entry: Entry, manifest: Manifest, request: AddRequest, options: Lo
         outputs = _describe_outputs(loaded, request, tensors)
         return replace(manifest, outputs=outputs, example=_make_example(loaded, tensors, outputs))
     except Exception as error:
-        if frame is None and loaded.outputs:  # blank rows prove nothing: the model may refuse them
+        if sample is None and loaded.outputs:  # blank rows prove nothing: the model may refuse them
             return replace(manifest, outputs=request.outputs or loaded.outputs)
         raise LoadError(f"the model does not answer its sample: {' '.join(str(error).split())[:500]}") from error
 

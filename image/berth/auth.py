@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import threading
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from berth.errors import Forbidden, SettingsError, Unauthenticated
+from berth.logs import log
 
-_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-fA-F]{64})(:(?P<models>[A-Za-z0-9._,-]*))?")
+_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-fA-F]{64})(:(?P<models>[A-Za-z0-9._,-]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +59,30 @@ class KeyRing:
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._keys: tuple[ApiKey, ...] = ()
+        self._fault = ""
         self._refresh()
 
     def _refresh(self) -> None:
+        first = self._seen is None
         try:
             stat = os.stat(self._path)
             seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
             if seen == self._seen:
                 return
             with self._lock:
-                self._keys = parse_keys(self._path.read_text("utf-8"))
                 self._seen = seen
+                self._keys = parse_keys(self._path.read_text("utf-8"))
+                self._fault = ""
         except (OSError, UnicodeDecodeError, SettingsError) as error:
-            # A bad edit must not lock everybody out: the keys that were good stay good.
-            if self._seen is None:
+            if first:
                 raise SettingsError(f"BERTH_API_KEYS_FILE: cannot read the keys: {error}") from error
+            self._keep(str(error))
+
+    def _keep(self, fault: str) -> None:
+        """Say once that the file cannot be read. A bad edit must not lock everybody out: good keys stay good."""
+        if fault != self._fault:
+            self._fault = fault
+            log(f"BERTH_API_KEYS_FILE: {fault}; the keys read before stay in force", level=logging.WARNING)
 
     def authenticate(self, authorization: str | None, api_key: str | None) -> ApiKey:
         """The key behind `Authorization: Bearer` or `X-Api-Key`. Raises Unauthenticated."""

@@ -59,7 +59,8 @@ class Catalog:
             self._on_ready(model)
         except Exception as error:  # the edge of loading: whatever a model does, the process lives and says why
             reason = error.message if isinstance(error, BerthError) else f"{type(error).__name__}: {error}"
-            reason = " ".join(reason.split())
+            # One line, and valid UTF-8 even where it names a file that is not.
+            reason = " ".join(reason.split()).encode("utf-8", "backslashreplace").decode()
             log(f"{entry.key} failed: {reason}", level=logging.ERROR, model=entry.name, version=entry.version)
             self._lifecycle.set_state(entry.key, FAILED, reason)
             if self._exit_on_failure:

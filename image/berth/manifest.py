@@ -96,6 +96,10 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
+def _refuse_constant(word: str) -> None:
+    raise ManifestError(f"{MANIFEST}: {word} is not JSON; write null")
+
+
 def _check_form(document: Any) -> None:
     found = min(_validator().iter_errors(document), key=lambda error: list(error.path), default=None)
     if found is not None:
@@ -113,7 +117,7 @@ def _parse_spec(spec: Mapping[str, Any]) -> TensorSpec:
 def parse_manifest(text: bytes) -> Manifest:
     """The manifest in `text`. Raises ManifestError, which names the place and the fault."""
     try:
-        document = json.loads(text, object_pairs_hook=_refuse_duplicates)
+        document = json.loads(text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST}: not JSON: {error}") from error
     _check_form(document)
@@ -166,8 +170,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
             document[key] = dict(value)
     document["metadata"] = dict(manifest.metadata)
     _check_form(document)
-    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
-    return (_SCALARS.sub(_on_one_line, text) + "\n").encode()
+    try:
+        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+        return (_SCALARS.sub(_on_one_line, text) + "\n").encode()
+    except (ValueError, TypeError) as error:
+        raise ManifestError(f"{MANIFEST}: a value has no JSON form: {error}") from error
 
 
 def digest_file(path: Path) -> FileDigest:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from berth.errors import LoadError
+from berth.errors import BerthError, LoadError, RequestError
 from berth.loaders import LoadOptions, load
 from berth.logs import log
 from berth.manifest import Manifest
 from berth.model import Loaded, Model
 from berth.schema import check_tensors, decode_tensors
 from berth.store import Entry, verify_version
-from berth.tensors import DATATYPES, Array, TensorSpec, decode_array
+from berth.tensors import DATATYPES, Array, Tensors, TensorSpec, decode_array
 
 _EXAMPLE_TOLERANCE = 1e-6
 
@@ -68,19 +68,34 @@ def differs(found: Array, wanted: Array, tolerance: float) -> bool:
     """Whether two outputs disagree: numbers by more than `tolerance`, anything else at all."""
     if found.shape != wanted.shape:
         return True
-    if wanted.dtype.kind in "fc":
+    if wanted.dtype.kind == "f" == found.dtype.kind:
+        found = np.where(np.isfinite(found), found, np.nan)  # JSON has null alone for NaN and both infinities
         return not np.allclose(found, wanted, rtol=0.0, atol=tolerance, equal_nan=True)
     return not np.array_equal(found, wanted)
 
 
+def _ask(model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+    try:
+        return model.predict(tensors, outputs)
+    except Exception as error:  # whatever a model raises, here it means that it must not serve
+        raise LoadError(f"the model fails on its own example: {type(error).__name__}: {error}") from error
+
+
 def check_example(model: Model, example: Mapping[str, Any]) -> None:
     """That the model answers its own example within the tolerance. Raises LoadError showing both answers."""
-    tensors = check_tensors(decode_tensors(example["inputs"], model.inputs), model.inputs, max_rows=1 << 30)
-    names = list(example["outputs"])
     specs = {spec.name: spec for spec in model.outputs}
-    found = model.predict(tensors, names)
-    for name in names:
-        wanted = decode_array(example["outputs"][name], specs[name].datatype, f"example output {name!r}")
+    names = list(example["outputs"])
+    if unknown := [name for name in names if name not in specs]:
+        raise LoadError(f"the example has an output {unknown[0]!r}, but the model gives {', '.join(specs)}")
+    try:
+        tensors = check_tensors(decode_tensors(example["inputs"], model.inputs), model.inputs, max_rows=1 << 30)
+        wanted_by_name = {
+            name: decode_array(example["outputs"][name], specs[name].datatype, f"output {name!r}") for name in names
+        }
+    except RequestError as error:
+        raise LoadError(f"the example does not fit the model: {error.message}") from error
+    found = _ask(model, tensors, names)
+    for name, wanted in wanted_by_name.items():
         if differs(found[name], wanted, float(example.get("tolerance", _EXAMPLE_TOLERANCE))):
             raise LoadError(
                 f"the example's {name} should be {str(wanted.tolist())[:200]}, but the model answers "
@@ -103,7 +118,9 @@ def load_verified(entry: Entry, manifest: Manifest, options: LoadOptions) -> Loa
     """The loaded artifact, with everything unexpected turned into a LoadError."""
     try:
         return load(entry.folder, manifest, options)
-    except (MemoryError, RecursionError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except BerthError:
+        raise
+    except Exception as error:  # a file of a few million bytes can break its library in any way
         raise LoadError(f"{manifest.format} could not be loaded: {type(error).__name__}: {error}") from error
 
 

@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ _SERVICE_LINK = re.compile(r"BERTH_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP
 
 
 def _whole(text: str) -> int:
-    if not re.fullmatch(r"[+-]?\d{1,18}", text):
+    if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
         raise ValueError("a whole number")
     return int(text)
 
 
 def _number(text: str) -> float:
-    if not re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
+    if not re.fullmatch(r"[+-]?\d{1,12}(\.\d{1,12})?", text, re.ASCII):
         raise ValueError("a number")
     return float(text)
 
@@ -161,7 +162,13 @@ def write_value(value: Any) -> str:
         return "auto"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # All digits and no exponent: `_number` reads them back.
+    return f"{Decimal(repr(value)).normalize():f}" if isinstance(value, float) else str(value)
+
+
+def mask(text: str) -> str:
+    """A value without the credentials that a URL in it may carry."""
+    return re.sub(r"([?&][^=&]*=)[^&]*", r"\1***", re.sub(r"//[^/]*@", "//***@", text))
 
 
 def _refuse_unknown(name: str, value: str) -> None:
@@ -169,9 +176,11 @@ def _refuse_unknown(name: str, value: str) -> None:
         raise SettingsError(
             f"{name}={value!r} looks like a Kubernetes service link; set enableServiceLinks: false on the pod"
         )
-    near = difflib.get_close_matches(name, _BY_NAME, n=1)
+    # Without the prefix, which would make every name look near.
+    words = [known.removeprefix(PREFIX) for known in _BY_NAME]
+    near = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), words, n=1)
     raise SettingsError(
-        f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "; see `berth settings`")
+        f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else "; see `berth settings`")
     )
 
 
@@ -223,7 +232,7 @@ def describe_settings(settings: Settings, environ: Mapping[str, str]) -> list[tu
         name, value = variable(setting), write_value(getattr(settings, setting.name))
         alias = next((theirs for theirs, ours in ALIASES.items() if ours == name and theirs in environ), None)
         source = "environment" if name in environ else f"environment ({alias})" if alias else "default"
-        rows.append((name, re.sub(r"//[^/@]*@", "//***@", value), source, setting.metadata["help"]))
+        rows.append((name, mask(value), source, setting.metadata["help"]))
     return rows
 
 
@@ -232,6 +241,6 @@ def store_directory(settings: Settings) -> Path:
     uri = settings.model_store.removeprefix("file://")
     if "://" in uri:
         raise SettingsError(
-            f"BERTH_MODEL_STORE={settings.model_store!r}: only a directory or file:// URI can be served"
+            f"BERTH_MODEL_STORE={mask(settings.model_store)!r}: only a directory or file:// URI can be served"
         )
     return Path(uri)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +54,12 @@ def check_word(kind: str, word: str) -> None:
 
 
 def list_versions(store: Path, name: str) -> list[Entry]:
-    """A model's versions, the lowest first."""
+    """A model's versions, the lowest first; none for a word that cannot be a model's name."""
     folder = store / name
+    present = WORD.fullmatch(name) is not None and folder.is_dir()
     found = [
         Entry(name, path.name, path)
-        for path in (folder.iterdir() if folder.is_dir() else ())
+        for path in (folder.iterdir() if present else ())
         if WORD.fullmatch(path.name) and (path / MANIFEST).is_file()
     ]
     return sorted(found, key=lambda entry: version_key(entry.version))
@@ -130,10 +133,20 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def _part_folder(entry: Entry) -> Iterator[Path]:
+    """A folder beside the version's, hidden from every reader; gone when the block ends, unless it was renamed."""
+    part = Path(tempfile.mkdtemp(prefix=f".{entry.version}-", suffix=".part", dir=entry.folder.parent))
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def write_version(store: Path, name: str, version: str, fill: Callable[[Path], None]) -> Entry:
     """Make NAME/VERSION from what `fill` puts into a folder; all of it appears at once or nothing does.
 
-    Raises StoreError when the version is already there: versions never change.
+    Raises StoreError when the version is already there (versions never change) or the disk refuses.
     """
     check_word("model's name", name)
     check_word("version", version)
@@ -141,19 +154,17 @@ def write_version(store: Path, name: str, version: str, fill: Callable[[Path], N
     taken = f"{entry.key} is already in the store and versions never change; add it under another --version"
     if entry.folder.exists():
         raise StoreError(taken)
-    entry.folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{version}-", suffix=".part", dir=entry.folder.parent))
     try:
-        fill(part)
-        for path in [*part.rglob("*"), part]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-            _sync(path)
-        try:
+        entry.folder.parent.mkdir(parents=True, exist_ok=True)
+        with _part_folder(entry) as part:
+            fill(part)
+            for path in [*part.rglob("*"), part]:
+                path.chmod(0o755 if path.is_dir() else 0o644)
+                _sync(path)
             part.rename(entry.folder)
-        except OSError as error:
-            raise StoreError(taken) from error
         _sync(entry.folder.parent)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # somebody else was quicker
+            raise StoreError(taken) from error
+        raise StoreError(f"{entry.key} cannot be written to the store {str(store)!r}: {error}") from error
     return entry

@@ -16,7 +16,7 @@ from berth.loaders import detect_format
 from berth.manifest import digest_file, walk_files
 from berth.opening import open_version
 from berth.options import load_options
-from berth.store import LATEST, Entry, find_version, list_names, list_versions, verify_version
+from berth.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
 
 _PICKLED = ("joblib", "pickle")
 
@@ -107,7 +107,8 @@ def _read_request(file: Path) -> dict[str, Any]:
         if file.suffix.lower() == ".csv":
             from berth.adding import read_sample
 
-            return {"features": json.loads(read_sample(file).to_json(orient="records"))}
+            frame = read_sample(file)
+            return {"features": frame.astype(object).where(frame.notna(), None).to_dict("records")}
         document = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{file.name} is not JSON: {error}") from error
@@ -134,7 +135,7 @@ def predict(file: Path, model: str | None, store: str | None) -> None:
     from berth.web.wire import encode_json
 
     folder, settings = find_store(store), read_settings()
-    entry = _find(folder, model or list_names(folder)[0])
+    entry = select_models(folder, model or "")[0]
     opened = open_version(entry, load_options(settings), settings.version_policy)
     document = answer_request(_read_request(file), opened, Predictor(1, settings.max_rows), math.inf)
     click.echo(encode_json(document).decode())

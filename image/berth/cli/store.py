@@ -31,6 +31,10 @@ def _parse_spec(text: str) -> TensorSpec:
     return TensorSpec(name, datatype, sizes)
 
 
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
 def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
     """key=value pairs; a value that is JSON is taken as such. Raises click.BadParameter."""
     metadata: dict[str, Any] = {}
@@ -39,7 +43,7 @@ def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not key:
             raise click.BadParameter(f"{pair!r}: want KEY=VALUE")
         try:
-            metadata[key] = json.loads(text)
+            metadata[key] = json.loads(text, parse_constant=_refuse_constant)
         except ValueError:
             metadata[key] = text
     return metadata
