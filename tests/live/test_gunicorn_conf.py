@@ -288,8 +288,16 @@ class Load:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
         for thread in self._threads:
             thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         connection = http.client.HTTPConnection(HOST, self._server.port, timeout=5)
@@ -306,11 +314,6 @@ class Load:
                 self.answered += 1
         connection.close()
 
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
 
 def _sample(text: bytes, name: str) -> float:
     found: Any = re.search(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", text.decode(), re.MULTILINE)
@@ -324,18 +327,17 @@ def _left_nothing(run_dir: Path, pid: int) -> bool:
 def test_counts_survive_sigkill_and_their_files_do_not_pile_up(gunicorn: Gunicorn, run_dir: Path) -> None:
     server = gunicorn("count", workers=2, threads=4)
     files: list[int] = []
-    load = Load(server, clients=4)
-    for _ in range(5):
-        time.sleep(0.2)
-        victim = max(server.workers())
-        (run_dir / "workers" / f"{victim}.json").touch()
-        (run_dir / f"stuck-{victim}").touch()
-        os.kill(victim, signal.SIGKILL)
-        wait_until(partial(_left_nothing, run_dir, victim), "the dead worker's files to be merged")
-        _ask(server, "/metrics")
-        server.wait_workers(2)
-        files.append(len(list((run_dir / "metrics").iterdir())))
-    load.stop()
+    with Load(server, clients=4) as load:
+        for _ in range(5):
+            time.sleep(0.2)
+            victim = max(server.workers())
+            (run_dir / "workers" / f"{victim}.json").touch()
+            (run_dir / f"stuck-{victim}").touch()
+            os.kill(victim, signal.SIGKILL)
+            wait_until(partial(_left_nothing, run_dir, victim), "the dead worker's files to be merged")
+            _ask(server, "/metrics")
+            server.wait_workers(2)
+            files.append(len(list((run_dir / "metrics").iterdir())))
     told = _ask(server, "/metrics")
     assert load.answered > 100
     # A request may have been counted whose answer died with its worker; none may be missing.
