@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,20 +15,22 @@ from berth.errors import BerthError
 from berth.loaders import LoadOptions
 from berth.store import list_versions
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-# The fitted estimator, and rows it was trained on with the names of their columns.
-Trained: TypeAlias = "tuple[Any, pd.DataFrame]"
-
 VERSION = "1"
+
+
+class Trained(NamedTuple):
+    """The fitted estimator, and the rows it was trained on with the names of their columns."""
+
+    estimator: Any
+    columns: list[str]
+    rows: list[list[float]]
 
 
 def _train(estimator: Any) -> Trained:
     from sklearn.datasets import load_iris
 
-    iris = load_iris(as_frame=True)
-    return estimator.fit(iris.data.to_numpy(), iris.target.to_numpy()), iris.data
+    iris = load_iris()
+    return Trained(estimator.fit(iris.data, iris.target), list(iris.feature_names), iris.data.tolist())
 
 
 def train_logistic() -> Trained:
@@ -51,11 +54,11 @@ def add_trained(store: Path, name: str, trained: Trained) -> None:
     """Save one trained estimator and its sample, and add them to the store. Raises OperatorError."""
     import joblib
 
-    estimator, sample = trained
     with tempfile.TemporaryDirectory() as folder:
         artifact, rows = Path(folder, "model.joblib"), Path(folder, "sample.csv")
-        joblib.dump(estimator, artifact)
-        sample.to_csv(rows, index=False)
+        joblib.dump(trained.estimator, artifact)
+        with rows.open("w", newline="") as file:
+            csv.writer(file).writerows([trained.columns, *trained.rows])
         request = AddRequest(name, VERSION, sample=rows, metadata={"recipe": Path(__file__).name})
         add_version(store, artifact, request, LoadOptions())
 

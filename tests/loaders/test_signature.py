@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from berth.loaders import load
-from berth.loaders.signature import describe_frame
 from berth.tensors import TensorSpec
 from estimator_files import OPTIONS, ask, save, save_and_load
 from estimator_table import ESTIMATORS, inputs_of
@@ -145,35 +143,3 @@ def test_the_manifest_may_take_a_matrix_apart(tmp_path: Path) -> None:
     loaded = load(tmp_path, replace(save(estimator, tmp_path), inputs=inputs), OPTIONS)
     sent = {name: rows[name].to_numpy() for name in reversed(rows.columns)}
     assert np.array_equal(loaded.predict(sent, ["prediction"])["prediction"], estimator.predict(rows))
-
-
-FRAME = pd.DataFrame(
-    {
-        "count": np.array([1, 2], np.int32),
-        "share": np.array([0.5, np.nan], np.float32),
-        "open": [True, False],
-        "name": ["a", None],
-        "kind": pd.Categorical(["x", "y"]),
-        "maybe": pd.array([1, None], dtype="Int64"),
-    }
-)
-COLUMNS = {"count": "INT64", "share": "FP64", "open": "BOOL", "name": "BYTES", "kind": "BYTES", "maybe": "FP64"}
-
-
-def test_a_frame_tells_the_datatypes() -> None:
-    assert {spec.name: spec.datatype for spec in describe_frame(FRAME)} == COLUMNS
-    assert {spec.shape for spec in describe_frame(FRAME)} == {(-1,)}
-
-
-def test_a_numeric_frame_is_a_matrix_unless_the_estimator_wants_columns() -> None:
-    frame = FRAME[["count", "share"]]
-    assert describe_frame(frame) == (TensorSpec("features", "FP64", (-1, 2), ("count", "share")),)
-    told = tuple(TensorSpec(str(name), "FP64", (-1,)) for name in frame)
-    assert [spec.datatype for spec in describe_frame(frame, told)] == ["INT64", "FP64"]
-
-
-def test_a_frame_names_the_columns_of_a_matrix() -> None:
-    told = (TensorSpec("features", "FP64", (-1, 2)),)
-    assert describe_frame(FRAME[["count", "share"]], told) == (replace(told[0], columns=("count", "share")),)
-    text = (TensorSpec("text", "BYTES", (-1,)),)
-    assert describe_frame(FRAME[["name"]], text) == text

@@ -16,6 +16,8 @@ from berth.loaders import detect_format
 from berth.manifest import digest_file, walk_files
 from berth.opening import open_version
 from berth.options import load_options
+from berth.samples import read_sample
+from berth.schema import column_names
 from berth.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
 
 _PICKLED = ("joblib", "pickle")
@@ -101,14 +103,12 @@ def verify(models: tuple[str, ...], digests_only: bool, store: str | None) -> No
         sys.exit(1)
 
 
-def _read_request(file: Path) -> dict[str, Any]:
-    """The body that /predict would get: a JSON file as it is, a CSV file as records."""
+def _read_request(file: Path, *, named: bool) -> dict[str, Any]:
+    """The body that /predict would get: a JSON file as it is, a CSV file as records, or rows for nameless columns."""
     try:
         if file.suffix.lower() == ".csv":
-            from berth.adding import read_sample
-
-            frame = read_sample(file)
-            return {"features": frame.astype(object).where(frame.notna(), None).to_dict("records")}
+            table = read_sample(file).table
+            return {"features": [dict(zip(table.columns, row, strict=True)) if named else row for row in table.rows()]}
         document = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{file.name} is not JSON: {error}") from error
@@ -137,7 +137,8 @@ def predict(file: Path, model: str | None, store: str | None) -> None:
     folder, settings = find_store(store), read_settings()
     entry = select_models(folder, model or "")[0]
     opened = open_version(entry, load_options(settings), settings.version_policy)
-    document = answer_request(_read_request(file), opened, Predictor(1, settings.max_rows), math.inf)
+    request = _read_request(file, named=column_names(opened.inputs) is not None)
+    document = answer_request(request, opened, Predictor(1, settings.max_rows), math.inf)
     click.echo(encode_json(document).decode())
 
 

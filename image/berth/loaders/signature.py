@@ -36,30 +36,6 @@ def describe_inputs(estimator: Any) -> tuple[TensorSpec, ...]:
     return (TensorSpec("features", "FP64", (-1, len(columns)), feature_names(estimator)),)
 
 
-def _datatype_of_column(column: pd.Series[Any]) -> str:
-    """By what the column holds: all integers are INT64 and all floats FP64, whatever their width."""
-    from pandas.api import types
-
-    if types.is_bool_dtype(column.dtype):
-        return "BOOL"
-    if types.is_integer_dtype(column.dtype):
-        return "FP64" if column.hasnans else "INT64"
-    return "FP64" if types.is_float_dtype(column.dtype) else "BYTES"
-
-
-def describe_frame(frame: pd.DataFrame, told: Sequence[TensorSpec] = ()) -> tuple[TensorSpec, ...]:
-    """The inputs that a sample tells of, in the form in which the estimator told its own, if it did."""
-    names = tuple(str(name) for name in frame.columns)
-    specs = tuple(TensorSpec(name, _datatype_of_column(frame.iloc[:, at]), (-1,)) for at, name in enumerate(names))
-    if not told and all(spec.datatype != "BYTES" for spec in specs):
-        return (TensorSpec("features", "FP64", (-1, len(names)), names),)
-    if len(told) == 1 and told[0].name == "features":
-        return (TensorSpec("features", told[0].datatype, told[0].shape, names),)
-    if len(told) == 1 and told[0].name == "text":
-        return tuple(told)
-    return specs
-
-
 def needs_frame(estimator: Any) -> bool:
     """Whether a plain matrix would not do: something in it looks at the names of the columns."""
     from sklearn.compose import ColumnTransformer
