@@ -143,7 +143,7 @@ def test_a_payload_in_the_pickle_never_runs(tmp_path: Path, manifest_of: Callabl
 
 def test_yaml_makes_no_objects(tmp_path: Path, manifest_of: Callable[..., Manifest]) -> None:
     folder, marker = tmp_path / "1", tmp_path / "marker"
-    write_document(folder, "sklearn", f"pickled_model: !!python/object/apply:pathlib.Path.touch [{marker}]")
+    write_document(folder, "sklearn", f"pickled_model: !!python/object/apply:os.mkdir [{marker}]")
     with pytest.raises(LoadError, match="MLmodel does not describe a model"):
         load(folder, manifest_of(folder, "mlflow"), OPTIONS)
     assert not marker.exists()
