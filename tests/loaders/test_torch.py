@@ -246,8 +246,8 @@ def run_touch(marker: Path) -> dict[str, Callable[[dict[str, Any]], object]]:
     ("way", "message"),
     [
         ("operator", r"the operator 'torch\.os\.system'"),
-        ("size", "the size '__import__"),
-        ("name", "the name 'x=__import__"),
+        ("size", "the size .__import__"),
+        ("name", "the name .x=__import__"),
         ("tree", r"a collections\.defaultdict"),
         ("enum", "the tree context"),
     ],
