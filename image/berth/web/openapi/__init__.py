@@ -17,11 +17,11 @@ from berth.web.openapi.model_schemas import model_components
 from berth.web.openapi.routes import HTML, JSON, ROUTES, Route
 
 _TAGS = {
-    "predict": "The short form: features in, prediction out.",
-    "v2": "The Open Inference Protocol, as KServe, Triton and MLServer speak it.",
-    "v1": "The KServe and TensorFlow Serving V1 protocol.",
-    "mlflow": "MLflow's scoring protocol.",
-    "operate": "Probes, state, metrics and this document.",
+    "predict": ("Predict", "The short form: features in, prediction out."),
+    "v2": ("Open Inference V2", "The protocol of KServe, Triton and MLServer."),
+    "v1": ("KServe V1", "The protocol of KServe V1 and TensorFlow Serving."),
+    "mlflow": ("MLflow", "MLflow's scoring protocol."),
+    "operate": ("Operate", "Probes, state, metrics and this document."),
 }
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"},
@@ -79,7 +79,7 @@ def _responses(route: Route, keyed: bool) -> dict[str, Any]:
     statuses = set(route.errors) | ({401} if keyed else set())
     if keyed and (route.predicts or "{model}" in route.path):
         statuses.add(403)
-    errors = {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
+    errors: dict[str, Any] = {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
     if route.answer in ("Health", "V1Status"):  # not ready is told with the states as well
         both = [{"$ref": "#/components/schemas/Error"}, {"$ref": f"#/components/schemas/{route.answer}"}]
         errors["503"] = {"description": STATUSES[503], "content": {JSON: {"schema": {"allOf": both}}}}
@@ -146,10 +146,10 @@ def openapi_document(models: Sequence[Model], facts: ApiFacts) -> dict[str, Any]
         "info": {
             "title": "Berth",
             "version": facts.version,
-            "description": f"This server has {served}. Every error, on every route, has the one shape `Error`; "
-            "another method than a path lists is answered 405 in it.",
+            "description": f"This server has {served}. Every error, on every route, has one shape, Error; "
+            "a method that a path does not list is answered 405 in it.",
         },
-        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "tags": [{"name": name, "description": text, "x-displayName": title} for name, (title, text) in _TAGS.items()],
         "paths": paths,
         "components": _components(models, facts),
     }

@@ -1,10 +1,11 @@
 // The start page: which models there are, one of them to try, and what it answers.
 
 import { curlCommand, makeFields } from "./form.js";
-import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus } from "./page.js";
+import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus, showSlot } from "./page.js";
 import { showAnswer } from "./result.js";
 
 const POLL_MS = 1500;
+const MOST_TENSORS = 4;
 let states = {};
 let known = {};
 let chosen = "";
@@ -16,12 +17,18 @@ function tensor(spec) {
   return make("li", {}, make("code", {}, spec.name), ` ${spec.datatype} `, make("span", { class: "shape" }, size));
 }
 
+function tensors(specs) {
+  const left = specs.length - MOST_TENSORS;
+  const rows = specs.slice(0, left === 1 ? specs.length : MOST_TENSORS).map(tensor);
+  return make("ul", {}, rows, left > 1 ? make("li", {}, `and ${left} more`) : null);
+}
+
 function facts(model) {
   const rows = [
     ["Format", model.format + (model.accelerated ? ", accelerated" : "")],
     ["SHA-256", make("code", { title: model.sha256 }, model.sha256.slice(0, 12))],
-    ["Takes", make("ul", {}, model.inputs.map(tensor))],
-    ["Gives", make("ul", {}, model.outputs.map(tensor))],
+    ["Takes", tensors(model.inputs)],
+    ["Gives", tensors(model.outputs)],
   ];
   return make("dl", { class: "facts" }, rows.map(([term, told]) => make("div", {}, make("dt", {}, term), make("dd", {}, told))));
 }
@@ -57,7 +64,7 @@ async function predict(event, model, fields) {
 
 function requestBody(model, fields) {
   const outputs = model.outputs.map((spec) => spec.name);
-  return { ...fields.read(), outputs, model: model.name, version: model.version };
+  return { model: model.name, version: model.version, ...fields.read(), outputs };
 }
 
 function showModel(model) {
@@ -105,8 +112,8 @@ function listModels() {
     };
     const button = make("button", { type: "button", "aria-current": name === chosen ? "true" : null, onclick: choose },
       make("span", { class: "name" }, name.slice(0, name.lastIndexOf("@"))),
-      make("span", { class: "version" }, name.slice(name.lastIndexOf("@") + 1)),
-      make("span", { class: "state", "data-state": state }, state));
+      make("span", { class: "version" }, make("span", { class: "hidden" }, "version "), name.slice(name.lastIndexOf("@") + 1)),
+      state === "ready" ? null : make("span", { class: "state", "data-state": state }, state));
     return make("li", {}, button);
   });
   find("models").replaceChildren(...rows);
@@ -114,12 +121,7 @@ function listModels() {
 
 async function readHealth() {
   const answer = await ask("health");
-  const slot = answer.headers.get("X-Berth-Slot");
-  if (slot) {
-    find("slot").hidden = false;
-    find("slot").textContent = `slot ${slot}`;
-    document.documentElement.dataset.slot = slot;
-  }
+  showSlot(answer);
   states = answer.json?.models ?? {};
   const all = Object.values(states);
   const failed = all.some(({ state }) => state === "failed");

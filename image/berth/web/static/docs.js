@@ -1,6 +1,6 @@
 // The OpenAPI document as something to read, each route with a form that sends it.
 
-import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus } from "./page.js";
+import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus, showSlot } from "./page.js";
 
 let doc = {};
 let fields = 0;
@@ -38,7 +38,8 @@ function valueField(parameter) {
   return { parameter, input, element };
 }
 
-function bodyField(content) {
+/** The body and its examples; `onPick` hears the name of the one that was picked. */
+function bodyField(content, onPick) {
   const offered = Object.entries(content).flatMap(([type, { examples }]) =>
     Object.entries(examples ?? {}).map(([name, { value }]) => ({ type, name, value })));
   const json = content["application/json"] && !offered.length ? [{ type: "application/json", name: "empty", value: {} }] : [];
@@ -47,9 +48,10 @@ function bodyField(content) {
   const select = make("select", { id: pick }, all.map(({ type, name }) => make("option", {}, `${name} (${type})`)));
   const text = make("textarea", { id: area, rows: "8", spellcheck: "false" });
   const fill = () => {
-    const { value } = all[select.selectedIndex];
+    const { value, name } = all[select.selectedIndex];
     text.value = typeof value === "string" ? value : pretty(value);
     text.rows = Math.min(18, Math.max(3, text.value.split("\n").length));
+    onPick(name);
   };
   select.addEventListener("change", fill);
   fill();
@@ -64,7 +66,7 @@ function showResponse(place, answer) {
   const most = 20000;
   place.replaceChildren(
     make("p", { class: answer.status < 400 ? "meta good" : "meta bad" },
-      `${answer.status} · ${answer.ms.toFixed(1)} ms · request ${answer.headers.get("X-Request-Id") ?? "–"}`),
+      `Status ${answer.status}, ${answer.ms.toFixed(1)} ms`),
     make("pre", { tabindex: "0" }, shown.length > most ? `${shown.slice(0, most)}\n…` : shown));
 }
 
@@ -87,9 +89,18 @@ async function send(method, path, inputs, body, place, again) {
   }
 }
 
+/** Point the path at the model whose example was picked. */
+function pickPath(inputs, name) {
+  const at = name.lastIndexOf("@");
+  const wanted = { model: name.slice(0, at), version: name.slice(at + 1) };
+  for (const { parameter, input } of inputs) {
+    if (parameter.in === "path" && at > 0) input.value = wanted[parameter.name];
+  }
+}
+
 function tryForm(method, path, operation) {
   const inputs = (operation.parameters ?? []).map(resolve).map(valueField);
-  const body = operation.requestBody ? bodyField(operation.requestBody.content) : null;
+  const body = operation.requestBody ? bodyField(operation.requestBody.content, (name) => pickPath(inputs, name)) : null;
   const place = make("div", { "aria-live": "polite" });
   const form = make("form", {
     class: "try",
@@ -153,18 +164,19 @@ function openTarget() {
 }
 
 function show() {
-  const parts = doc.tags.map(({ name, description }) => section(`tag-${name}`, name, description, operationsOf(name)));
-  parts.push(section("tag-schemas", "schemas", "What the bodies and answers are made of.", schemas()));
+  const titles = [...doc.tags.map((tag) => [tag.name, tag["x-displayName"] ?? tag.name]), ["schemas", "Schemas"]];
+  const parts = doc.tags.map(({ name, description }, at) => section(`tag-${name}`, titles[at][1], description, operationsOf(name)));
+  parts.push(section("tag-schemas", "Schemas", "What the bodies and answers are made of.", schemas()));
   const title = make("h1", {}, doc.info.title, " ", make("span", { class: "version" }, `version ${doc.info.version}`));
   find("operations").replaceChildren(title, make("p", { class: "lead" }, doc.info.description), ...parts);
-  const names = [...doc.tags.map(({ name }) => name), "schemas"];
-  find("sections").replaceChildren(...names.map((name) => make("li", {}, make("a", { href: `#tag-${name}` }, name))));
+  find("sections").replaceChildren(...titles.map(([name, words]) => make("li", {}, make("a", { href: `#tag-${name}` }, words))));
   openTarget();
 }
 
 async function start() {
   try {
     const answer = await ask("openapi.json");
+    showSlot(answer);
     if (answer.status === 401) askForKey(answer, start);
     if (answer.status !== 200) {
       setStatus("failed", reasonOf(answer));

@@ -21,6 +21,12 @@ function exampleValues(model, fields) {
 
 const shown = (value) => (value === null || value === undefined ? "" : String(value));
 
+/** What to type, where the name does not say it. */
+function hintOf(datatype) {
+  if (datatype === "BYTES") return "text";
+  return datatype.includes("INT") ? "whole number" : "";
+}
+
 function inputFor(field, value, id) {
   if (field.datatype === "BOOL") {
     const select = make("select", { id }, make("option", {}, "true"), make("option", {}, "false"));
@@ -45,7 +51,7 @@ function oneFieldEach(model, fields) {
   const values = exampleValues(model, fields);
   const inputs = fields.map((field, at) => inputFor(field, values[at], `field-${at}`));
   const rows = fields.map((field, at) =>
-    make("div", { class: "field" }, make("label", { for: `field-${at}` }, field.name, " ", make("small", {}, field.datatype)), inputs[at]));
+    make("div", { class: "field" }, make("label", { for: `field-${at}` }, field.name, " ", make("small", {}, hintOf(field.datatype))), inputs[at]));
   const matrix = model.inputs[0].shape.length === 2;
   const read = () => {
     const typed = fields.map((field, at) => parse(inputs[at].value, field));
@@ -78,6 +84,13 @@ export function makeFields(model) {
   return fields && fields.length <= MOST_FIELDS ? oneFieldEach(model, fields) : wholeBody(model);
 }
 
+/** JSON with a space behind each comma, so that a line can break there. */
+function spaced(value) {
+  if (Array.isArray(value)) return `[${value.map(spaced).join(", ")}]`;
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${spaced(item)}`).join(", ")}}`;
+}
+
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** The same request for a shell; the key stays a variable. */
@@ -85,5 +98,6 @@ export function curlCommand(body, withKey) {
   const url = new URL("predict", document.baseURI).href;
   const lines = [`curl ${quoted(url)}`, "-H 'Content-Type: application/json'"];
   if (withKey) lines.push('-H "X-Api-Key: $BERTH_KEY"');
-  return [...lines, `-d ${quoted(JSON.stringify(body))}`].join(" \\\n  ");
+  const members = Object.entries(body).map(([name, value]) => `    ${JSON.stringify(name)}: ${spaced(value)}`);
+  return [...lines, `-d ${quoted(`{\n${members.join(",\n")}\n  }`)}`].join(" \\\n  ");
 }

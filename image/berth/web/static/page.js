@@ -59,6 +59,15 @@ export function setStatus(state, text) {
   status.textContent = text;
 }
 
+/** Tell which slot answered, and colour the page's edge like it. */
+export function showSlot(answer) {
+  const slot = answer.headers.get("X-Berth-Slot");
+  if (!slot) return;
+  find("slot").hidden = false;
+  find("slot").textContent = `slot ${slot}`;
+  document.documentElement.dataset.slot = slot;
+}
+
 /** Hide the key's form once a key was taken. */
 export function keyAccepted() {
   find("key-form").hidden = true;

@@ -41,8 +41,8 @@ function other(spec, value) {
 }
 
 function meta(answer) {
-  const told = [`${answer.status}`, `${answer.ms.toFixed(1)} ms`, `request ${answer.headers.get("X-Request-Id") ?? "–"}`];
-  return make("p", { class: "meta" }, told.join(" · "));
+  const id = answer.headers.get("X-Request-Id") ?? "–";
+  return make("p", { class: "meta" }, `Status ${answer.status}, ${answer.ms.toFixed(1)} ms. Request `, make("code", {}, id));
 }
 
 /** The elements that show `answer`; the model's outputs tell which list is which. */
@@ -64,5 +64,5 @@ export function showAnswer(model, answer) {
     }
     return other(spec, value);
   });
-  return [...parts.flat(), meta(answer)];
+  return [...parts.flat().filter(Boolean), meta(answer)];
 }
