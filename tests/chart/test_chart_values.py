@@ -22,22 +22,20 @@ Path = tuple[Any, ...]
 # What belongs to somebody else: the model's own request, Istio's policy, any Kubernetes object, Helm's globals.
 OPEN = {("gate", "request"), ("istio", "trafficPolicy"), ("extraObjects",), ("global",)}
 # Maps whose keys are the user's: labels, annotations, quantities, variables.
-MAPS = set(
-    [
-        "nodeSelector",
-        "podAnnotations",
-        "podLabels",
-        "annotations",
-        "labels",
-        "commonLabels",
-        "apiKeys",
-        "storeCredentials",
-        "requests",
-        "limits",
-        "matchLabels",
-        "metadata",
-    ]
-)
+MAPS = {
+    "nodeSelector",
+    "podAnnotations",
+    "podLabels",
+    "annotations",
+    "labels",
+    "commonLabels",
+    "apiKeys",
+    "storeCredentials",
+    "requests",
+    "limits",
+    "matchLabels",
+    "metadata",
+}
 
 
 def full_values() -> list[Values]:
