@@ -229,6 +229,9 @@ def run_touch(marker: Path) -> dict[str, Callable[[dict[str, Any]], object]]:
         text = json.dumps(document).replace('"name": "x"', json.dumps({"name": f"x={code}"})[1:-1])
         document.update(json.loads(text.replace('"x":', json.dumps(f"x={code}") + ":")))
 
+    def set_argument(document: dict[str, Any]) -> None:
+        document["graph_module"]["module_call_graph"][0]["signature"]["forward_arg_names"] = [f"x={code}"]
+
     def set_tree(document: dict[str, Any]) -> None:
         context = {"default_factory_module": "antigravity", "default_factory_name": "x", "dict_context": []}
         tree = {"type": "collections.defaultdict", "context": context, "children_spec": []}
@@ -239,7 +242,14 @@ def run_touch(marker: Path) -> dict[str, Callable[[dict[str, Any]], object]]:
         tree = {"type": "builtins.tuple", "context": context, "children_spec": []}
         document["graph_module"]["module_call_graph"][0]["signature"]["out_spec"] = json.dumps([1, tree])
 
-    return {"operator": add_node, "size": set_size, "name": set_name, "tree": set_tree, "enum": set_enum}
+    return {
+        "operator": add_node,
+        "size": set_size,
+        "name": set_name,
+        "argument": set_argument,
+        "tree": set_tree,
+        "enum": set_enum,
+    }
 
 
 @pytest.mark.parametrize(
@@ -248,6 +258,7 @@ def run_touch(marker: Path) -> dict[str, Callable[[dict[str, Any]], object]]:
         ("operator", r"the operator 'torch\.os\.system'"),
         ("size", "the size .__import__"),
         ("name", "the name .x=__import__"),
+        ("argument", "the name .x=__import__"),
         ("tree", r"a collections\.defaultdict"),
         ("enum", "the tree context"),
     ],
