@@ -70,10 +70,10 @@ def fit_each(names: frozenset[str] | None = None) -> Iterator[Fitted]:
     for name, kind in all_estimators():
         if (names is not None and name not in names) or name == "FrozenEstimator":
             continue
-        for number, estimator in enumerate(_construct_instances(kind)):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield f"{name}-{number}", _fit(estimator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fitted = [_fit(estimator) for estimator in _construct_instances(kind)]
+        yield from ((f"{name}-{number}", estimator) for number, estimator in enumerate(fitted))
 
 
 _KERNELS = (
@@ -142,9 +142,8 @@ def fit_unusual() -> Iterator[Fitted]:
     x, y = _numeric()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for number, estimator in enumerate(_unusual()):
-            yield f"unusual-{number}-{type(estimator).__name__}", estimator.fit(x, y)
+        fitted = [estimator.fit(x, y) for estimator in _unusual()]
         words = np.array([["a", 1.5], ["b", 2.5], [None, np.nan]] * 9, dtype=object)
-        yield "unusual-words", make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()).fit(words)
-        yield "unusual-sparse", KNeighborsClassifier().fit(sparse.csr_array(x), y)
-        yield "unusual-matrix", KNeighborsClassifier().fit(sparse.csr_matrix(x), y)
+        fitted.append(make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()).fit(words))
+        fitted += [KNeighborsClassifier().fit(matrix(x), y) for matrix in (sparse.csr_array, sparse.csr_matrix)]
+    yield from ((f"unusual-{number}-{type(estimator).__name__}", estimator) for number, estimator in enumerate(fitted))

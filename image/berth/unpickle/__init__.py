@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from berth.errors import LoadError, UnsafeArtifact
-from berth.unpickle.allow import Name, default_allow, is_never, parse_allow
+from berth.errors import LoadError, SettingsError, UnsafeArtifact
+from berth.unpickle.allow import Name, default_allow, parse_allow
 from berth.unpickle.machine import Machine
 from berth.unpickle.recorder import PickleGlobal, Recorder
 from berth.unpickle.source import Source, open_source
@@ -69,6 +69,13 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:300])
 
 
+def _is_listable(item: str) -> bool:
+    try:
+        return len(parse_allow(item)) == 1
+    except SettingsError:
+        return False
+
+
 def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
     """All the names at once, so that nobody allows them one start at a time."""
     try:
@@ -77,7 +84,7 @@ def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
         names = []
     known = [f"{module}:{name}" if module else name for module, name in names]
     listed = ", ".join(_printable(item) for item in dict.fromkeys([refused, *known]))
-    own = [f"{module}:{name}" for module, name in names if module and not is_never(module)]
+    own = [item for item in known if _is_listable(item)]
     advice = "save the model as skops or ONNX, or do not use it"
     if own and len(own) == len(names):
         advice = f"if these are your own classes, set BERTH_PICKLE_ALLOW={','.join(own)}; or save it as skops or ONNX"

@@ -80,7 +80,7 @@ def rebuild_dtype(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
     if dtype.kind in "mM" and len(rest) > 2 and rest[2] is not None:
         unit, step, *_ = rest[2][1]
         dtype = np.dtype(f"{dtype.kind}8[{int(step)}{bytes(unit).decode('ascii')}]")
-    return dtype if order in ("|", "=") else dtype.newbyteorder(order)
+    return np.dtype((dtype if order in ("|", "=") else dtype.newbyteorder(order)).str)
 
 
 def new_array(kind: object, shape: object, typecode: object) -> np.ndarray[Any, Any]:
@@ -168,7 +168,7 @@ def _maker(kind: Callable[..., object], *takes: type, most: int = 1) -> Callable
 def _new_defaultdict(factory: object = None) -> object:
     if factory not in (None, int, float, str, list, dict, set, tuple, bool):
         raise UnsafeArtifact("a defaultdict with a factory that is not a plain type")
-    return defaultdict(factory)  # type: ignore[arg-type]
+    return defaultdict(factory)
 
 
 def new_partial(function: object) -> partial[Any]:
