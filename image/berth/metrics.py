@@ -21,10 +21,10 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TextIO, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
@@ -32,6 +32,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 Mode = Literal["livesum", "livemin", "livemax"]
+_Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # 0.1 ms to 60 s: a cached row takes 0.2 ms, a large batch on a small CPU tens of seconds.
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -94,7 +95,7 @@ class Metrics:
     def _gauge(self, name: str, text: str, mode: Mode, *labels: str) -> Gauge:
         return Gauge(name, text, self._labels(labels), multiprocess_mode=mode, registry=self.registry)
 
-    def bind(self, model: str, version: str, classes: Iterable[object] = ()) -> ModelMetrics:
+    def bind(self, model: str, version: str, classes: Sequence[object] = ()) -> ModelMetrics:
         """A model's metrics; the same object every time. `classes` are the labels that its predictions may have.
 
         A request that is refused before its model is known counts under the empty name and version.
@@ -102,7 +103,9 @@ class Metrics:
         with self._lock:
             found = self._bound.get((model, version))
             if found is None:
-                found = self._bound[model, version] = ModelMetrics(self, model, version, classes)
+                found = self._bound[model, version] = ModelMetrics(self, model, version)
+            if classes:
+                found.declare(classes)
             return found
 
     def render(self) -> bytes:
@@ -111,55 +114,51 @@ class Metrics:
 
 
 class ModelMetrics:
-    """One model's metrics with their labels bound: looking labels up again doubles the cost of an update."""
+    """One model's metrics. Labels are looked up once: doing so again doubles the cost of an update."""
 
-    def __init__(self, metrics: Metrics, model: str, version: str, classes: Iterable[object]) -> None:
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         self._metrics = metrics
-        self._common = common = (model, version, metrics.slot)
-        self._request_seconds = metrics.request_seconds.labels(*common)
-        self._predict_seconds = metrics.predict_seconds.labels(*common)
-        self._queue_seconds = metrics.queue_seconds.labels(*common)
-        self._batch_rows = metrics.batch_rows.labels(*common)
-        self._inflight = metrics.inflight.labels(*common)
-        self._queue_depth = metrics.queue_depth.labels(*common)
-        self._load_seconds = metrics.load_seconds.labels(*common)
-        self._ready = metrics.ready.labels(*common)
-        # Bound on first use, so that what never happens makes no series.
-        self._children: dict[tuple[Counter, tuple[object, ...]], Counter] = {}
-        self._classes = {label: str(label) for label in list(dict.fromkeys(classes))[:MOST_LABELS]}
+        self._common = (model, version, metrics.slot)
+        # Filled on first use, so that what never happens makes no series.
+        self._children: dict[tuple[object, tuple[object, ...]], Any] = {}
+        self._classes: dict[object, str] = {}
 
-    def _count(self, counter: Counter, *labels: object, amount: float = 1) -> None:
-        child = self._children.get((counter, labels))
+    def declare(self, classes: Sequence[object]) -> None:
+        """The labels that predictions may have; the first of very many are counted by name."""
+        self._classes = {label: str(label) for label in classes[:MOST_LABELS]}
+
+    def _child(self, metric: _Kind, *labels: object) -> _Kind:
+        child: _Kind | None = self._children.get((metric, labels))
         if child is None:
-            child = self._children[counter, labels] = counter.labels(*self._common, *labels)
-        child.inc(amount)
+            child = self._children[metric, labels] = metric.labels(*self._common, *labels)
+        return child
 
     def observe_request(self, protocol: str, status: int, seconds: float) -> None:
         """A request was answered, or is about to be: count before the answer leaves, and no answer goes uncounted."""
-        self._count(self._metrics.requests, protocol, status)
-        self._request_seconds.observe(seconds)
+        self._child(self._metrics.requests, protocol, status).inc()
+        self._child(self._metrics.request_seconds).observe(seconds)
 
     def observe_predict(self, seconds: float, rows: int) -> None:
         """The model was called once."""
-        self._predict_seconds.observe(seconds)
-        self._batch_rows.observe(rows)
+        self._child(self._metrics.predict_seconds).observe(seconds)
+        self._child(self._metrics.batch_rows).observe(rows)
 
     def observe_queue(self, seconds: float) -> None:
         """A prediction has waited for the model."""
-        self._queue_seconds.observe(seconds)
+        self._child(self._metrics.queue_seconds).observe(seconds)
 
     def reject(self, reason: str) -> None:
         """A request was turned away; `reason` is an error's code."""
-        self._count(self._metrics.rejected, reason)
+        self._child(self._metrics.rejected, reason).inc()
 
     def count_cache(self, hit: bool) -> None:
         """A prediction was looked up in the cache."""
-        self._count(self._metrics.cache, "hit" if hit else "miss")
+        self._child(self._metrics.cache, "hit" if hit else "miss").inc()
 
     def count_predictions(self, labels: Iterable[object]) -> None:
         """Predicted classes, one per row, as plain Python values (`array.tolist()`)."""
         for label, rows in Tally(labels).items():
-            self._count(self._metrics.predictions, self._classes.get(label, OTHER), amount=rows)
+            self._child(self._metrics.predictions, self._classes.get(label, OTHER)).inc(rows)
 
     def observe_values(self, values: Iterable[float]) -> None:
         """Predicted values, one per row, as plain Python numbers; NaN and infinity are left out.
@@ -169,31 +168,32 @@ class ModelMetrics:
         finite = [value for value in values if math.isfinite(value)]
         if not finite:
             return
-        child = self._metrics.prediction_value.labels(*self._common)
-        child._sum.inc(math.fsum(finite))
+        child = self._child(self._metrics.prediction_value)
+        total = sum(finite)
+        child._sum.inc(total if math.isfinite(total) else 0.0)
         for bucket, rows in Tally(bisect_left(VALUES, value) for value in finite).items():
             child._buckets[bucket].inc(rows)
 
     def set_inflight(self, count: int) -> None:
         """How many predictions are inside this worker."""
-        self._inflight.set(count)
+        self._child(self._metrics.inflight).set(count)
 
     def set_queue_depth(self, count: int) -> None:
         """How many of them wait for the model."""
-        self._queue_depth.set(count)
+        self._child(self._metrics.queue_depth).set(count)
 
     def set_ready(self, ready: bool) -> None:
-        """Whether this worker can predict with the model."""
-        self._ready.set(ready)
+        """Whether this worker can predict with the model; say False when loading begins, or nothing is known."""
+        self._child(self._metrics.ready).set(ready)
 
     def set_loaded(self, seconds: float, sha256: str, form: str, accelerated: bool) -> None:
         """The model was loaded, in how long and from what."""
-        self._load_seconds.set(seconds)
-        self._metrics.info.labels(*self._common, sha256, form, str(accelerated).lower()).set(1)
+        self._child(self._metrics.load_seconds).set(seconds)
+        self._child(self._metrics.info, sha256, form, str(accelerated).lower()).set(1)
 
     def set_drift(self, feature: str, psi: float) -> None:
         """How far a feature has moved from the training data."""
-        self._metrics.drift.labels(*self._common, feature).set(psi)
+        self._child(self._metrics.drift, feature).set(psi)
 
 
 class _Files(Collector):
@@ -207,19 +207,28 @@ class _Files(Collector):
         return self._sums
 
 
+def _take(lock: TextIO, mode: int) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{lock.name} was held for {LOCK_SECONDS:g} s; try again") from None
+            time.sleep(0.002)
+
+
 @contextmanager
 def _locked(directory: Path, mode: int) -> Iterator[None]:
-    """Hold the directory's lock; the kernel gives it back when a process dies."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    with (directory / "lock").open("a") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, mode | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{directory / 'lock'} was held for {LOCK_SECONDS:g} s; try again") from None
-                time.sleep(0.005)
+    """Hold the directory's lock; the kernel gives it back when a process dies.
+
+    Everyone comes through the gate, and a merge keeps it shut: else scrapes that overlap would hold it off for ever.
+    """
+    with (directory / "gate").open("a") as gate, (directory / "lock").open("a") as lock:
+        _take(gate, fcntl.LOCK_EX)
+        _take(lock, mode)
+        if mode == fcntl.LOCK_SH:
+            fcntl.flock(gate, fcntl.LOCK_UN)
         yield
 
 
