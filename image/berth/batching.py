@@ -1,0 +1,193 @@
+"""Micro-batching: requests that wait anyway go into one model call; a lone request never waits.
+
+There is no thread of its own. A request that finds a free place leads: it takes what waits (itself first), calls the
+model once, hands everybody its rows, and passes its place on to the first of those who came meanwhile:
+
+    submit -> place free? -- yes --> lead: take the queue's head and all that goes with it -> call -> hand out -+
+                  | no                                                                                        |
+                  +-> join the queue, sleep until handed an answer, a place, or out of time <---- pass on -----+
+
+Whoever waits is in the queue before it can be taken, and every wait has a deadline. Requests for other outputs or of
+another dtype or row shape are not mixed. If a joint call fails, each request is asked alone, so that one alone fails.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from berth.errors import DeadlineExceeded
+from berth.tensors import Array, Tensors
+
+Predict: TypeAlias = Callable[[Tensors, Sequence[str]], dict[str, Array]]
+_OUT_OF_TIME = "the time ran out while the request waited for its turn; nothing was predicted"
+
+
+class _Job:
+    """One caller's rows, and where its answer will be."""
+
+    __slots__ = ("answer", "deadline", "error", "key", "leads", "outputs", "rows", "tensors", "woken")
+
+    def __init__(self, tensors: Tensors, outputs: Sequence[str], deadline: float) -> None:
+        self.tensors = tensors
+        self.outputs = tuple(outputs)
+        self.deadline = deadline
+        self.rows = next(iter(tensors.values())).shape[0]
+        self.key = (self.outputs, *((name, array.dtype, array.shape[1:]) for name, array in tensors.items()))
+        self.answer: dict[str, Array] | None = None
+        self.error: Exception | None = None
+        self.leads = False
+        self.woken: threading.Event | None = None
+
+    def finish(self, answer: dict[str, Array] | None, error: Exception | None) -> None:
+        self.answer, self.error = answer, error
+        if self.woken is not None:
+            self.woken.set()
+
+
+def _split(answer: dict[str, Array], jobs: Sequence[_Job]) -> list[dict[str, Array]]:
+    """Each job's rows of a joint answer. Raises ValueError when the model did not give one row per row."""
+    total = sum(job.rows for job in jobs)
+    if any(array.shape[:1] != (total,) for array in answer.values()):
+        raise ValueError("the model does not answer one row per row")
+    pieces, start = [], 0
+    for job in jobs:
+        pieces.append({name: array[start : start + job.rows] for name, array in answer.items()})
+        start += job.rows
+    return pieces
+
+
+class Batcher:
+    """Joins calls of one model, up to `max_rows` rows each, at most `places` at once. Safe for any thread.
+
+    `on_batch(rows, requests)` is told of every call; `on_depth(n)` of the queue's length.
+    """
+
+    def __init__(
+        self,
+        predict: Predict,
+        max_rows: int,
+        places: int,
+        wait_seconds: float = 0.0,
+        *,
+        on_batch: Callable[[int, int], None] = lambda rows, requests: None,
+        on_depth: Callable[[int], None] = lambda depth: None,
+    ) -> None:
+        self._predict = predict
+        self._max_rows = max_rows
+        self._free = places
+        self._wait_seconds = wait_seconds
+        self._on_batch = on_batch
+        self._on_depth = on_depth
+        self._lock = threading.Lock()
+        self._queue: deque[_Job] = deque()
+
+    def submit(self, tensors: Tensors, outputs: Sequence[str], deadline: float) -> dict[str, Array]:
+        """The caller's own rows of the wanted outputs. Raises what the model raises, or DeadlineExceeded."""
+        job = _Job(tensors, outputs, deadline)
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                job.leads = True
+            else:
+                job.woken = threading.Event()
+                self._queue.append(job)
+                self._on_depth(len(self._queue))
+        if job.leads:
+            self._lead(job)
+        else:
+            self._wait(job)
+        if job.error is not None:
+            raise job.error
+        assert job.answer is not None  # noqa: S101 - finished without an error
+        return job.answer
+
+    def _wait(self, job: _Job) -> None:
+        assert job.woken is not None  # noqa: S101
+        while not job.woken.wait(max(0.0, job.deadline - time.monotonic())):
+            with self._lock:
+                if job in self._queue:
+                    self._queue.remove(job)
+                    job.error = DeadlineExceeded(_OUT_OF_TIME)
+                    return
+            # It was taken at the last moment: its answer, or its place, is on the way.
+            job.deadline = float("inf") if job.deadline == float("inf") else job.deadline + 1.0
+        if job.leads:
+            self._lead(job)
+
+    def _lead(self, job: _Job) -> None:
+        try:
+            if self._wait_seconds and job.rows < self._max_rows:
+                time.sleep(self._wait_seconds)
+            self._run(self._take(job))
+        finally:
+            self._pass_on()
+
+    def _take(self, first: _Job) -> list[_Job]:
+        """`first` and all that waits and goes with it; who is out of time is told so and never predicted."""
+        now = time.monotonic()
+        batch: list[_Job] = []
+        if first.deadline <= now:
+            first.finish(None, DeadlineExceeded(_OUT_OF_TIME))
+        else:
+            batch.append(first)
+        if not self._queue:
+            return batch
+        rows = sum(job.rows for job in batch)
+        left: deque[_Job] = deque()
+        with self._lock:
+            for job in self._queue:
+                if job.deadline <= now:
+                    job.finish(None, DeadlineExceeded(_OUT_OF_TIME))
+                elif batch and job.key == first.key and rows + job.rows <= self._max_rows:
+                    batch.append(job)
+                    rows += job.rows
+                else:
+                    left.append(job)
+            self._queue = left
+            self._on_depth(len(left))
+        return batch
+
+    def _run(self, batch: list[_Job]) -> None:
+        if not batch:
+            return
+        if len(batch) > 1:
+            try:
+                first = batch[0]
+                joined = {name: np.concatenate([job.tensors[name] for job in batch]) for name in first.tensors}
+                pieces = _split(self._predict(joined, first.outputs), batch)
+            except Exception:  # one of them is to blame: ask each alone, so that only that one fails
+                self._run_alone(batch)
+                return
+            self._on_batch(sum(job.rows for job in batch), len(batch))
+            for job, piece in zip(batch, pieces, strict=True):
+                job.finish(piece, None)
+            return
+        self._run_alone(batch)
+
+    def _run_alone(self, batch: list[_Job]) -> None:
+        for job in batch:
+            try:
+                answer = self._predict(job.tensors, job.outputs)
+            except Exception as error:
+                job.finish(None, error)
+            else:
+                self._on_batch(job.rows, 1)
+                job.finish(answer, None)
+
+    def _pass_on(self) -> None:
+        """Give the place to the first who waits, or free it."""
+        with self._lock:
+            if not self._queue:
+                self._free += 1
+                return
+            job = self._queue.popleft()
+            self._on_depth(len(self._queue))
+            job.leads = True
+        assert job.woken is not None  # noqa: S101
+        job.woken.set()
