@@ -23,12 +23,16 @@ import sys
 import time
 import uuid
 from collections import deque
+from concurrent.futures import Future
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from gunicorn import util
+from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors
 from gunicorn.http.unreader import SocketUnreader
-from gunicorn.workers.gthread import _DEFER, ThreadWorker
+from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
 from berth.metrics import merge_dead_worker
 
@@ -42,17 +46,23 @@ EXCHANGE_SECONDS = float(os.environ.get("BERTH_REQUEST_TIMEOUT_SECONDS", "30"))
 LINGER_SECONDS = 2.0
 # File descriptors that are not connections: libraries, models, pipes, logs.
 RESERVED_FILES = 200
+FAILED = "the server failed; its log tells why under this request_id"
 
+SLOT = os.environ.get("BERTH_SLOT", "")
 RUN_DIR = os.environ.get("BERTH_RUN_DIR", "")
 METRICS_DIR = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
 LOG_FORMATTER = "TextFormatter" if os.environ.get("BERTH_LOG_FORMAT") == "text" else "JsonFormatter"
+HOST = os.environ.get("BERTH_HOST", "0.0.0.0")  # noqa: S104 - a container must answer from outside
+OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
-bind = f"{os.environ.get('BERTH_HOST', '0.0.0.0')}:{os.environ.get('BERTH_PORT', '8000')}"  # noqa: S104
+bind = f"{f'[{HOST}]' if ':' in HOST else HOST}:{os.environ.get('BERTH_PORT', '8000')}"
 workers = int(os.environ.get("BERTH_WORKERS", "1"))
 threads = int(os.environ.get("BERTH_THREADS", "40"))
 graceful_timeout = int(float(os.environ.get("BERTH_GRACEFUL_TIMEOUT_SECONDS", "25")))
 # Connections of one worker, busy or idle; beyond it idle ones are closed and new ones wait in the backlog.
-worker_connections = max(threads + 1, min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES))
+worker_connections = 10_000
+if OPEN_FILES != resource.RLIM_INFINITY:
+    worker_connections = max(threads + 1, min(worker_connections, OPEN_FILES - RESERVED_FILES))
 # The heartbeat of a worker's main loop; it says nothing about predictions (see BERTH_STUCK_SECONDS).
 timeout = 60
 keepalive = 75
@@ -64,19 +74,13 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
-proc_name = "berth"
 
-# One line per request is the application's; gunicorn logs only about itself.
-accesslog = None
-errorlog = "-"
+accesslog = None  # one line per request is the application's
 loglevel = os.environ.get("BERTH_LOG_LEVEL", "info")
+# Over gunicorn's own defaults, which have a handler `console` for standard output with the formatter `generic`.
 logconfig_dict = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "root": {"level": loglevel.upper(), "handlers": ["console"]},
     "loggers": {"gunicorn.error": {"level": loglevel.upper(), "handlers": ["console"], "propagate": False}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "berth", "stream": "ext://sys.stdout"}},
-    "formatters": {"berth": {"()": f"berth.logs.{LOG_FORMATTER}"}},
+    "formatters": {"generic": {"()": f"berth.logs.{LOG_FORMATTER}"}},
 }
 
 
@@ -91,20 +95,20 @@ class BrokenBody(errors.ParseException, ValueError):
 class BoundedUnreader(SocketUnreader):
     """Reads a connection until a moment in time, however slowly the bytes trickle in."""
 
-    def __init__(self, sock):
+    def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self._deadline = 0.0
-        self._error = HeadersTimeout
+        self._error: type[Exception] = HeadersTimeout
 
-    def allow(self, seconds, error):
+    def allow(self, seconds: float, error: type[Exception]) -> None:
         """Let reads go on for `seconds`; then they raise `error`."""
         self._deadline = time.monotonic() + seconds
         self._error = error
 
-    def chunk(self, size_hint=None):
-        remaining = self._deadline - time.monotonic()
-        bound = self.sock.gettimeout()
-        wait = remaining if bound is None else min(bound, remaining)
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        wait = self._deadline - time.monotonic()
+        if (bound := self.sock.gettimeout()) is not None:
+            wait = min(wait, bound)
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         if wait <= 0 or not poll.poll(wait * 1000):
@@ -115,36 +119,36 @@ class BoundedUnreader(SocketUnreader):
 class CheckedReader:
     """A body's reader, of which an application needs to know no exception of gunicorn's."""
 
-    def __init__(self, reader):
+    def __init__(self, reader: Any) -> None:
         self._reader = reader
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         try:
             return self._reader.read(size)
         except errors.ParseException as error:
             raise BrokenBody(str(error)) from error
 
 
-def describe_error(exc):
-    """Status, reason, code and sentence for what gunicorn or the application raised."""
-    if isinstance(exc, HeadersTimeout):
-        return 408, "Request Timeout", "headers_timeout", f"the headers did not arrive within {HEADER_SECONDS:g} s"
-    if isinstance(exc, errors.LimitRequestLine):
-        return 414, "URI Too Long", "uri_too_long", f"the request line is longer than {limit_request_line} bytes"
-    if isinstance(exc, errors.LimitRequestHeaders):
-        most = f"{limit_request_fields} headers of {limit_request_field_size} bytes"
-        return 431, "Request Header Fields Too Large", "headers_too_large", f"send at most {most}"
-    if isinstance(exc, errors.UnsupportedTransferCoding):
-        return 501, "Not Implemented", "not_implemented", f"{str(exc)[:200]}; only chunked is read"
-    if isinstance(exc, errors.ExpectationFailed):
-        return 417, "Expectation Failed", "bad_request", f"{str(exc)[:200]}; only 100-continue is known"
-    ours = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.ConfigurationProblem)
-    if isinstance(exc, errors.ParseException) and not isinstance(exc, ours):
-        return 400, "Bad Request", "bad_request", str(exc)[:200]
-    return 500, "Internal Server Error", "internal_error", "the server failed; its log has this request_id"
+# What gunicorn raises: status, code and sentence; without one, its own. The first that fits counts.
+REFUSALS: tuple[tuple[Any, int, str, str], ...] = (
+    (HeadersTimeout, 408, "headers_timeout", f"the headers did not arrive within {HEADER_SECONDS:g} s"),
+    (errors.LimitRequestLine, 414, "uri_too_long", f"the request line is longer than {limit_request_line} bytes"),
+    (errors.LimitRequestHeaders, 431, "headers_too_large", "too many headers, or too long ones; send less"),
+    (errors.UnsupportedTransferCoding, 501, "not_implemented", "of Transfer-Encoding only chunked is read"),
+    (errors.ExpectationFailed, 417, "bad_request", "of Expect only 100-continue is known"),
+    ((errors.InvalidResponseHeader, errors.InvalidResponseHeaderName), 500, "internal_error", FAILED),
+    (errors.ParseException, 400, "bad_request", ""),
+    (Exception, 500, "internal_error", FAILED),
+)
 
 
-def find_request_id(req):
+def describe_error(exc: Exception) -> tuple[int, str, str]:
+    """Status, code and sentence for what gunicorn or the application raised."""
+    status, code, sentence = next(line[1:] for line in REFUSALS if isinstance(exc, line[0]))
+    return status, code, sentence or str(exc)[:200]
+
+
+def find_request_id(req: Any) -> str:
     """The client's own id if it is sane, else a new one."""
     for name, value in getattr(req, "headers", ()):
         if name == "X-REQUEST-ID" and re.fullmatch(r"[A-Za-z0-9._-]{1,128}", value):
@@ -152,30 +156,26 @@ def find_request_id(req):
     return uuid.uuid4().hex
 
 
-def encode_error(status, reason, code, message, request_id):
+def encode_error(status: int, code: str, message: str, request_id: str) -> bytes:
     """The whole answer, after which the connection closes."""
     body = json.dumps({"error": message, "code": code, "request_id": request_id}).encode()
-    slot = os.environ.get("BERTH_SLOT", "")
-    head = [
-        f"HTTP/1.1 {status} {reason}",
-        "Connection: close",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        f"X-Request-Id: {request_id}",
-        *([f"X-Berth-Slot: {slot}"] if slot else []),
-    ]
-    return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+    slot = f"X-Berth-Slot: {SLOT}\r\n" if SLOT else ""
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nX-Request-Id: {request_id}\r\n{slot}\r\n"
+    )
+    return head.encode("latin-1") + body
 
 
 class FairThreadWorker(ThreadWorker):
     """A ThreadWorker that accepts a connection only when it has a thread for it."""
 
-    def __init__(self, *args, **kwargs):
-        self._closing = deque()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._closing: deque[TConn] = deque()
         super().__init__(*args, **kwargs)
 
     @property
-    def worker_connections(self):
+    def worker_connections(self) -> int:
         """The main loop accepts while it has fewer connections than this.
 
         Kept-alive, pending and closing ones take no thread, so all others may be as many as there are threads.
@@ -184,11 +184,11 @@ class FairThreadWorker(ThreadWorker):
         return min(self._most_connections, self.cfg.threads + idle)
 
     @worker_connections.setter
-    def worker_connections(self, most):
+    def worker_connections(self, most: int) -> None:
         # ThreadWorker.__init__ assigns the setting of this name.
         self._most_connections = most
 
-    def handle(self, conn):
+    def handle(self, conn: TConn) -> Any:
         if not conn.initialized:
             if not conn.data_ready and not conn.wait_for_data(FIRST_BYTE_SECONDS):
                 return _DEFER
@@ -197,15 +197,15 @@ class FairThreadWorker(ThreadWorker):
         conn.parser.unreader.allow(HEADER_SECONDS, HeadersTimeout)
         return super().handle(conn)
 
-    def handle_request(self, req, conn):
+    def handle_request(self, req: Any, conn: TConn) -> bool:
         # Python's sendall takes a socket's timeout as a bound on all of it.
         conn.sock.settimeout(EXCHANGE_SECONDS)
         conn.parser.unreader.allow(EXCHANGE_SECONDS, TimeoutError)
         req.body.reader = CheckedReader(req.body.reader)
         return super().handle_request(req, conn)
 
-    def handle_error(self, req, client, addr, exc):
-        status, reason, code, message = describe_error(exc)
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        status, code, message = describe_error(exc)
         request_id = find_request_id(req)
         fields = {"request_id": request_id, "status": status, "code": code, "client": addr[0] if addr else ""}
         if status == 500:
@@ -213,21 +213,21 @@ class FairThreadWorker(ThreadWorker):
         else:
             self.log.warning("request refused by gunicorn: %r", message, extra={"fields": fields})
         try:
-            util.write_nonblock(client, encode_error(status, reason, code, message, request_id))
+            util.write_nonblock(client, encode_error(status, code, message, request_id))
         except OSError as error:
             self.log.debug("could not send the error: %s", error)
 
-    def finish_request(self, conn, fs):
+    def finish_request(self, conn: TConn, fs: Future) -> None:
         if not fs.cancelled() and fs.exception() is None and not fs.result():
             self._close_gently(conn)
         else:
             super().finish_request(conn, fs)
 
-    def _close_gently(self, conn):
+    def _close_gently(self, conn: TConn) -> None:
         """Close our side and wait for the client's in the poller.
 
-        Closing at once would let the kernel reset the connection, and with it the end of the answer, if the client
-        has sent more than was read. ThreadWorker waits in the main loop, which stops the whole worker for a client.
+        Closing at once may reset the connection, and with it the answer, if the client has sent more than was read.
+        ThreadWorker waits in the main loop: a client that does not close stops the whole worker for two seconds.
         """
         try:
             conn.sock.shutdown(socket.SHUT_WR)
@@ -235,12 +235,13 @@ class FairThreadWorker(ThreadWorker):
             conn.timeout = time.monotonic() + LINGER_SECONDS
             self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._discard(conn))
         except OSError:
-            self._forget(conn)
+            self.nr_conns -= 1
+            conn.close()
         else:
             self._closing.append(conn)
             self._discard(conn)
 
-    def _discard(self, conn):
+    def _discard(self, conn: TConn) -> None:
         try:
             if conn.sock.recv(65536):
                 return
@@ -250,16 +251,13 @@ class FairThreadWorker(ThreadWorker):
             pass  # reset: the client is gone as well
         self._end_closing(conn)
 
-    def _end_closing(self, conn):
+    def _end_closing(self, conn: TConn) -> None:
         self._closing.remove(conn)
         self.poller.unregister(conn.sock)
-        self._forget(conn)
-
-    def _forget(self, conn):
         self.nr_conns -= 1
         conn.close()
 
-    def murder_pending(self):
+    def murder_pending(self) -> None:
         super().murder_pending()
         while self._closing and self._closing[0].timeout <= time.monotonic():
             self._end_closing(self._closing[0])
@@ -268,13 +266,13 @@ class FairThreadWorker(ThreadWorker):
 worker_class = FairThreadWorker
 
 
-def post_worker_init(worker):
+def post_worker_init(worker: ThreadWorker) -> None:
     """Start loading models; a replacement worker takes no connection before it has them."""
     berth = getattr(worker.app.callable, "extensions", {}).get("berth")
     if berth is None:
         return
 
-    def notify():
+    def notify() -> None:
         worker.notify()
         if not worker.alive or worker.ppid != os.getppid():
             sys.exit(0)
@@ -283,10 +281,10 @@ def post_worker_init(worker):
 
 
 # Dead workers whose metrics could not be merged yet: a scrape held the lock, or the disk was full.
-_unmerged = set()
+_unmerged: set[int] = set()
 
 
-def child_exit(server, worker):
+def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
     """Keep a dead worker's counts and drop what it said about itself. An exception here would end the server."""
     _unmerged.add(worker.pid)
     for pid in sorted(_unmerged - set(server.WORKERS)):
