@@ -30,7 +30,7 @@ def _split_columns(split: dict[str, Any]) -> list[str] | None:
         return None
     if not isinstance(columns, list) or not all(type(name) in (str, int) for name in columns):
         raise InvalidInput(f"dataframe_split: columns must be a list of names, got {shown(columns)}")
-    return None if columns == list(range(len(columns))) else [str(name) for name in columns]
+    return None if columns and columns == list(range(len(columns))) else [str(name) for name in columns]
 
 
 def decode_split(split: Any, model: Model) -> dict[str, Array]:

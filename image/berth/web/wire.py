@@ -23,6 +23,8 @@ from berth.web.exchange import current
 
 JSON = "application/json"
 _PIECE_BYTES = 1 << 20
+# No tensor is as deep, and walking down 500 levels would end at Python's own limit.
+_MOST_DEPTH = 64
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -92,11 +94,14 @@ def check_media_type(*taken: str) -> str:
     return found
 
 
-def _count_keys(value: Any) -> int:
+def _count_keys(value: Any, depth: int = 0) -> int:
+    """The keys in a document, those in lists that begin with a plain value aside. Raises MalformedJson when deep."""
+    if depth > _MOST_DEPTH:
+        raise MalformedJson(f"the body is nested deeper than {_MOST_DEPTH} lists and objects")
     if isinstance(value, dict):
-        return len(value) + sum(_count_keys(item) for item in value.values() if type(item) in (dict, list))
+        return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
     if isinstance(value, list) and value and type(value[0]) in (dict, list):
-        return sum(_count_keys(item) for item in value)
+        return sum(_count_keys(item, depth + 1) for item in value)
     return 0
 
 
