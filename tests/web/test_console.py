@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from flask.testing import FlaskClient
 
 from berth.auth import encode_key
-from conftest import SERVED, MakeApp
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 STATIC = resources.files("berth") / "web" / "static"
 FILES = sorted(file.name for file in STATIC.iterdir())
+
+MakeApp: TypeAlias = Callable[..., FlaskClient]
+SERVED = "iris@1,iris@2,people,prices"
 
 
 def test_a_browser_gets_the_page(client: FlaskClient) -> None:

@@ -36,7 +36,7 @@ def _list_of(items: dict[str, Any]) -> dict[str, Any]:
 
 def error_codes() -> list[str]:
     """Every code that may stand in an answer."""
-    found: set[str] = set()
+    found = {BerthError.code}
     waiting: list[type[BerthError]] = [RequestError, ServerError]
     while waiting:
         error = waiting.pop()

@@ -143,27 +143,28 @@ def _example_csv(model: Model) -> str | None:
     return text.getvalue()
 
 
-def _dataframe_split() -> JsonSchema:
-    lists = {"type": "array", "items": {"type": "array"}}
-    columns = {"type": "array", "items": {"type": "string"}}
-    return {**_OBJECT, "properties": {"columns": columns, "index": {"type": "array"}, "data": lists}}
+def _table_forms(models: Models) -> dict[str, JsonSchema]:
+    """MLflow's four forms for the default model."""
+    lists = {"type": "array", "items": {"type": "array"}, "minItems": 1}
+    columns = {"type": "array", "items": {"type": ["string", "integer"]}}
+    rows = [reference(model, "rows") for model in models if takes_rows(model)]
+    named = [reference(model, "record") for model in models if column_names(model.inputs)]
+    split = _object({"columns": columns, "index": {"type": "array"}, "data": lists}, ["data"])
+    return {
+        "dataframe_split": split,
+        "dataframe_records": {"type": "array", "items": _any_of(named), "minItems": 1},
+        "instances": _any_of(rows) if rows else {"type": "array"},
+        "inputs": {"anyOf": [{"type": "object"}, {"type": "array"}]},
+    }
 
 
 def invocations_content(models: Models) -> JsonSchema:
     """POST /invocations of MLflow: exactly one of four forms, to the default model; or CSV with a header."""
     first = models[:1]
-    rows = _any_of([reference(model, "rows") for model in first if takes_rows(model)])
-    forms: dict[str, JsonSchema] = {
-        "dataframe_split": _dataframe_split(),
-        "dataframe_records": {"type": "array", "items": _OBJECT},
-        "instances": rows,
-        "inputs": {},
-    }
-    kinds = [_object({form: schema, "params": _OBJECT}, [form]) for form, schema in forms.items()]
-    tables = _examples(first, _example_csv)
+    kinds = [_object({form: schema, "params": _OBJECT}, [form]) for form, schema in _table_forms(first).items()]
     return {
         JSON: _content({"oneOf": kinds}, _examples(first, _example_instances)),
-        "text/csv": _content({"type": "string"}, tables),
+        "text/csv": _content({"type": "string"}, _examples(first, _example_csv)),
     }
 
 

@@ -1,0 +1,90 @@
+"""A real server asked with what Schemathesis makes of its own document: right, wrong and odd requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+from schemathesis.specs.openapi.schemas import OpenApiSchema
+
+from berth.web.openapi.routes import ROUTES, Route
+from live.berths import start_ready
+from live.server import Server
+
+# Not among them: that all valid data are taken. A schema cannot say that a shape fits its data, or that a model
+# refuses missing values.
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+    allow_header_conformance,
+    negative_data_rejection,
+)
+
+
+@pytest.fixture(scope="module")
+def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The whole store, served."""
+    servers: list[Server] = []
+    folder = tmp_path_factory.mktemp("schemathesis")
+
+    def serve(command: Sequence[str], env: Mapping[str, str], port: int) -> Server:
+        servers.append(Server(command, env, port, folder / "server.log"))
+        servers[-1].wait_accepting()
+        return servers[-1]
+
+    yield start_ready(serve, store, folder / "run", models="iris@1,iris@2,people,prices", workers=1)
+    servers[0].stop()
+
+
+@pytest.fixture(scope="module")
+def api(server: Server) -> OpenApiSchema:
+    """What the server says of itself."""
+    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+
+
+def ask_many(api: OpenApiSchema, route: Route, mode: GenerationMode, count: int) -> None:
+    """Send `count` generated requests and check every answer."""
+
+    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(api[route.path][route.method].as_strategy(generation_mode=mode))
+    def ask(case: schemathesis.Case[Any]) -> None:
+        case.headers.pop("X-Request-Timeout-Ms", None)  # a millisecond is too short for anything, and 504 is right
+        case.call_and_validate(checks=list(CHECKS))
+
+    ask()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.id)
+def test_answers_are_as_documented(api: OpenApiSchema, route: Route) -> None:
+    ask_many(api, route, GenerationMode.POSITIVE, 15 if route.body else 3)
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.body], ids=lambda route: route.id)
+def test_refusals_are_as_documented(api: OpenApiSchema, route: Route) -> None:
+    ask_many(api, route, GenerationMode.NEGATIVE, 15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.body], ids=lambda route: route.id)
+def test_many_answers_are_as_documented(api: OpenApiSchema, route: Route, mode: GenerationMode) -> None:
+    ask_many(api, route, mode, 300)
