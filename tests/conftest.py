@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import joblib
 import numpy as np
@@ -22,8 +22,7 @@ from berth.adding import AddRequest, add_version
 from berth.app import create_app
 from berth.loaders import LoadOptions
 from berth.tensors import DATATYPES, TensorSpec
-
-MakeApp: TypeAlias = Callable[..., FlaskClient]
+from web.asking import MakeApp
 
 # What `client` serves; iris without a version is iris@1.
 SERVED = "iris@1,iris@2,people,prices"

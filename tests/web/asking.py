@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
+from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
+
+# The fixture `make_app`: make_app(store, max_rows=10, …) is a client of a loaded application.
+MakeApp: TypeAlias = Callable[..., FlaskClient]
 
 
 def told(answer: TestResponse, status: int = 200) -> Any:

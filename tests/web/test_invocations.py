@@ -11,8 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 import berth
-from conftest import MakeApp
-from web.asking import refused, told
+from web.asking import MakeApp, refused, told
 
 Rows = Sequence[Sequence[float]]
 PATH = "/invocations"

@@ -10,8 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from berth.tensors import DATATYPES
-from conftest import MakeApp
-from web.asking import refused, told
+from web.asking import MakeApp, refused, told
 
 Rows = Sequence[Sequence[float]]
 IRIS, PEOPLE = "/v1/models/iris:predict", "/v1/models/people:predict"

@@ -12,8 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from berth.tensors import DATATYPES
-from conftest import MakeApp
-from web.asking import outputs_of, refused, tensor, told
+from web.asking import MakeApp, outputs_of, refused, tensor, told
 
 Rows = Sequence[Sequence[float]]
 INFER = "/v2/models/iris/infer"
