@@ -15,8 +15,9 @@ from berth.loaders import LoadOptions, detect_format
 from berth.logs import timestamp
 from berth.manifest import MANIFEST, Manifest, digest_file, encode_manifest, walk_files
 from berth.model import Loaded
-from berth.opening import blank_inputs, load_verified
+from berth.opening import load_verified
 from berth.samples import Sample, decode_sample, describe_sample, read_sample
+from berth.schema import blank_inputs
 from berth.store import Entry, list_versions, version_key, write_version
 from berth.tensors import Array, TensorSpec, datatype_of
 

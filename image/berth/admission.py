@@ -34,16 +34,14 @@ class Gate:
             self._next += 1
             ticket = self._next
             self._began[ticket] = time.monotonic()
-            inside = len(self._began)
-        self._on_change(inside)
+            self._on_change(len(self._began))  # under the lock, or two threads leave a stale number
         return ticket
 
     def leave(self, ticket: int) -> None:
         """Give a ticket back."""
         with self._lock:
             del self._began[ticket]
-            inside = len(self._began)
-        self._on_change(inside)
+            self._on_change(len(self._began))
 
     @property
     def inside(self) -> int:

@@ -15,6 +15,7 @@ from flask import Flask
 from berth import __version__, logs
 from berth.admission import Gate
 from berth.auth import KeyRing
+from berth.cache import PredictionCache
 from berth.catalog import Catalog
 from berth.cpu import plan_cpu, read_cpu_budget
 from berth.lifecycle import Lifecycle
@@ -25,7 +26,6 @@ from berth.options import load_options
 from berth.predictor import Predictor
 from berth.settings import Settings, parse_settings, read_environment, store_directory
 from berth.store import select_models
-from berth.tensors import Array
 from berth.web.console import console_blueprint
 from berth.web.edge import Edge
 from berth.web.exchange import Exchange, current
@@ -69,34 +69,23 @@ def observe_requests(metrics: Metrics) -> Callable[[Exchange, int, float], None]
     return observe
 
 
-def observe_predictions(metrics: Metrics) -> Callable[[Model, float, float, int, dict[str, Array]], None]:
-    """What the predictor calls after each call of a model."""
+def note_answer(rows: int, age_seconds: float | None) -> None:
+    """What the predictor calls when a request has its answer."""
+    exchange = current()
+    exchange.rows += rows
+    exchange.age_seconds = age_seconds
 
-    def observe(model: Model, waited: float, computed: float, rows: int, answer: dict[str, Array]) -> None:
-        current().rows += rows
+
+def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
+    """What the catalog calls when a model has been loaded, before it is ready."""
+
+    def prepare(model: Model) -> None:
+        predictor.prepare(model)
         bound = metrics.bind(model.name, model.version)
-        bound.observe_queue(waited)
-        bound.observe_predict(computed, rows)
-        if (prediction := answer.get("prediction")) is None or prediction.ndim != 1:
-            return
-        if prediction.dtype.kind == "f":
-            bound.observe_values(prediction.tolist())
-        else:
-            bound.count_predictions(prediction.tolist())
-
-    return observe
-
-
-def observe_models(metrics: Metrics) -> Callable[[Model], None]:
-    """What the catalog calls when a model is ready."""
-
-    def observe(model: Model) -> None:
-        classes = next((spec.labels for spec in model.outputs if spec.labels), ())
-        bound = metrics.bind(model.name, model.version, classes)
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
         bound.set_ready(True)
 
-    return observe
+    return prepare
 
 
 def _facts(settings: Settings) -> dict[str, Any]:
@@ -126,15 +115,25 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
     options = load_options(settings)
+    predictor = Predictor(
+        plan.compute_slots,
+        settings.max_rows,
+        metrics,
+        batch_max_rows=settings.batch_max_rows,
+        batch_wait_seconds=settings.batch_wait_ms / 1000,
+        cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
+        note=note_answer,
+    )
+    for entry in entries:
+        metrics.bind(entry.name, entry.version).set_ready(False)
     catalog = Catalog(
         entries,
         lambda entry: open_version(entry, options, settings.version_policy),
         lifecycle,
-        on_ready=observe_models(metrics),
+        on_ready=prepare_models(metrics, predictor),
         exit_on_failure=settings.exit_on_load_failure,
     )
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
-    predictor = Predictor(plan.compute_slots, settings.max_rows, observe_predictions(metrics))
     app = Flask("berth", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -145,11 +144,9 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     app.register_blueprint(
         invocations_blueprint(catalog, predictor, lifecycle, settings.max_body_bytes, settings.max_rows)
     )
-    app.register_blueprint(ops_blueprint(catalog, lifecycle, _facts(settings), metrics.render))
+    app.register_blueprint(ops_blueprint(catalog, predictor, lifecycle, _facts(settings), metrics.render))
     app.register_blueprint(
-        openapi_blueprint(
-            catalog.models, ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics)
-        )
+        openapi_blueprint(catalog.models, ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics))
     )
     app.register_blueprint(console_blueprint(catalog, lifecycle))
     Edge(

@@ -31,12 +31,13 @@ _OUT_OF_TIME = "the time ran out while the request waited for its turn; nothing 
 class _Job:
     """One caller's rows, and where its answer will be."""
 
-    __slots__ = ("answer", "deadline", "error", "key", "leads", "outputs", "rows", "tensors", "woken")
+    __slots__ = ("answer", "deadline", "error", "joined", "key", "leads", "outputs", "rows", "tensors", "woken")
 
     def __init__(self, tensors: Tensors, outputs: Sequence[str], deadline: float) -> None:
         self.tensors = tensors
         self.outputs = tuple(outputs)
         self.deadline = deadline
+        self.joined = time.monotonic()
         self.rows = next(iter(tensors.values())).shape[0]
         self.key = (self.outputs, *((name, array.dtype, array.shape[1:]) for name, array in tensors.items()))
         self.answer: dict[str, Array] | None = None
@@ -65,7 +66,7 @@ def _split(answer: dict[str, Array], jobs: Sequence[_Job]) -> list[dict[str, Arr
 class Batcher:
     """Joins calls of one model, up to `max_rows` rows each, at most `places` at once. Safe for any thread.
 
-    `on_batch(rows, requests)` is told of every call; `on_depth(n)` of the queue's length.
+    `on_wait(seconds)` is told how long each request waited for its call; `on_depth(n)` the queue's length.
     """
 
     def __init__(
@@ -75,14 +76,14 @@ class Batcher:
         places: int,
         wait_seconds: float = 0.0,
         *,
-        on_batch: Callable[[int, int], None] = lambda rows, requests: None,
+        on_wait: Callable[[float], None] = lambda seconds: None,
         on_depth: Callable[[int], None] = lambda depth: None,
     ) -> None:
         self._predict = predict
         self._max_rows = max_rows
         self._free = places
         self._wait_seconds = wait_seconds
-        self._on_batch = on_batch
+        self._on_wait = on_wait
         self._on_depth = on_depth
         self._lock = threading.Lock()
         self._queue: deque[_Job] = deque()
@@ -109,14 +110,14 @@ class Batcher:
 
     def _wait(self, job: _Job) -> None:
         assert job.woken is not None  # noqa: S101
-        while not job.woken.wait(max(0.0, job.deadline - time.monotonic())):
+        while not job.woken.wait(min(max(0.0, job.deadline - time.monotonic()), threading.TIMEOUT_MAX)):
             with self._lock:
                 if job in self._queue:
                     self._queue.remove(job)
                     job.error = DeadlineExceeded(_OUT_OF_TIME)
                     return
             # It was taken at the last moment: its answer, or its place, is on the way.
-            job.deadline = float("inf") if job.deadline == float("inf") else job.deadline + 1.0
+            job.deadline += 1.0
         if job.leads:
             self._lead(job)
 
@@ -154,31 +155,28 @@ class Batcher:
         return batch
 
     def _run(self, batch: list[_Job]) -> None:
-        if not batch:
+        now = time.monotonic()
+        for job in batch:
+            self._on_wait(now - job.joined)
+        if len(batch) < 2:
+            self._run_alone(batch)
             return
-        if len(batch) > 1:
-            try:
-                first = batch[0]
-                joined = {name: np.concatenate([job.tensors[name] for job in batch]) for name in first.tensors}
-                pieces = _split(self._predict(joined, first.outputs), batch)
-            except Exception:  # one of them is to blame: ask each alone, so that only that one fails
-                self._run_alone(batch)
-                return
-            self._on_batch(sum(job.rows for job in batch), len(batch))
-            for job, piece in zip(batch, pieces, strict=True):
-                job.finish(piece, None)
+        try:
+            first = batch[0]
+            joined = {name: np.concatenate([job.tensors[name] for job in batch]) for name in first.tensors}
+            pieces = _split(self._predict(joined, first.outputs), batch)
+        except Exception:  # one of them is to blame: ask each alone, so that only that one fails
+            self._run_alone(batch)
             return
-        self._run_alone(batch)
+        for job, piece in zip(batch, pieces, strict=True):
+            job.finish(piece, None)
 
     def _run_alone(self, batch: list[_Job]) -> None:
         for job in batch:
             try:
-                answer = self._predict(job.tensors, job.outputs)
+                job.finish(self._predict(job.tensors, job.outputs), None)
             except Exception as error:
                 job.finish(None, error)
-            else:
-                self._on_batch(job.rows, 1)
-                job.finish(answer, None)
 
     def _pass_on(self) -> None:
         """Give the place to the first who waits, or free it."""

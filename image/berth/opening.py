@@ -16,9 +16,9 @@ from berth.loaders import LoadOptions, load
 from berth.logs import log
 from berth.manifest import Manifest
 from berth.model import Loaded, Model
-from berth.schema import check_tensors, decode_tensors
+from berth.schema import blank_inputs, check_tensors, decode_tensors
 from berth.store import Entry, verify_version
-from berth.tensors import DATATYPES, Array, Tensors, TensorSpec, decode_array
+from berth.tensors import Array, Tensors, decode_array
 
 _EXAMPLE_TOLERANCE = 1e-6
 
@@ -52,16 +52,6 @@ def check_versions(key: str, built_with: Mapping[str, str], policy: str) -> None
     if policy == "strict":
         raise LoadError(f"BERTH_VERSION_POLICY=strict refuses {key}: {'; '.join(differences)}")
     log(f"{key}: {'; '.join(differences)}", level=logging.WARNING, model=key)
-
-
-def blank_inputs(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
-    """Zeros and empty strings in the declared shapes, to warm a model up."""
-
-    def blank(spec: TensorSpec) -> Array:
-        shape = (rows, *(max(size, 1) for size in spec.shape[1:]))
-        return np.full(shape, "", object) if spec.datatype == "BYTES" else np.zeros(shape, DATATYPES[spec.datatype])
-
-    return {spec.name: blank(spec) for spec in specs}
 
 
 def differs(found: Array, wanted: Array, tolerance: float) -> bool:

@@ -1,4 +1,7 @@
-"""What a request does: wait for a place to compute, call the model, check and observe the answer."""
+"""What a request does: look in the cache, wait for a place to compute, call the model, check and observe the answer.
+
+check -> cache.get -> [Batcher.submit | wait for a place -> model.predict] -> cache.put -> observe
+"""
 
 from __future__ import annotations
 
@@ -6,52 +9,150 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from berth.batching import Batcher
+from berth.cache import Cached, PredictionCache, encode_key
 from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel
 from berth.logs import log
+from berth.metrics import Metrics, ModelMetrics
 from berth.model import Model
 from berth.schema import check_tensors
 from berth.tensors import Array, Tensors
+from berth.tuning import BatchChoice, choose_batching
 
 # Exceptions by which libraries say that the values were wrong, not the model.
 _REFUSALS = (ValueError, TypeError)
+# (rows, seconds the answer had been in the cache or None): what the caller wants to know beside the answer.
+Note = Callable[[int, "float | None"], None]
 
-# (model, seconds waited, seconds computed, rows, outputs)
-Observe = Callable[[Model, float, float, int, dict[str, Array]], None]
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What belongs to one model while it is served."""
+
+    metrics: ModelMetrics
+    choice: BatchChoice
+    batcher: Batcher | None
 
 
 class Predictor:
-    """Calls models, at most `compute_slots` at once; the others wait their turn until their deadline."""
+    """Calls models, at most `compute_slots` at once; the others wait their turn until their deadline.
 
-    def __init__(self, compute_slots: int, max_rows: int, observe: Observe = lambda *what: None) -> None:
+    `batch_max_rows` None decides for each model by measuring it; 1 is off. `cache` None is off.
+    """
+
+    def __init__(
+        self,
+        compute_slots: int,
+        max_rows: int,
+        metrics: Metrics | None = None,
+        *,
+        batch_max_rows: int | None = 1,
+        batch_wait_seconds: float = 0.0,
+        cache: PredictionCache | None = None,
+        note: Note = lambda rows, age: None,
+    ) -> None:
+        self._slots = compute_slots
         self._places = threading.Semaphore(compute_slots)
         self._max_rows = max_rows
-        self._observe = observe
+        self._metrics = metrics or Metrics()
+        self._batch_max_rows = batch_max_rows
+        self._batch_wait_seconds = batch_wait_seconds
+        self._cache = cache
+        self._note = note
+        self._preparing = threading.Lock()
+        self._prepared: dict[tuple[str, str], Prepared] = {}
+
+    def prepare(self, model: Model) -> BatchChoice:
+        """Decide, before the first request, whether waiting requests for `model` share calls."""
+        classes = next((spec.labels for spec in model.outputs if spec.labels), ())
+        metrics = self._metrics.bind(model.name, model.version, classes)
+        choice = choose_batching(model, self._batch_max_rows)
+        batcher = None
+        if choice.max_rows > 1:
+
+            def predict(tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+                with self._places:
+                    return self._call(model, metrics, tensors, outputs)
+
+            batcher = Batcher(
+                predict,
+                choice.max_rows,
+                self._slots,
+                self._batch_wait_seconds,
+                on_wait=metrics.observe_queue,
+                on_depth=metrics.set_queue_depth,
+            )
+        self._prepared[model.name, model.version] = Prepared(metrics, choice, batcher)
+        return choice
+
+    def choice(self, model: Model) -> BatchChoice:
+        """What `prepare` decided."""
+        return self._prepare_once(model).choice
+
+    def _prepare_once(self, model: Model) -> Prepared:
+        key = (model.name, model.version)
+        if key not in self._prepared:
+            with self._preparing:
+                if key not in self._prepared:
+                    self.prepare(model)
+        return self._prepared[key]
 
     def predict(self, model: Model, tensors: Tensors, outputs: Sequence[str], deadline: float) -> dict[str, Array]:
         """The wanted outputs, one row per input row. `deadline` is a `time.monotonic()`.
 
         Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded.
         """
+        prepared = self._prepare_once(model)
         tensors = check_tensors(tensors, model.inputs, self._max_rows)
+        key = self._key(model, outputs, tensors)
+        found = self._look_up(key, prepared.metrics)
+        if found is not None:
+            answer = found.answer
+        elif prepared.batcher is not None:
+            answer = prepared.batcher.submit(tensors, outputs, deadline)
+        else:
+            answer = self._predict_alone(model, prepared.metrics, tensors, outputs, deadline)
+        if key is not None and found is None and self._cache is not None:
+            self._cache.put(key, answer)
+        self._note(_rows(tensors), time.monotonic() - found.made if found else None)
+        _count(model, prepared.metrics, answer)
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded("the prediction took longer than the request's time")
+        return answer
+
+    def _key(self, model: Model, outputs: Sequence[str], tensors: Tensors) -> bytes | None:
+        """None where answers are not kept: the cache is off, or the model does not call itself deterministic."""
+        if self._cache is None or model.metadata.get("deterministic") is not True:
+            return None
+        return encode_key(model.name, model.version, model.sha256, outputs, tensors)
+
+    def _look_up(self, key: bytes | None, metrics: ModelMetrics) -> Cached | None:
+        if key is None or self._cache is None:
+            return None
+        found = self._cache.get(key)
+        metrics.count_cache(found is not None)
+        return found
+
+    def _predict_alone(
+        self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
+    ) -> dict[str, Array]:
         began = time.monotonic()
-        if not self._places.acquire(timeout=max(0.0, deadline - began)):
+        if not self._places.acquire(timeout=min(max(0.0, deadline - began), threading.TIMEOUT_MAX)):
             raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")
         try:
             started = time.monotonic()
             if started >= deadline:
                 raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
-            answer = self._call(model, tensors, outputs)
+            metrics.observe_queue(started - began)
+            return self._call(model, metrics, tensors, outputs)
         finally:
             self._places.release()
-        ended = time.monotonic()
-        rows = next(iter(tensors.values())).shape[0]
-        self._observe(model, started - began, ended - started, rows, answer)
-        if ended >= deadline:
-            raise DeadlineExceeded("the prediction took longer than the request's time")
-        return answer
 
-    def _call(self, model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+    def _call(self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        """One call of the model, timed and counted whether it answers or breaks."""
+        began = time.monotonic()
         try:
             return model.predict(tensors, outputs)
         except BerthError:
@@ -61,3 +162,20 @@ class Predictor:
         except Exception as error:
             log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=repr(error))
             raise PredictionFailed(f"{model.name} failed on these values; the server's log has the reason") from error
+        finally:
+            metrics.observe_predict(time.monotonic() - began, _rows(tensors))
+
+
+def _rows(tensors: Tensors) -> int:
+    rows: int = next(iter(tensors.values())).shape[0]
+    return rows
+
+
+def _count(model: Model, metrics: ModelMetrics, answer: dict[str, Array]) -> None:
+    """Classes by name, values into their histogram; classes may well be floating numbers."""
+    if (prediction := answer.get("prediction")) is None or prediction.ndim != 1:
+        return
+    if prediction.dtype.kind == "f" and not any(spec.labels for spec in model.outputs):
+        metrics.observe_values(prediction.tolist())
+    else:
+        metrics.count_predictions(prediction.tolist())

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from berth.errors import InvalidInput, UnknownOutput, shown
-from berth.tensors import Array, TensorSpec, convert_array, decode_array
+from berth.tensors import DATATYPES, Array, TensorSpec, convert_array, decode_array
 
 Specs: TypeAlias = Sequence[TensorSpec]
 
@@ -230,3 +230,13 @@ def choose_outputs(wanted: Any, specs: Specs) -> tuple[str, ...]:
     if len(set(wanted)) != len(wanted):
         raise InvalidInput(f"outputs names one twice: {_quoted(wanted)}")
     return tuple(wanted)
+
+
+def blank_inputs(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
+    """Zeros and empty strings in the declared shapes, to warm a model up."""
+
+    def blank(spec: TensorSpec) -> Array:
+        shape = (rows, *(max(size, 1) for size in spec.shape[1:]))
+        return np.full(shape, "", object) if spec.datatype == "BYTES" else np.zeros(shape, DATATYPES[spec.datatype])
+
+    return {spec.name: blank(spec) for spec in specs}

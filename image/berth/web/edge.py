@@ -78,6 +78,8 @@ class Edge:
             response.headers["X-Berth-Slot"] = self.slot
         if exchange.model is not None:
             response.headers["X-Berth-Model"] = f"{exchange.model.name}@{exchange.model.version}"
+        if exchange.age_seconds is not None:
+            response.headers["Age"] = str(int(exchange.age_seconds))
         if exchange.protocol:
             self.observe(exchange, response.status_code, seconds)
         self._log(exchange, response.status_code, seconds)

@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 from berth.model import Model
-from berth.opening import blank_inputs
-from berth.schema import decode_tensors, is_frame, is_matrix
+from berth.schema import blank_inputs, decode_tensors, is_frame, is_matrix
 
 
 def _without_nan(value: Any) -> Any:

@@ -31,6 +31,7 @@ class Exchange:
     protocol: str = ""
     model: Model | None = None
     rows: int = 0
+    age_seconds: float | None = None
     api_key: ApiKey | None = None
     ticket: int | None = None
     error: BerthError | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Flask, Request, Response, request
@@ -11,6 +12,7 @@ from berth.catalog import Catalog
 from berth.errors import NotReady, Stuck
 from berth.lifecycle import FAILED, Lifecycle
 from berth.manifest import encode_spec
+from berth.predictor import Predictor
 from berth.web import wire
 from berth.web.examples import example_request
 
@@ -51,7 +53,7 @@ def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> 
 
 
 def ops_blueprint(
-    catalog: Catalog, lifecycle: Lifecycle, facts: dict[str, Any], render: Callable[[], bytes]
+    catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, facts: dict[str, Any], render: Callable[[], bytes]
 ) -> Blueprint:
     """The probes, /health, /info and /metrics; `facts` are what /info tells besides the models."""
     routes = Blueprint("ops", __name__)
@@ -86,6 +88,7 @@ def ops_blueprint(
                 "sha256": model.sha256,
                 "format": model.format,
                 "accelerated": model.accelerated,
+                "batching": asdict(predictor.choice(model)),
                 "inputs": [encode_spec(spec) for spec in model.inputs],
                 "outputs": [encode_spec(spec) for spec in model.outputs],
                 "example": example_request(model),

@@ -1,0 +1,85 @@
+"""Whether requests for a model may share a call, and whether that pays: found out by asking it at warm-up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from berth.model import Model
+from berth.schema import blank_inputs, check_tensors, decode_tensors
+from berth.tensors import Array, Tensors
+
+# What 32 rows in one call must save at least, against 32 calls, for sharing to pay.
+_LEAST_GAIN = 2.0
+# A model that answers in less has no queue worth joining: waking a thread costs as much.
+_LEAST_SECONDS = 0.0002
+_ROWS = 32
+_AUTO_MAX_ROWS = 128
+_TOLERANCE = 1e-6
+_PATIENCE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class BatchChoice:
+    """Rows that waiting requests share in one call (1: they do not), and why."""
+
+    max_rows: int
+    reason: str
+
+
+def _one_row(model: Model) -> dict[str, Array]:
+    if model.example is not None:
+        tensors = check_tensors(decode_tensors(model.example["inputs"], model.inputs), model.inputs, 1 << 30)
+        return {name: array[:1] for name, array in tensors.items()}
+    return blank_inputs(model.inputs, 1)
+
+
+def _seconds(model: Model, tensors: Tensors, outputs: list[str]) -> float:
+    """The best of up to five calls, within the patience."""
+    best, spent = float("inf"), 0.0
+    for _ in range(5):
+        began = time.perf_counter()
+        model.predict(tensors, outputs)
+        took = time.perf_counter() - began
+        best, spent = min(best, took), spent + took
+        if spent > _PATIENCE_SECONDS:
+            break
+    return best
+
+
+def _answers_alike(one: Mapping[str, Array], many: Mapping[str, Array]) -> bool:
+    """Whether each row of the joint answer is the answer to its row alone."""
+    for name, array in one.items():
+        if array.shape[:1] != (1,) or many[name].shape != (_ROWS, *array.shape[1:]):
+            return False
+        for row in (many[name][:1], many[name][-1:]):
+            exact = array.dtype.kind != "f" or row.dtype.kind != "f"
+            same = np.array_equal(row, array) if exact else np.allclose(row, array, 1e-6, _TOLERANCE, equal_nan=True)
+            if not same:
+                return False
+    return True
+
+
+def choose_batching(model: Model, max_rows: int | None) -> BatchChoice:
+    """The rows to share: 1 when `max_rows` is 1 or the model cannot; None measures one row against 32."""
+    if max_rows == 1:
+        return BatchChoice(1, "off by BERTH_BATCH_MAX_ROWS=1")
+    if any(spec.shape[0] != -1 for spec in model.inputs):
+        return BatchChoice(1, "the model takes a fixed number of rows")
+    outputs = [spec.name for spec in model.outputs]
+    try:
+        row = _one_row(model)
+        rows = {name: np.repeat(array, _ROWS, axis=0) for name, array in row.items()}
+        if not _answers_alike(model.predict(row, outputs), model.predict(rows, outputs)):
+            return BatchChoice(1, "rows are not answered one by one")
+        if max_rows is not None:
+            return BatchChoice(max_rows, "on by BERTH_BATCH_MAX_ROWS")
+        single, joint = _seconds(model, row, outputs), _seconds(model, rows, outputs)
+    except Exception as error:  # a model that refuses its own example or blank rows cannot be measured
+        return BatchChoice(1, f"could not be measured: {type(error).__name__}")
+    told = f"1 row takes {single * 1e3:.3g} ms, {_ROWS} rows {joint * 1e3:.3g} ms"
+    pays = single >= _LEAST_SECONDS and single * _ROWS >= joint * _LEAST_GAIN
+    return BatchChoice(_AUTO_MAX_ROWS, told) if pays else BatchChoice(1, f"does not pay: {told}")
