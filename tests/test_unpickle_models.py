@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from berth.unpickle import default_allow, load_joblib, load_pickle, read_globals
 from estimators import fit_each, fit_unusual
+from sklearn.cluster import Birch
 
 _QUICK = frozenset(
     """
@@ -31,18 +33,34 @@ def _write(path: Path, data: bytes) -> Path:
     return path
 
 
-def _equal(one: Any, other: Any) -> bool:
-    return bool(joblib.hash(one) == joblib.hash(other))
+class _Contents(pickle.Pickler):
+    """Writes records as lists: the bytes between their fields mean nothing, and joblib leaves them unset."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype.names:
+            return list, (value.tolist(),)
+        return NotImplemented
+
+
+def _content(value: Any) -> bytes:
+    """What an object holds, whatever in it is shared."""
+    if isinstance(value, Birch):
+        # Its leaves are linked in a ring, which cannot be written without a memo.
+        return joblib.hash(value.subcluster_centers_).encode()  # type: ignore[no-any-return]
+    stream = io.BytesIO()
+    pickler = _Contents(stream, 4)
+    pickler.fast = True
+    pickler.dump(value)
+    return stream.getvalue()
 
 
 def _check_round_trip(label: str, estimator: Any, path: Path) -> None:
     for protocol in (2, 4, 5):
         path.write_bytes(pickle.dumps(estimator, protocol))
         again = load_pickle(path, default_allow())
-        assert type(again) is type(estimator), label
-        assert pickle.dumps(again, 5)[:2] == b"\x80\x05", label
+        assert _content(again) == _content(pickle.loads(path.read_bytes())), label
     joblib.dump(estimator, path)
-    assert repr(load_joblib(path, default_allow())) == repr(joblib.load(path)), label
+    assert _content(load_joblib(path, default_allow())) == _content(joblib.load(path)), label
     assert [item for item in read_globals(path, default_allow()) if not item.allowed] == [], label
 
 

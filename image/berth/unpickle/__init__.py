@@ -83,8 +83,8 @@ def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
     except (LoadError, UnsafeArtifact):
         names = []
     known = [f"{module}:{name}" if module else name for module, name in names]
-    listed = ", ".join(_printable(item) for item in dict.fromkeys([refused, *known]))
-    own = [item for item in known if _is_listable(item)]
+    listed = ", ".join(_printable(item) for item in [refused, *(item for item in known if item not in refused)])
+    own = [item for item, name in zip(known, names, strict=True) if name not in allow and _is_listable(item)]
     advice = "save the model as skops or ONNX, or do not use it"
     if own and len(own) == len(names):
         advice = f"if these are your own classes, set BERTH_PICKLE_ALLOW={','.join(own)}; or save it as skops or ONNX"

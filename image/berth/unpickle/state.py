@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any
 
@@ -24,7 +25,7 @@ def set_state(target: Any, state: Any) -> None:
             raise LoadError(f"the file is damaged: a {type(target).__name__} without a proper state")
     if state:
         check_attributes(target, state)
-        target.__dict__.update(state)
+        target.__dict__.update((sys.intern(key), value) for key, value in state.items())
     for key, value in (slots or {}).items():
         if not isinstance(getattr(type(target), key, None), types.MemberDescriptorType):
             raise UnsafeArtifact(f"the slot {key!r} set on a {type(target).__name__}, which has no such slot")
