@@ -38,7 +38,7 @@ class Browser:
         self._in, answers = os.pipe()
         words = shlex.join([program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"])
         self._process = subprocess.Popen(
-            ["sh", "-c", f"exec {words} 3<&{commands} 4>&{answers}"],
+            ["sh", "-c", f"exec {words} 3</dev/fd/{commands} 4>/dev/fd/{answers}"],
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
