@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from berth.adding import AddRequest, add_version
 from berth.app import create_app
 from berth.loaders import LoadOptions
 from berth.tensors import DATATYPES, TensorSpec
-from web.asking import MakeApp
+from web.asking import MakeApp, ReadLog
 
 # What `client` serves; iris without a version is iris@1.
 SERVED = "iris@1,iris@2,people,prices"
@@ -118,3 +120,13 @@ def iris_rows() -> Sequence[Sequence[float]]:
     """Three rows that iris@1 answers with 0, 1 and 2."""
     rows: list[list[float]] = load_iris().data[[0, 60, 120]].tolist()
     return rows
+
+
+@pytest.fixture
+def read_log(capfd: pytest.CaptureFixture[str]) -> Iterator[ReadLog]:
+    """read_log(): the JSON lines that the server has written since the last call."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield lambda: [json.loads(line) for line in capfd.readouterr().out.split("\n") if line]
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -67,8 +67,9 @@ class Catalog:
                 os._exit(EXIT_LOAD_FAILED)
             return
         self._models[entry.name, entry.version] = model
-        self._lifecycle.set_state(entry.key, READY)
+        # Before anybody may see the state: who waits for it may end, and this thread with him.
         log(f"{entry.key} is ready", model=entry.name, version=entry.version, seconds=round(model.load_seconds, 3))
+        self._lifecycle.set_state(entry.key, READY)
 
     def wait(self, timeout_seconds: float) -> bool:
         """Whether every model is ready or has failed within the time; for the command line and tests."""

@@ -10,6 +10,8 @@ from werkzeug.test import TestResponse
 
 # The fixture `make_app`: make_app(store, max_rows=10, …) is a client of a loaded application.
 MakeApp: TypeAlias = Callable[..., FlaskClient]
+# The fixture `read_log`: read_log() is the JSON lines written since the last call.
+ReadLog: TypeAlias = Callable[[], list[dict[str, Any]]]
 
 
 def told(answer: TestResponse, status: int = 200) -> Any:
