@@ -103,6 +103,12 @@ class Helm:
             return str(refused)
         raise AssertionError("rendered, though it should have been refused")
 
+    def notes(self, values: Values) -> str:
+        """What helm prints after an install with these values."""
+        command = [self.program, "install", "iris", str(CHART), "-n", "shop", "--dry-run=client", "-f", "-"]
+        done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True)
+        return done.stdout.split("\nNOTES:\n")[1]
+
     def _run(self, values: Values, release: str, chart: Path, sets: tuple[str, ...]) -> list[Rendered] | Refused:
         flags = [flag for each in sets for flag in ("--set", each)]
         command = [self.program, "template", release, str(chart), "--namespace", "shop", "-f", "-", *flags]

@@ -95,7 +95,7 @@ def fixture_everything(helm: Helm) -> list[Rendered]:
 
 def test_everything_is_valid_and_restricted(everything: list[Rendered]) -> None:
     assert {each.key: bad for each in everything if (bad := problems(each.object))} == {}
-    assert {key: bad for key, pod in pods(everything).items() if (bad := violations(pod))} == {}
+    assert {key: unsafe for key, pod in pods(everything).items() if (unsafe := violations(pod))} == {}
 
 
 def test_selectors_are_the_three_labels_of_the_pods(everything: list[Rendered]) -> None:

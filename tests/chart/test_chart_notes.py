@@ -1,0 +1,69 @@
+"""What helm prints after an upgrade: the state, a call that works, and next commands that render."""
+
+import re
+import subprocess
+from typing import Any
+
+import yaml
+from helm_chart import BOTH, CHART, EXAMPLES, HELM, Helm, Values, overlay, read_values
+
+QUICKSTART = read_values(EXAMPLES / "quickstart.yaml")
+
+
+def command(notes: str, word: str) -> list[str]:
+    """The keys that the next command of that name sets."""
+    line = next(line for line in notes.splitlines() if line.strip().startswith(word))
+    assert "--reset-then-reuse-values" in line
+    assert "--wait" not in line
+    return re.findall(r"--set (\S+)", line)
+
+
+def with_sets(values: Values, sets: list[str]) -> Values:
+    """Values with `--set` flags on top."""
+    for each in sets:
+        path, value = each.split("=")
+        change: Any = {"true": True, "NEW": "2"}.get(value, value)
+        for step in reversed(path.split(".")):
+            change = {step: change}
+        values = overlay(values, change)
+    return values
+
+
+def test_notes_lead_from_install_to_retirement(helm: Helm) -> None:
+    notes = helm.notes(QUICKSTART)
+    assert re.search(r"blue +serve +iris@1 +ghcr.io/berth/berth:0.1.0 +fingerprint [0-9a-f]{12} +<- live", notes)
+    assert re.search(r"green +absent\s*\n", notes)
+    assert "curl http://localhost:8000/predict" in notes
+    staged = with_sets(QUICKSTART, command(notes, "stage green"))
+    notes = helm.notes(staged)
+    assert "--filter name=iris-berth-test-green" in notes
+    switched = with_sets(staged, command(notes, "switch to green"))
+    assert switched == overlay(staged, {"activeSlot": "green"})
+    notes = helm.notes(switched)
+    assert re.search(r"green +serve .*<- live", notes)
+    retired = with_sets(switched, command(notes, "or retire it"))
+    assert retired["slots"]["blue"]["mode"] == "absent"
+    assert "Deployment/iris-berth-blue" not in helm.objects(retired)
+
+
+def test_notes_pin_slots_that_are_not(helm: Helm) -> None:
+    loose: Values = {"slotDefaults": {"model": {"name": "iris"}}}
+    sets = command(helm.notes(loose), "stage green")
+    assert {"slots.blue.image.tag=0.1.0", "slots.green.image.tag=0.1.0"} <= set(sets)
+    assert helm.render(with_sets(loose, sets))
+
+
+def test_notes_tell_the_outside_addresses(helm: Helm) -> None:
+    hosts = [{"host": "iris.example", "paths": [{"path": "/", "pathType": "Prefix"}]}]
+    route = {"enabled": True, "parentRefs": [{"name": "web"}], "hostnames": ["iris.web.example"]}
+    values = overlay(BOTH, {"ingress": {"enabled": True, "hosts": hosts, "tls": [{"hosts": []}]}, "httpRoute": route})
+    notes = helm.notes(values)
+    assert "https://iris.example" in notes
+    assert "http://iris.web.example" in notes
+
+
+def test_chart_describes_itself(helm: Helm) -> None:
+    done = subprocess.run([str(HELM), "show", "chart", str(CHART)], capture_output=True, text=True, check=True)
+    description = yaml.safe_load(done.stdout)
+    assert description["version"] == description["appVersion"]
+    assert read_values(CHART / "values.yaml")["slotDefaults"]["image"]["tag"].startswith(description["appVersion"])
