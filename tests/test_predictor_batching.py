@@ -129,7 +129,7 @@ def test_the_cache_answers_again_only_for_the_same_model_and_only_when_determini
         return _model(predict, name, **more)
 
     notes: list[float | None] = []
-    predictor = Predictor(1, 100, cache=PredictionCache(10_000), note=lambda rows, age: notes.append(age))
+    predictor = Predictor(1, 100, cache=PredictionCache(10_000), note=lambda rows, age, began: notes.append(age))
     one, other = make("one", 2, metadata=DETERMINISTIC), make("other", 3, metadata=DETERMINISTIC)
     random = make("random", 4)
     for model in (one, one, other, random, random):

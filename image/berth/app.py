@@ -23,9 +23,11 @@ from berth.metrics import SECONDS, Metrics
 from berth.model import Model
 from berth.opening import installed_version, open_version
 from berth.options import load_options
+from berth.payloads import PayloadLog, open_sink, parse_options
 from berth.predictor import Predictor
 from berth.settings import Settings, parse_settings, read_environment, store_directory
 from berth.store import select_models
+from berth.tracing import Tracing, make_tracing
 from berth.web.console import console_blueprint
 from berth.web.edge import Edge
 from berth.web.exchange import Exchange, current
@@ -33,6 +35,7 @@ from berth.web.invocations import invocations_blueprint
 from berth.web.openapi import ApiFacts, openapi_blueprint
 from berth.web.ops import export_http_metrics, ops_blueprint
 from berth.web.predict import predict_blueprint
+from berth.web.recording import Recorder
 from berth.web.v1 import v1_blueprint
 from berth.web.v2 import v2_blueprint
 
@@ -47,11 +50,15 @@ class Service:
     lifecycle: Lifecycle
     gate: Gate
     stuck_seconds: float
+    payloads: PayloadLog | None = None
+    tracing: Tracing | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
         """Load the models in the background and watch for stuck predictions."""
         self.catalog.start(respawned=respawned, notify=notify)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        if self.tracing is not None:
+            self.tracing.start()
 
     def _watch(self) -> None:
         while True:
@@ -69,11 +76,12 @@ def observe_requests(metrics: Metrics) -> Callable[[Exchange, int, float], None]
     return observe
 
 
-def note_answer(rows: int, age_seconds: float | None) -> None:
+def note_answer(rows: int, age_seconds: float | None, began: float) -> None:
     """What the predictor calls when a request has its answer."""
     exchange = current()
     exchange.rows += rows
     exchange.age_seconds = age_seconds
+    exchange.calls.append((began, time.monotonic() - began))
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -86,6 +94,14 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
         bound.set_ready(True)
 
     return prepare
+
+
+def open_payload_log(settings: Settings, metrics: Metrics) -> PayloadLog | None:
+    """The payload log, where it is on. Raises SettingsError."""
+    options = parse_options(settings.payload_log)
+    if options is None:
+        return None
+    return PayloadLog(options, open_sink(options), metrics.bind("", "").count_payload_drops)
 
 
 def _facts(settings: Settings) -> dict[str, Any]:
@@ -104,7 +120,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
 
     Raises SettingsError, StoreError: then the server must not start.
     """
-    settings = parse_settings(read_environment() if environ is None else environ)
+    environ = read_environment() if environ is None else environ
+    settings = parse_settings(environ)
     logs.configure(settings.log_level, settings.log_format or "json")
     entries = select_models(store_directory(settings), settings.models, settings.model_version)
     run_dir = Path(settings.run_dir or tempfile.mkdtemp(prefix="berth-"))
@@ -133,6 +150,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
         on_ready=prepare_models(metrics, predictor),
         exit_on_failure=settings.exit_on_load_failure,
     )
+    payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
     app = Flask("berth", static_folder=None)
     app.url_map.strict_slashes = False
@@ -158,6 +176,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
         protect_metrics=settings.protect_metrics,
         observe=observe_requests(metrics),
         reject=metrics.bind("", "").reject,
+        recorder=Recorder(settings.slot, payloads, tracing) if payloads or tracing else None,
     ).install(app)
-    app.extensions["berth"] = Service(catalog, lifecycle, gate, settings.stuck_seconds)
+    app.extensions["berth"] = Service(catalog, lifecycle, gate, settings.stuck_seconds, payloads, tracing)
     return app

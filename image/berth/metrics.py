@@ -79,6 +79,9 @@ class Metrics:
         self.load_seconds = self._gauge("berth_model_load_seconds", "Verifying to ready, slowest worker.", "livemax")
         self.predictions = self._counter("berth_predictions_total", "Rows by predicted class.", "label")
         self.prediction_value = self._histogram("berth_prediction_value", "Predicted values.", VALUES)
+        self.payload_drops = self._counter(
+            "berth_payload_log_dropped_total", "Payloads that the payload log lost.", "reason"
+        )
         self.drift = self._gauge(
             "berth_drift_psi", "Population stability index against the training data.", "livemax", "feature"
         )
@@ -190,6 +193,10 @@ class ModelMetrics:
         """The model was loaded, in how long and from what."""
         self._child(self._metrics.load_seconds).set(seconds)
         self._child(self._metrics.info, sha256, form, str(accelerated).lower()).set(1)
+
+    def count_payload_drops(self, reason: str, lines: int) -> None:
+        """The payload log has lost so many requests."""
+        self._child(self._metrics.payload_drops, reason).inc(lines)
 
     def set_drift(self, feature: str, psi: float) -> None:
         """How far a feature has moved from the training data."""

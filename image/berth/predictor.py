@@ -23,8 +23,9 @@ from berth.tuning import BatchChoice, choose_batching
 
 # Exceptions by which libraries say that the values were wrong, not the model.
 _REFUSALS = (ValueError, TypeError)
-# (rows, seconds the answer had been in the cache or None): what the caller wants to know beside the answer.
-Note = Callable[[int, "float | None"], None]
+# (rows, seconds the answer had been in the cache or None, `time.monotonic()` when this began): what the caller wants
+# to know beside the answer.
+Note = Callable[[int, "float | None", float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Predictor:
         batch_max_rows: int | None = 1,
         batch_wait_seconds: float = 0.0,
         cache: PredictionCache | None = None,
-        note: Note = lambda rows, age: None,
+        note: Note = lambda rows, age, began: None,
     ) -> None:
         self._slots = compute_slots
         self._places = threading.Semaphore(compute_slots)
@@ -104,6 +105,7 @@ class Predictor:
 
         Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded.
         """
+        began = time.monotonic()
         prepared = self._prepare_once(model)
         tensors = check_tensors(tensors, model.inputs, self._max_rows)
         key = self._key(model, outputs, tensors)
@@ -116,7 +118,7 @@ class Predictor:
             answer = self._predict_alone(model, prepared.metrics, tensors, outputs, deadline)
         if key is not None and found is None and self._cache is not None:
             self._cache.put(key, answer)
-        self._note(_rows(tensors), time.monotonic() - found.made if found else None)
+        self._note(_rows(tensors), time.monotonic() - found.made if found else None, began)
         _count(model, prepared.metrics, answer)
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("the prediction took longer than the request's time")

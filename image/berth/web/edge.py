@@ -2,7 +2,7 @@
 
 before   begin (id, deadline, trace) -> authenticate -> enter the gate, all before the body is read
 view     decode, predict, encode
-after    headers -> metrics -> log line -> leave the gate
+after    headers -> metrics, payload, span -> log line -> leave the gate
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from berth.admission import Gate
 from berth.auth import KeyRing
 from berth.logs import log, timestamp, write_request
 from berth.web.exchange import Exchange, attach, current, predict_protocol
+from berth.web.recording import Recorder
 from berth.web.wire import error_response
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -46,6 +47,7 @@ class Edge:
     protect_metrics: bool
     observe: Callable[[Exchange, int, float], None] = lambda exchange, status, seconds: None
     reject: Callable[[str], None] = lambda reason: None
+    recorder: Recorder | None = None
 
     def install(self, app: Flask) -> None:
         """Put the edge around every route of `app`."""
@@ -64,6 +66,8 @@ class Edge:
         view = current_app.view_functions.get(request.endpoint or "")
         if view is not None and (protocol := predict_protocol(view)):
             exchange.protocol = protocol
+            if self.recorder is not None:
+                self.recorder.begin(exchange)
             shorten_deadline(exchange, request.headers.get("X-Request-Timeout-Ms"))
             exchange.ticket = self.gate.enter()
 
@@ -82,6 +86,8 @@ class Edge:
             response.headers["Age"] = str(int(exchange.age_seconds))
         if exchange.protocol:
             self.observe(exchange, response.status_code, seconds)
+            if self.recorder is not None:
+                self.recorder.finish(exchange, response, seconds)
         self._log(exchange, response.status_code, seconds)
         return response
 

@@ -35,7 +35,12 @@ class Exchange:
     api_key: ApiKey | None = None
     ticket: int | None = None
     error: BerthError | None = None
-    payload: dict[str, Any] = field(default_factory=dict)
+    # The body as it was read, where it is kept for the payload log.
+    keeps_body: bool = False
+    body: bytes | None = None
+    # The span, and of each prediction when it began (monotonic) and its seconds.
+    span: Any = None
+    calls: list[tuple[float, float]] = field(default_factory=list)
 
 
 def attach(environ: dict[str, Any], exchange: Exchange) -> None:

@@ -79,7 +79,10 @@ def read_body(limit: int) -> bytes:
         raise InvalidInput("the body could not be read to its end", headers={"Connection": "close"}) from error
     if length is not None and len(body) < length:
         raise InvalidInput(f"the body ended after {len(body)} of {length} bytes", headers={"Connection": "close"})
-    return _unzip(body, limit) if encoding == "gzip" else body
+    body = _unzip(body, limit) if encoding == "gzip" else body
+    if (exchange := current()).keeps_body:
+        exchange.body = body
+    return body
 
 
 def media_type() -> str:
