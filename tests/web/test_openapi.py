@@ -10,9 +10,11 @@ from typing import Any, TypeAlias
 
 import pytest
 import schemathesis
+from click.testing import CliRunner
 from flask.testing import FlaskClient
 
 from berth.auth import encode_key
+from berth.cli import berth
 from berth.model import Model
 from berth.tensors import DATATYPES, TensorSpec
 from berth.web.openapi import ApiFacts, openapi_document
@@ -190,3 +192,9 @@ def test_any_signature_can_be_described() -> None:
         document = openapi_document([model], ApiFacts("1"))
         schemathesis.openapi.from_dict(document).validate()
         assert all(make([model]) for make in BODIES.values())
+
+
+def test_the_command_prints_what_the_server_gives(client: FlaskClient, store: Path) -> None:
+    told = CliRunner().invoke(berth, ["openapi", "--store", str(store), "--models", SERVED])
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout) == json.loads(client.get("/openapi.json").data)

@@ -124,9 +124,11 @@ async function readHealth() {
   showSlot(answer);
   states = answer.json?.models ?? {};
   const all = Object.values(states);
-  const failed = all.some(({ state }) => state === "failed");
+  const count = (wanted) => all.filter(({ state }) => state === wanted).length;
   if (answer.status === 200) setStatus("ready", all.length === 1 ? "Ready" : `Ready, ${all.length} models`);
-  else setStatus(failed ? "failed" : "loading", failed ? "A model has failed" : reasonOf(answer));
+  else if (count("failed")) setStatus("failed", count("failed") === 1 ? "A model has failed" : `${count("failed")} models have failed`);
+  else if (count("loading")) setStatus("loading", `Loading, ${count("ready")} of ${all.length} models are ready`);
+  else setStatus("loading", reasonOf(answer));
   return all.some(({ state }) => state === "loading") || !all.length;
 }
 

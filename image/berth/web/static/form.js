@@ -1,6 +1,6 @@
 // From a model's signature to a form, and from the form to a request body.
 
-import { make } from "./page.js";
+import { make, spaced } from "./page.js";
 
 const MOST_FIELDS = 64;
 
@@ -82,13 +82,6 @@ function wholeBody(model) {
 export function makeFields(model) {
   const fields = fieldsOf(model);
   return fields && fields.length <= MOST_FIELDS ? oneFieldEach(model, fields) : wholeBody(model);
-}
-
-/** JSON with a space behind each comma, so that a line can break there. */
-function spaced(value) {
-  if (Array.isArray(value)) return `[${value.map(spaced).join(", ")}]`;
-  if (value === null || typeof value !== "object") return JSON.stringify(value);
-  return `{${Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${spaced(item)}`).join(", ")}}`;
 }
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

@@ -16,6 +16,13 @@ export function make(tag, attributes = {}, ...children) {
 
 export const find = (id) => document.getElementById(id);
 
+/** JSON with a space behind each comma, so that a line can break there. */
+export function spaced(value) {
+  if (Array.isArray(value)) return `[${value.map(spaced).join(", ")}]`;
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${spaced(item)}`).join(", ")}}`;
+}
+
 /** One request with the key, if there is one: status, headers, text, its JSON (or undefined) and the milliseconds. */
 export async function ask(path, { method = "GET", body, headers = {} } = {}) {
   const sent = { Accept: "application/json, */*;q=0.5", ...headers };

@@ -1,6 +1,6 @@
 // An answer of /predict as something to look at: the prediction large, probabilities as labelled bars.
 
-import { make, reasonOf } from "./page.js";
+import { make, reasonOf, spaced } from "./page.js";
 
 const MOST_BARS = 12;
 const PERCENT = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
@@ -37,7 +37,7 @@ function isShares(spec, value) {
 }
 
 function other(spec, value) {
-  return [make("h3", {}, spec.name), make("pre", { tabindex: "0" }, JSON.stringify(value?.length === 1 ? value[0] : value, null, 1))];
+  return [make("h3", {}, spec.name), make("pre", { tabindex: "0" }, spaced(value?.length === 1 ? value[0] : value))];
 }
 
 function meta(answer) {
