@@ -10,10 +10,10 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from sklearn.cluster import Birch
 
 from berth.unpickle import default_allow, load_joblib, load_pickle, read_globals
 from estimators import fit_each, fit_unusual
-from sklearn.cluster import Birch
 
 _QUICK = frozenset(
     """

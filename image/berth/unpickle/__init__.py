@@ -51,8 +51,10 @@ def _run(path: Path, read: Callable[[Source], _T]) -> _T:
             result = read(source)
             source.check_end()
             return result
-    except (LoadError, UnsafeArtifact):
+    except UnsafeArtifact:
         raise
+    except LoadError as error:
+        raise LoadError(error.message if path.name in error.message else f"{path.name}: {error.message}") from error
     except (EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
         raise LoadError(f"{path.name} is not a whole pickle or joblib file: {_brief(error)}") from error
     except Exception as error:
