@@ -20,6 +20,11 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _one_line(text: str) -> str:
+    """`text` with newlines, control characters and lone surrogates escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -40,7 +45,7 @@ class JsonFormatter(logging.Formatter):
         fields = _fields(record)
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=repr, ensure_ascii=False)
+        return json.dumps(fields, default=repr)
 
 
 class TextFormatter(logging.Formatter):
@@ -50,7 +55,7 @@ class TextFormatter(logging.Formatter):
         """The line; a traceback follows on lines of its own."""
         fields = _fields(record)
         rest = " ".join(f"{key}={value!r}" for key, value in getattr(record, "fields", {}).items())
-        text = f"{fields['ts']} {fields['level']:<7} {fields['message']!s} {rest}".rstrip()
+        text = f"{fields['ts']} {fields['level']:<7} {_one_line(str(fields['message']))} {rest}".rstrip()
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
@@ -66,7 +71,7 @@ def configure(level: str, form: str) -> None:
 def write_request(fields: Mapping[str, Any], form: str) -> None:
     """One request's line, in a single write so that workers' lines never mix."""
     if form == "json":
-        line = json.dumps(fields, default=repr, ensure_ascii=False, separators=(",", ":"))
+        line = json.dumps(fields, default=repr, separators=(",", ":"))
     else:
         rest = " ".join(f"{key}={value!r}" for key, value in fields.items() if key not in _SHOWN)
         line = f"{fields['ts']} {fields['level']:<7} {rest}"
