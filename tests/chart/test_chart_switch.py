@@ -170,3 +170,16 @@ def test_active_and_preview_are_disjoint(helm: Helm) -> None:
         objects = helm.objects(overlay(BOTH, {"activeSlot": slot}))
         chosen = [objects[f"Service/iris-berth{end}"]["spec"]["selector"]["berth.dev/slot"] for end in ("", "-preview")]
         assert chosen == [slot, next(other for other in SLOTS if other != slot)]
+
+
+def test_tests_ask_the_active_and_the_preview_service(helm: Helm) -> None:
+    asked = {}
+    for each in helm.render(BOTH):
+        if each.hook == "test":
+            args = each.object["spec"]["containers"][0]["args"]
+            asked[each.name] = [arg.split("=")[1] for arg in args if arg.startswith(("--active-url", "--target-slot"))]
+    assert asked == {
+        "iris-berth-test-active": ["http://iris-berth.shop.svc:80", "blue"],
+        "iris-berth-test-blue": ["http://iris-berth-blue.shop.svc:80", "blue"],
+        "iris-berth-test-green": ["http://iris-berth-preview.shop.svc:80", "green"],
+    }

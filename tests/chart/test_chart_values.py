@@ -170,6 +170,42 @@ def test_helm_refuses_unknown_keys_too(helm: Helm, change: Values) -> None:
     assert "additional properties" in helm.refusal(overlay(BOTH, change))
 
 
+UNSAFE: list[Values] = [
+    {"podSecurityContext": {"runAsNonRoot": False}},
+    {"podSecurityContext": {"runAsUser": 0}},
+    {"podSecurityContext": {"seccompProfile": {"type": "Unconfined"}}},
+    {"podSecurityContext": {"sysctls": []}},
+    {"containerSecurityContext": {"allowPrivilegeEscalation": True}},
+    {"containerSecurityContext": {"privileged": True}},
+    {"containerSecurityContext": {"capabilities": {"drop": []}}},
+    {"containerSecurityContext": {"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}}},
+    {"extraVolumes": [{"name": "host", "hostPath": {"path": "/"}}]},
+    {"sidecars": [{"name": "s", "image": "i:1", "securityContext": {"privileged": True}}]},
+    {"sidecars": [{"name": "s", "image": "i:1", "ports": [{"containerPort": 1, "hostPort": 1}]}]},
+    {"initContainers": [{"name": "s", "image": "i:1", "securityContext": {"runAsUser": 0}}]},
+    {"initContainers": [{"name": "s", "image": "i:1", "securityContext": {"capabilities": {"drop": ["NET_RAW"]}}}]},
+]
+
+
+@pytest.mark.parametrize("change", UNSAFE, ids=str)
+def test_what_a_restricted_namespace_refuses_is_refused_first(change: Values) -> None:
+    for place in ({"slotDefaults": change}, {"slots": {"green": change}}):
+        assert not VALIDATOR.is_valid(overlay(overlay(DEFAULTS, BOTH), place))
+
+
+def test_safe_settings_cannot_be_taken_away() -> None:
+    for context, key in (
+        ("podSecurityContext", "runAsNonRoot"),
+        ("podSecurityContext", "seccompProfile"),
+        ("containerSecurityContext", "allowPrivilegeEscalation"),
+        ("containerSecurityContext", "capabilities"),
+    ):
+        without = copy.deepcopy(DEFAULTS)
+        del without["slotDefaults"][context][key]
+        assert not VALIDATOR.is_valid(without)
+        assert not VALIDATOR.is_valid(overlay(DEFAULTS, {"slots": {"green": {context: {key: None}}}}))
+
+
 def keys() -> list[tuple[str, ...]]:
     """Every key of values.yaml, as strings."""
     return [path for path, _ in places(DEFAULTS) if path and all(isinstance(step, str) for step in path)]

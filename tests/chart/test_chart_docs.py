@@ -1,0 +1,46 @@
+"""The drawing is current, and the pages speak of commands, files and keys that exist."""
+
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from helm_chart import CHART, ROOT, SLOTS, read_values
+
+PAGES = ["docs/operating.md", "docs/hooks.md", "chart/README.md"]
+
+
+def test_drawing_is_current_and_names_every_service() -> None:
+    check = [sys.executable, str(ROOT / "ci" / "draw-slots"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    drawn = "".join(ElementTree.parse(ROOT / "docs" / "slots.svg").getroot().itertext())
+    assert all(
+        name in drawn for name in ("iris-berth", "iris-berth-preview", *(f"iris-berth-{slot}" for slot in SLOTS))
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    for link in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
+        assert (file.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_keys_that_pages_set_are_values(page: str) -> None:
+    values = read_values(CHART / "values.yaml")
+    for flag in re.findall(r"--set(?:-json)? '?([A-Za-z.]+)=", (ROOT / page).read_text()):
+        node = values
+        for step in flag.replace("SLOT", "green").split("."):
+            # A slot takes any key of slotDefaults.
+            node = {**values["slotDefaults"], **node} if "mode" in node else node
+            assert step in node, flag
+            node = node[step]
+
+
+def test_examples_that_pages_name_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"values-examples/([a-z0-9/-]+\.yaml)", (ROOT / page).read_text()):
+            assert (ROOT / "values-examples" / name).exists(), name
