@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import socket
 import threading
@@ -302,9 +303,12 @@ def test_everything_queued_is_there_after_close(tmp_path: Path) -> None:
 
 
 def test_no_thread_before_the_first_entry(tmp_path: Path) -> None:
+    before = threading.enumerate()
     log = log_to(tmp_path / "p.jsonl", Losses(), sample=0.0)
     offer(log, "not sampled")
-    assert "payloads" not in {thread.name for thread in threading.enumerate()}
+    assert not set(threading.enumerate()) - set(before)
+    offer(log, "failed", 500)
+    assert {thread.name for thread in set(threading.enumerate()) - set(before)} == {"payloads"}
     log.close()
 
 
@@ -363,6 +367,7 @@ def test_a_line_goes_out_in_one_write(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
     losses = Losses()
     log = log_to("/dev/full", losses)
     offer(log, "a")
@@ -423,6 +428,7 @@ def test_close_is_bounded_and_counts_what_is_left() -> None:
 
 
 def test_one_odd_entry_does_not_end_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
     path, losses = tmp_path / "p.jsonl", Losses()
     log = log_to(path, losses)
     log.offer("odd", 200, lambda: Entry({1: "not a name"}, None, Body(b"{}", JSON)))  # type: ignore[dict-item]
@@ -461,6 +467,7 @@ def test_a_post_is_tried_again() -> None:
 
 @pytest.mark.parametrize("status", [400, 302])
 def test_a_refused_post_is_lost_at_once(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
     with Collector(status).running() as collector:
         losses = Losses()
         log = log_to(collector.url, losses)

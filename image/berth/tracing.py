@@ -116,11 +116,11 @@ def _make_provider(url: str, version: str) -> Any:
     return provider
 
 
-def make_tracing(environ: Mapping[str, str], version: str) -> Tracing | None:
+def make_tracing(environ: Mapping[str, str], version: str, libraries: Sequence[str] = _LIBRARIES) -> Tracing | None:
     """Tracing where an endpoint is set and the extra is there; one warning where only the endpoint is."""
     if not (url := traces_url(environ)):
         return None
-    if missing := [library for library in _LIBRARIES if not is_installed(library)]:
+    if missing := [library for library in libraries if not is_installed(library)]:
         log(f"no traces: {ENDPOINT} is set, but {missing[0]} is missing; install berth[otel]", level=logging.WARNING)
         return None
     return Tracing(url, version)
