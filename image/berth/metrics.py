@@ -33,7 +33,6 @@ from prometheus_client.registry import Collector
 
 Mode = Literal["livesum", "livemin", "livemax"]
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # 0.1 ms to 60 s: a cached row takes 0.2 ms, a large batch on a small CPU tens of seconds.
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16384, 65536)
@@ -41,8 +40,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16384, 65536)
 _POWERS = tuple(10.0**power for power in range(-2, 7))
 VALUES = (*(-value for value in reversed(_POWERS)), 0.0, *_POWERS)
 # A classifier may have thousands of classes, a metric may not: the rest is counted as `other`.
-MOST_LABELS = 50
-OTHER = "other"
+MOST_LABELS, OTHER = 50, "other"
 # A scrape and a merge take milliseconds; a process that was stopped while it scrapes must not stop the others.
 LOCK_SECONDS = 2.0
 _SUMMED = ("counter", "histogram", "summary")

@@ -87,6 +87,7 @@ class Source:
         raise LoadError(f"the file is truncated or damaged: it declares {count} bytes where {left} are left")
 
     def read(self, count: int) -> bytes:
+        """At most `count` bytes. Raises LoadError when so many cannot be there."""
         self.check_room(count)
         data = self._file.read(count) if count <= _CHUNK_BYTES else self._read_long(count)
         self.consumed += len(data)
@@ -123,6 +124,7 @@ class Source:
             count -= len(piece)
 
     def readline(self) -> bytes:
+        """One line with its newline."""
         line = self._file.readline(self._limit - self.consumed)
         self.consumed += len(line)
         return line

@@ -12,6 +12,7 @@ from berth.catalog import Catalog
 from berth.errors import NotReady, Stuck
 from berth.lifecycle import FAILED, Lifecycle
 from berth.manifest import encode_spec
+from berth.model import Model
 from berth.predictor import Predictor
 from berth.web import wire
 from berth.web.examples import example_request
@@ -52,6 +53,21 @@ def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> 
     PrometheusMetrics(app, path=None, group_by=url_rule, registry=registry, buckets=tuple(buckets))
 
 
+def _describe(model: Model, predictor: Predictor) -> dict[str, Any]:
+    """What /info tells of one model."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "sha256": model.sha256,
+        "format": model.format,
+        "accelerated": model.accelerated,
+        "batching": asdict(predictor.choice(model)),
+        "inputs": [encode_spec(spec) for spec in model.inputs],
+        "outputs": [encode_spec(spec) for spec in model.outputs],
+        "example": example_request(model),
+    }
+
+
 def ops_blueprint(
     catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, facts: dict[str, Any], render: Callable[[], bytes]
 ) -> Blueprint:
@@ -81,21 +97,7 @@ def ops_blueprint(
 
     @routes.get("/info")
     def info() -> Response:
-        models = [
-            {
-                "name": model.name,
-                "version": model.version,
-                "sha256": model.sha256,
-                "format": model.format,
-                "accelerated": model.accelerated,
-                "batching": asdict(predictor.choice(model)),
-                "inputs": [encode_spec(spec) for spec in model.inputs],
-                "outputs": [encode_spec(spec) for spec in model.outputs],
-                "example": example_request(model),
-            }
-            for model in catalog.models()
-        ]
-        return wire.json_response({**facts, "models": models})
+        return wire.json_response({**facts, "models": [_describe(model, predictor) for model in catalog.models()]})
 
     @routes.get("/metrics")
     def metrics() -> Response:
