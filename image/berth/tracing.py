@@ -18,7 +18,7 @@ from berth.logs import log
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _LIBRARIES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 3.0
 
 
 def traces_url(environ: Mapping[str, str]) -> str:
