@@ -172,9 +172,9 @@ readOnly: true
 {{- define "berth.volumes" -}}
 {{- $slot := .slot -}}
 - name: tmp
-  emptyDir: {sizeLimit: {{ $slot.tmpSize }}}
+  emptyDir: {sizeLimit: {{ toJson $slot.tmpSize }}}
 - name: shm
-  emptyDir: {medium: Memory, sizeLimit: {{ $slot.shmSize }}}
+  emptyDir: {medium: Memory, sizeLimit: {{ toJson $slot.shmSize }}}
 {{- if $slot.reads }}
 - name: models
   {{- include "berth.modelVolume" . | nindent 2 }}
@@ -194,7 +194,7 @@ readOnly: true
 {{- define "berth.modelVolume" -}}
 {{- $model := .slot.model -}}
 {{- if eq $model.source "init" -}}
-emptyDir: {sizeLimit: {{ $model.scratchSize }}}
+emptyDir: {sizeLimit: {{ toJson $model.scratchSize }}}
 {{- else if eq $model.source "oci" -}}
 image: {reference: {{ $model.uri | quote }}, pullPolicy: {{ .slot.image.pullPolicy }}}
 {{- else -}}

@@ -228,6 +228,30 @@ def test_pods_get_their_settings(helm: Helm) -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in str(objects)
 
 
+def test_big_numbers_print_whole(helm: Helm) -> None:
+    """1.048576e+08 is no quantity, no user and no number of bytes."""
+    big = 1073741824
+    change: Values = {
+        "slotDefaults": {
+            "tmpSize": big,
+            "shmSize": big,
+            "podSecurityContext": {"runAsUser": 1000680000, "fsGroup": 1000680000},
+            "resources": {"requests": {"memory": big}, "limits": {"memory": big}},
+            "config": {"cacheBytes": big, "maxRows": 10000000},
+            "model": {"source": "pvc", "uri": "s3://m/store", "version": 20250101, "claim": {"size": big}},
+            "tolerations": [{"operator": "Exists", "tolerationSeconds": 31536000}],
+            "extraVolumes": [{"name": "v", "emptyDir": {"sizeLimit": big}}],
+        },
+        "slots": {"green": {"model": {"source": "init", "scratchSize": big}, "autoscaling": {**ON, "inflight": big}}},
+        "gate": {"request": {"id": 12345678901}, "maxLatencyMs": big, "resources": {"limits": {"memory": big}}},
+        "scoring": {**ON, "input": "a", "output": "b", "deadlineSeconds": 31536000, "startingDeadlineSeconds": big},
+        "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"n": big}}],
+    }
+    text = "\n".join(each.text for each in helm.render(overlay(BOTH, change)))
+    assert re.findall(r".*\de\+\d.*", text) == []
+    assert "iris@20250101" in text
+
+
 def test_claims_of_devices_take_the_place_of_the_resource(helm: Helm) -> None:
     gpu = {**ON, "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]}
     spec = helm.objects(overlay(BOTH, {"slots": {"blue": {"gpu": gpu}}}))[BLUE]["spec"]["template"]["spec"]
