@@ -67,10 +67,10 @@ class FileSink:
         self._fd = self._open()
         return self._fd
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, fd: int, line: bytes) -> None:
         # A disk that was full may have taken part of a line: the next one must not go on behind it.
         whole = b"\n" + line if self._torn else line
-        if (written := os.write(self._current(), whole)) < len(whole):
+        if (written := os.write(fd, whole)) < len(whole):
             self._torn = written > 0 or self._torn
             raise OSError(f"only {written} of {len(whole)} bytes could be written")
         self._torn = False
@@ -78,9 +78,13 @@ class FileSink:
     def write(self, lines: Sequence[bytes], wait: Callable[[float], bool]) -> tuple[int, str]:
         """Append the lines; nothing is tried twice."""
         lost, fault = 0, ""
+        try:
+            fd = self._current()
+        except OSError as error:
+            return len(lines), str(error)
         for line in lines:
             try:
-                self._append(line)
+                self._append(fd, line)
             except OSError as error:
                 lost, fault = lost + 1, str(error)
         return lost, fault
