@@ -44,3 +44,21 @@ def test_examples_that_pages_name_exist() -> None:
     for page in PAGES:
         for name in re.findall(r"values-examples/([a-z0-9/-]+\.yaml)", (ROOT / page).read_text()):
             assert (ROOT / "values-examples" / name).exists(), name
+
+
+def usage(command: str) -> str:
+    """What the image's command line says about a command, empty when it has none such."""
+    call = [sys.executable, "-m", "berth", command, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def test_the_command_line_takes_what_the_interface_says() -> None:
+    if not usage("gate"):
+        pytest.skip("berth gate is not there to compare with")
+    page = (ROOT / "docs" / "hooks.md").read_text()
+    for part in page.split("\n## ")[1:]:
+        command = part.split("`")[1].split()[1] if part.startswith("`berth ") else ""
+        if command:
+            options = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", part)) - {"--set"}
+            assert options - set(re.findall(r"--[a-z0-9-]+", usage(command))) == set(), command
