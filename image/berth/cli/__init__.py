@@ -6,6 +6,7 @@ Exit codes: 0 it worked, 1 it failed or something was found, 2 the command or th
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -30,10 +31,13 @@ for command in (*serve.COMMANDS, *store.COMMANDS, *check.COMMANDS, *openapi.COMM
     berth.add_command(command)
 
 
-def main() -> None:
-    """Run the command; what Berth refuses is one line on standard error, never a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; what Berth or the disk refuses is one line on standard error, never a traceback."""
     try:
-        berth(standalone_mode=True)
+        berth(arguments, standalone_mode=True)
     except BerthError as error:
         click.echo(f"berth: {error.message}", err=True)
         sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except OSError as error:
+        click.echo(f"berth: {error}", err=True)
+        sys.exit(1)

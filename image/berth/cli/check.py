@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ import click
 
 from berth import unpickle
 from berth.cli.options import find_store, read_settings, store_option
-from berth.errors import BerthError
+from berth.errors import BerthError, MalformedJson
 from berth.loaders import detect_format
 from berth.manifest import digest_file, walk_files
+from berth.model import Model
 from berth.opening import open_version
 from berth.options import load_options
-from berth.samples import read_sample
 from berth.schema import column_names
 from berth.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
+from berth.tables import parse_csv
 
 _PICKLED = ("joblib", "pickle")
 
@@ -103,15 +103,22 @@ def verify(models: tuple[str, ...], digests_only: bool, store: str | None) -> No
         sys.exit(1)
 
 
-def _read_request(file: Path, *, named: bool) -> dict[str, Any]:
-    """The body that /predict would get: a JSON file as it is, a CSV file as records, or rows for nameless columns."""
+def _read_rows(file: Path, model: Model, max_rows: int) -> dict[str, Any]:
+    """The body that /predict would get for a CSV: records, or rows where the model's columns have no names."""
+    specs, names = model.inputs, column_names(model.inputs)
+    datatypes = {spec.name: spec.datatype for spec in specs} | dict.fromkeys(specs[0].columns or (), specs[0].datatype)
+    table = parse_csv(file.read_bytes(), datatypes, "BYTES" if names else specs[0].datatype, max_rows)
+    return {"features": [dict(zip(table.columns, row, strict=True)) if names else row for row in table.rows()]}
+
+
+def _read_document(file: Path) -> dict[str, Any]:
+    """A JSON file, read as the server reads a body."""
+    from berth.web.wire import decode_json
+
     try:
-        if file.suffix.lower() == ".csv":
-            table = read_sample(file).table
-            return {"features": [dict(zip(table.columns, row, strict=True)) if named else row for row in table.rows()]}
-        document = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{file.name} is not JSON: {error}") from error
+        document = decode_json(file.read_bytes())
+    except MalformedJson as error:
+        raise click.BadParameter(f"{file.name}: {error.message}") from error
     if not isinstance(document, dict):
         raise click.BadParameter(f"{file.name} must hold an object, as /predict takes it")
     return document
@@ -137,7 +144,8 @@ def predict(file: Path, model: str | None, store: str | None) -> None:
     folder, settings = find_store(store), read_settings()
     entry = select_models(folder, model or "")[0]
     opened = open_version(entry, load_options(settings), settings.version_policy)
-    request = _read_request(file, named=column_names(opened.inputs) is not None)
+    is_csv = file.suffix.lower() == ".csv"
+    request = _read_rows(file, opened, settings.max_rows) if is_csv else _read_document(file)
     document = answer_request(request, opened, Predictor(1, settings.max_rows), math.inf)
     click.echo(encode_json(document).decode())
 
