@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from berth.admission import Gate
 from berth.auth import KeyRing
 from berth.cache import PredictionCache
 from berth.catalog import Catalog
-from berth.cpu import plan_cpu, read_cpu_budget
+from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
 from berth.lifecycle import Lifecycle
 from berth.metrics import SECONDS, Metrics
 from berth.model import Model
@@ -26,18 +27,18 @@ from berth.options import load_options
 from berth.payloads import PayloadLog, open_sink, parse_options
 from berth.predictor import Predictor
 from berth.settings import Settings, parse_settings, read_environment, store_directory
-from berth.store import select_models
+from berth.store import Entry, select_models
 from berth.tracing import Tracing, make_tracing
+from berth.web import predict, v2
 from berth.web.console import console_blueprint
-from berth.web.edge import Edge
+from berth.web.edge import Edge, FlaskEdge
 from berth.web.exchange import Exchange, current
+from berth.web.express import Express, ExpressRoute
 from berth.web.invocations import invocations_blueprint
 from berth.web.openapi import ApiFacts, openapi_blueprint
 from berth.web.ops import export_http_metrics, ops_blueprint
-from berth.web.predict import predict_blueprint
 from berth.web.recording import Recorder
 from berth.web.v1 import v1_blueprint
-from berth.web.v2 import v2_blueprint
 
 _WATCH_SECONDS = 1.0
 
@@ -115,24 +116,9 @@ def _facts(settings: Settings) -> dict[str, Any]:
     }
 
 
-def create_app(environ: Mapping[str, str] | None = None) -> Flask:
-    """The WSGI application. Nothing is loaded and no thread runs before `extensions["berth"].start`.
-
-    Raises SettingsError, StoreError: then the server must not start.
-    """
-    environ = read_environment() if environ is None else environ
-    settings = parse_settings(environ)
-    logs.configure(settings.log_level, settings.log_format or "json")
-    entries = select_models(store_directory(settings), settings.models, settings.model_version)
-    run_dir = Path(settings.run_dir or tempfile.mkdtemp(prefix="berth-"))
-    plan = plan_cpu(
-        read_cpu_budget().limit, settings.workers, settings.cpu_threads, settings.max_inflight, settings.threads
-    )
-    metrics_dir = run_dir / "metrics"
-    metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
-    lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
-    options = load_options(settings)
-    predictor = Predictor(
+def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Predictor:
+    """What calls the models, with the cache and the batching that the settings ask for."""
+    return Predictor(
         plan.compute_slots,
         settings.max_rows,
         metrics,
@@ -141,42 +127,93 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
         cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
         note=note_answer,
     )
+
+
+def make_catalog(settings: Settings, lifecycle: Lifecycle, metrics: Metrics, predictor: Predictor) -> Catalog:
+    """The chosen versions, none of them loaded yet."""
+    entries, options = choose_entries(settings), load_options(settings)
     for entry in entries:
         metrics.bind(entry.name, entry.version).set_ready(False)
-    catalog = Catalog(
+    return Catalog(
         entries,
         lambda entry: open_version(entry, options, settings.version_policy),
         lifecycle,
         on_ready=prepare_models(metrics, predictor),
         exit_on_failure=settings.exit_on_load_failure,
     )
-    payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
-    gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
-    app = Flask("berth", static_folder=None)
-    app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False
-    export_http_metrics(app, metrics.registry, SECONDS)
-    app.register_blueprint(predict_blueprint(catalog, predictor, settings.max_body_bytes))
-    app.register_blueprint(v2_blueprint(catalog, predictor, lifecycle, settings.max_body_bytes))
-    app.register_blueprint(v1_blueprint(catalog, predictor, lifecycle, settings.max_body_bytes))
-    app.register_blueprint(
-        invocations_blueprint(catalog, predictor, lifecycle, settings.max_body_bytes, settings.max_rows)
-    )
-    app.register_blueprint(ops_blueprint(catalog, predictor, lifecycle, _facts(settings), metrics.render))
-    app.register_blueprint(
-        openapi_blueprint(catalog.models, ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics))
-    )
-    app.register_blueprint(console_blueprint(catalog, lifecycle))
-    Edge(
-        gate=gate,
+
+
+def choose_entries(settings: Settings) -> list[Entry]:
+    """The versions that the settings choose from the store. Raises StoreError."""
+    return select_models(store_directory(settings), settings.models, settings.model_version)
+
+
+def make_edge(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Edge:
+    """What happens to every request."""
+    unbound = metrics.bind("", "")
+    return Edge(
+        gate=Gate(plan.max_inflight, unbound.set_inflight),
         keys=KeyRing(Path(settings.api_keys_file)) if settings.api_keys_file else None,
         timeout_seconds=settings.request_timeout_seconds,
         slot=settings.slot,
         log_format=settings.log_format or "json",
         protect_metrics=settings.protect_metrics,
         observe=observe_requests(metrics),
-        reject=metrics.bind("", "").reject,
-        recorder=Recorder(settings.slot, payloads, tracing) if payloads or tracing else None,
-    ).install(app)
-    app.extensions["berth"] = Service(catalog, lifecycle, gate, settings.stuck_seconds, payloads, tracing)
+        reject=unbound.reject,
+    )
+
+
+def express_routes(catalog: Catalog, predictor: Predictor, max_body_bytes: int) -> dict[str, ExpressRoute]:
+    """The routes that do without Flask: /predict, and V2's infer of each model's default version."""
+    answer = partial(predict.answer, catalog, predictor, max_body_bytes)
+    routes = {"/predict": ExpressRoute("/predict", "predict", answer)}
+    for name in dict.fromkeys(entry.name for entry in catalog.entries):
+        infer = partial(v2.answer, catalog, predictor, max_body_bytes, name)
+        routes[f"/v2/models/{name}/infer"] = ExpressRoute("/v2/models/<name>/infer", "v2", infer)
+    return routes
+
+
+def create_app(environ: Mapping[str, str] | None = None) -> Flask:
+    """The WSGI application. Nothing is loaded and no thread runs before `extensions["berth"].start`.
+
+    Raises SettingsError, StoreError: then the server must not start.
+    """
+    environ = read_environment() if environ is None else environ
+    settings = parse_settings(environ)
+    logs.configure(settings.log_level, settings.log_format or "json")
+    run_dir = Path(settings.run_dir or tempfile.mkdtemp(prefix="berth-"))
+    plan = plan_cpu(
+        read_cpu_budget().limit, settings.workers, settings.cpu_threads, settings.max_inflight, settings.threads
+    )
+    metrics_dir = run_dir / "metrics"
+    metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
+    lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in choose_entries(settings)])
+    predictor = make_predictor(settings, plan, metrics)
+    catalog = make_catalog(settings, lifecycle, metrics, predictor)
+    edge = make_edge(settings, plan, metrics)
+    payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
+
+    app = Flask("berth", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    observe_http = export_http_metrics(app, metrics.registry, SECONDS)
+    most, rows = settings.max_body_bytes, settings.max_rows
+    facts = ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics)
+    for blueprint in (
+        predict.predict_blueprint(catalog, predictor, most),
+        v2.v2_blueprint(catalog, predictor, lifecycle, most),
+        v1_blueprint(catalog, predictor, lifecycle, most),
+        invocations_blueprint(catalog, predictor, lifecycle, most, rows),
+        ops_blueprint(catalog, predictor, lifecycle, _facts(settings), metrics.render),
+        openapi_blueprint(catalog.models, facts),
+        console_blueprint(catalog, lifecycle),
+    ):
+        app.register_blueprint(blueprint)
+    recorder = Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
+    FlaskEdge(edge, recorder).install(app)
+    if recorder is None:  # a recorder wants to see Flask's request and response
+        app.wsgi_app = Express(  # type: ignore[method-assign]
+            app.wsgi_app, edge, express_routes(catalog, predictor, most), observe_http
+        )
+    app.extensions["berth"] = Service(catalog, lifecycle, edge.gate, settings.stuck_seconds, payloads, tracing)
     return app

@@ -1,18 +1,20 @@
-"""What is known of one request while it is answered, and where to find it."""
+"""What is known of one request while it is answered, and where to find it.
+
+A thread answers one request at a time, so the current one is the thread's.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from flask import request
 
 from berth.auth import ApiKey, check_allowed
 from berth.errors import BerthError
 from berth.model import Model
 
-_KEY = "berth.exchange"
+_here = threading.local()
 _PREDICTS = "berth_predicts"
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -24,6 +26,7 @@ class Exchange:
     `began` and `deadline` are `time.monotonic()` seconds.
     """
 
+    environ: dict[str, Any]
     request_id: str
     began: float
     deadline: float
@@ -43,14 +46,14 @@ class Exchange:
     calls: list[tuple[float, float]] = field(default_factory=list)
 
 
-def attach(environ: dict[str, Any], exchange: Exchange) -> None:
-    """Make `exchange` the one of this request."""
-    environ[_KEY] = exchange
+def attach(exchange: Exchange) -> None:
+    """Make `exchange` the one that this thread answers."""
+    _here.exchange = exchange
 
 
 def current() -> Exchange:
-    """The exchange of the request being answered."""
-    exchange: Exchange = request.environ[_KEY]
+    """The exchange that this thread answers."""
+    exchange: Exchange = _here.exchange
     return exchange
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from flask import Blueprint, Flask, Request, Response, request
 
@@ -45,12 +46,33 @@ def _skip_made_up_methods() -> None:
         request.prom_do_not_track = True  # type: ignore[attr-defined]
 
 
-def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> None:
-    """Count and time every HTTP request as `flask_http_*`, in `registry`; /metrics itself is the blueprint's."""
+# (method, rule, status, when the request began as `time.monotonic()`)
+ObserveHttp: TypeAlias = Callable[[str, str, int, float], None]
+
+
+def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> ObserveHttp:
+    """Count and time every HTTP request as `flask_http_*`, in `registry`; /metrics itself is the blueprint's.
+
+    What is returned does the same for a request that Flask does not see.
+    """
     from prometheus_flask_exporter import PrometheusMetrics
 
     app.before_request(_skip_made_up_methods)
     PrometheusMetrics(app, path=None, group_by=url_rule, registry=registry, buckets=tuple(buckets))
+    # The exporter keeps its two metrics to itself; the registry has them under their names.
+    collectors = registry._names_to_collectors
+    total, duration = collectors["flask_http_request_total"], collectors["flask_http_request_duration_seconds"]
+    children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    def observe(method: str, rule: str, status: int, began: float) -> None:
+        found = children.get((method, rule, status))
+        if found is None:
+            timed = duration.labels(method=method, url_rule=rule, status=status)
+            found = children[method, rule, status] = total.labels(method=method, status=status), timed
+        found[0].inc()
+        found[1].observe(time.monotonic() - began)
+
+    return observe
 
 
 def _describe(model: Model, predictor: Predictor) -> dict[str, Any]:

@@ -61,6 +61,13 @@ def answer_request(document: dict[str, Any], model: Model, predictor: Predictor,
     return {**named, "model": model.name, "version": model.version}
 
 
+def answer(catalog: Catalog, predictor: Predictor, max_body_bytes: int) -> wire.Reply:
+    """What the route does; the express path does the same."""
+    document = wire.read_json_object(max_body_bytes)
+    model = choose_model(catalog.resolve(optional_word(document, "model"), optional_word(document, "version")))
+    return wire.json_reply(answer_request(document, model, predictor, current().deadline))
+
+
 def predict_blueprint(catalog: Catalog, predictor: Predictor, max_body_bytes: int) -> Blueprint:
     """The route, over the models of `catalog`."""
     routes = Blueprint("predict", __name__)
@@ -68,8 +75,6 @@ def predict_blueprint(catalog: Catalog, predictor: Predictor, max_body_bytes: in
     @routes.post("/predict")
     @predicts("predict")
     def predict() -> Response:
-        document = wire.read_json_object(max_body_bytes)
-        model = choose_model(catalog.resolve(optional_word(document, "model"), optional_word(document, "version")))
-        return wire.json_response(answer_request(document, model, predictor, current().deadline))
+        return wire.respond(answer(catalog, predictor, max_body_bytes))
 
     return routes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from berth import __version__
 from berth.catalog import Catalog
@@ -79,11 +79,11 @@ def _check_type(header_length: str | None) -> None:
         raise UnsupportedMediaType(f"Content-Type {_BINARY} needs the header {_LENGTH_HEADER}")
 
 
-def _answer(document: dict[str, Any], tail: bytes | None) -> Response:
+def _reply(document: dict[str, Any], tail: bytes | None) -> wire.Reply:
     if tail is None:
-        return wire.json_response(document)
+        return wire.json_reply(document)
     head = wire.encode_json(document)
-    return Response(head + tail, headers={_LENGTH_HEADER: str(len(head))}, content_type=_BINARY)
+    return wire.Reply(head + tail, content_type=_BINARY, headers={_LENGTH_HEADER: str(len(head))})
 
 
 def _add_health(routes: Blueprint, lifecycle: Lifecycle) -> None:
@@ -127,6 +127,19 @@ def _add_models(routes: Blueprint, catalog: Catalog, lifecycle: Lifecycle, max_b
         return wire.json_response({"name": found.name, "ready": True})
 
 
+def answer(
+    catalog: Catalog, predictor: Predictor, max_body_bytes: int, name: str, version: str | None = None
+) -> wire.Reply:
+    """What the infer route does; the express path does the same."""
+    model = choose_model(catalog.resolve(name, version))
+    header_length = current().environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+    _check_type(header_length)
+    asked = decode_body(wire.read_body(max_body_bytes), header_length, model.inputs)
+    tensors, wanted = bind_tensors(asked.inputs, model.inputs), wanted_outputs(asked, model)
+    outputs = predictor.predict(model, tensors, wanted, current().deadline)
+    return _reply(*encode_answer(asked, model, {name: outputs[name] for name in wanted}))
+
+
 def v2_blueprint(catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, max_body_bytes: int) -> Blueprint:
     """The routes under /v2, over the models of `catalog`."""
     routes = Blueprint("v2", __name__)
@@ -137,12 +150,6 @@ def v2_blueprint(catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, m
     @routes.post("/v2/models/<name>/versions/<version>/infer")
     @predicts("v2")
     def infer(name: str, version: str | None = None) -> Response:
-        model = choose_model(catalog.resolve(name, version))
-        header_length = request.headers.get(_LENGTH_HEADER)
-        _check_type(header_length)
-        asked = decode_body(wire.read_body(max_body_bytes), header_length, model.inputs)
-        tensors, wanted = bind_tensors(asked.inputs, model.inputs), wanted_outputs(asked, model)
-        answer = predictor.predict(model, tensors, wanted, current().deadline)
-        return _answer(*encode_answer(asked, model, {name: answer[name] for name in wanted}))
+        return wire.respond(answer(catalog, predictor, max_body_bytes, name, version))
 
     return routes

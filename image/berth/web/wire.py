@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Response
 
 from berth.errors import (
     BerthError,
@@ -22,10 +23,26 @@ from berth.errors import (
 from berth.web.exchange import current
 
 JSON = "application/json"
+_LENGTH = "CONTENT_LENGTH"
 _PIECE_BYTES = 1 << 20
 # No tensor is as deep, and walking down 500 levels would end at Python's own limit.
 _MOST_DEPTH = 64
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer before any framework has seen it."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def respond(reply: Reply) -> Response:
+    """A reply as Flask's response."""
+    return Response(reply.body, reply.status, dict(reply.headers), content_type=reply.content_type)
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -35,10 +52,16 @@ def _too_large(limit: int) -> BodyTooLarge:
     )
 
 
-def _read_stream(limit: int) -> bytes:
+def _read_stream(environ: Mapping[str, Any], length: int | None, limit: int) -> bytes:
     """The body as sent, of at most `limit` bytes; read in pieces so that a false length costs nothing."""
+    stream = environ["wsgi.input"]
+    if length is not None and length <= _PIECE_BYTES:
+        whole: bytes = stream.read(length)
+        while len(whole) < length and (piece := stream.read(length - len(whole))):
+            whole += piece
+        return whole
     pieces, size = [], 0
-    while piece := request.environ["wsgi.input"].read(min(_PIECE_BYTES, limit + 1 - size)):
+    while piece := stream.read(min(_PIECE_BYTES, limit + 1 - size)):
         pieces.append(piece)
         size += len(piece)
         if size > limit:
@@ -60,19 +83,26 @@ def _unzip(body: bytes, limit: int) -> bytes:
     return plain
 
 
+def content_length(environ: Mapping[str, Any]) -> int | None:
+    """The length that the client told; None where it sends chunks, or told none."""
+    text = environ.get(_LENGTH, "")
+    return int(text) if text.isascii() and text.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ else None
+
+
 def read_body(limit: int) -> bytes:
     """The request's body, unpacked; the gunicorn file bounds how long it may take to arrive.
 
     Raises BodyTooLarge (before reading when the length is told), BodyTimeout, UnsupportedMediaType.
     """
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    environ = (exchange := current()).environ
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if encoding not in ("identity", "gzip", ""):
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:60]!r} is not read; send gzip or none")
-    length = request.content_length
+    length = content_length(environ)
     if length is not None and length > limit:
         raise _too_large(limit)
     try:
-        body = _read_stream(limit)
+        body = _read_stream(environ, length, limit)
     except TimeoutError as error:
         raise BodyTimeout("the body did not arrive in time", headers={"Connection": "close"}) from error
     except (OSError, ValueError) as error:  # a reset; chunks that are not what HTTP says
@@ -80,14 +110,14 @@ def read_body(limit: int) -> bytes:
     if length is not None and len(body) < length:
         raise InvalidInput(f"the body ended after {len(body)} of {length} bytes", headers={"Connection": "close"})
     body = _unzip(body, limit) if encoding == "gzip" else body
-    if (exchange := current()).keeps_body:
+    if exchange.keeps_body:
         exchange.body = body
     return body
 
 
 def media_type() -> str:
     """The body's media type without its parameters; JSON when the client told none."""
-    return (request.content_type or JSON).split(";")[0].strip().lower() or JSON
+    return (current().environ.get("CONTENT_TYPE") or JSON).split(";")[0].strip().lower() or JSON
 
 
 def check_media_type(*taken: str) -> str:
@@ -156,12 +186,22 @@ def encode_json(document: Any) -> bytes:
     return orjson.dumps(document, _plain, _DUMP_OPTIONS)
 
 
+def json_reply(document: Any) -> Reply:
+    """A JSON answer that no framework has seen."""
+    return Reply(encode_json(document))
+
+
 def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(encode_json(document), status, headers, content_type=JSON)
 
 
-def error_response(error: BerthError, **more: Any) -> Response:
+def error_reply(error: BerthError, **more: Any) -> Reply:
     """The one error shape; `more` are keys that a protocol's own clients read beside it."""
     document = {"error": error.message, "code": error.code, "request_id": current().request_id, **more}
-    return json_response(document, error.status, error.headers)
+    return Reply(encode_json(document), error.status, headers=error.headers)
+
+
+def error_response(error: BerthError, **more: Any) -> Response:
+    """The same as Flask's response."""
+    return respond(error_reply(error, **more))
