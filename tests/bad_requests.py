@@ -38,8 +38,8 @@ class BadRequest:
     status: int
     code: str
 
-    def faults(self, status: int, headers: Mapping[str, str], body: bytes) -> list[str]:
-        """What is wrong with an answer to it."""
+    def faults(self, status: int, request_id: str | None, body: bytes) -> list[str]:
+        """What is wrong with an answer to it; `request_id` is that of its header."""
         try:
             document = json.loads(body)
         except ValueError:
@@ -49,7 +49,7 @@ class BadRequest:
             keys |= {"error_code", "message"}
         wrong = [] if (status, document.get("code")) == (self.status, self.code) else [f"{status} {document}"[:300]]
         wrong += [] if set(document) == keys else [f"keys {sorted(document)}"]
-        wrong += [] if headers["X-Request-Id"] == document.get("request_id") else ["another request_id"]
+        wrong += [] if request_id == document.get("request_id") else ["another request_id"]
         text = str(document.get("error"))
         wrong += [f"internals: {text[:300]}"] if any(word in text for word in _INTERNALS) else []
         return wrong + ([f"not one short line: {text[:300]!r}"] if "\n" in text or not 0 < len(text) < 3000 else [])

@@ -35,10 +35,15 @@ def fill(part: Path) -> None:
     (part / MANIFEST).write_bytes(encode_manifest(manifest))
 
 
+def fill_empty(part: Path) -> None:
+    """A version that says nothing of itself."""
+    (part / MANIFEST).write_text("{}")
+
+
 def put(store: Path, name: str, *versions: str) -> None:
     """Versions of a model that say nothing of themselves."""
     for version in versions:
-        write_version(store, name, version, lambda part: (part / MANIFEST).write_text("{}") and None)
+        write_version(store, name, version, fill_empty)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,9 @@ def broken_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """broken@1, which takes one string."""
     store, folder = tmp_path_factory.mktemp("broken"), tmp_path_factory.mktemp("code")
     (folder / "model.py").write_text(BROKEN, "utf-8")
-    specs = {"inputs": (TensorSpec("kind", "BYTES", (-1,)),), "outputs": (TensorSpec("prediction", "BYTES", (-1,)),)}
-    add_version(store, folder, AddRequest("broken", "1", "python", **specs), LoadOptions(allow_code=True))
+    inputs, outputs = (TensorSpec("kind", "BYTES", (-1,)),), (TensorSpec("prediction", "BYTES", (-1,)),)
+    request = AddRequest("broken", "1", "python", inputs=inputs, outputs=outputs)
+    add_version(store, folder, request, LoadOptions(allow_code=True))
     return store
 
 
