@@ -156,53 +156,6 @@ volumeMounts:
   - {{- include "berth.modelMount" (dict "slot" $slot "readOnly" false) | nindent 4 }}
 {{- end -}}
 
-{{/* berth.modelMount: where the store is mounted. Give slot and readOnly. */}}
-{{- define "berth.modelMount" -}}
-name: models
-mountPath: {{ .slot.model.path }}
-{{- with .slot.model.subPath }}
-subPath: {{ . }}
-{{- end }}
-{{- if .readOnly }}
-readOnly: true
-{{- end }}
-{{- end -}}
-
-{{/* berth.volumes: the volumes of a slot's pods. */}}
-{{- define "berth.volumes" -}}
-{{- $slot := .slot -}}
-- name: tmp
-  emptyDir: {sizeLimit: {{ toJson $slot.tmpSize }}}
-- name: shm
-  emptyDir: {medium: Memory, sizeLimit: {{ toJson $slot.shmSize }}}
-{{- if $slot.reads }}
-- name: models
-  {{- include "berth.modelVolume" . | nindent 2 }}
-{{- end }}
-{{- if $slot.auth.enabled }}
-- name: api-keys
-  secret:
-    secretName: {{ $slot.auth.existingSecret | default (include "berth.name" (dict "root" .root "suffix" "api-keys")) }}
-    items: [{key: api-keys, path: api-keys}]
-{{- end }}
-{{- with $slot.extraVolumes }}
-{{ toYaml . }}
-{{- end }}
-{{- end -}}
-
-{{/* berth.modelVolume: where the store comes from. */}}
-{{- define "berth.modelVolume" -}}
-{{- $model := .slot.model -}}
-{{- if eq $model.source "init" -}}
-emptyDir: {sizeLimit: {{ toJson $model.scratchSize }}}
-{{- else if eq $model.source "oci" -}}
-image: {reference: {{ $model.uri | quote }}, pullPolicy: {{ .slot.image.pullPolicy }}}
-{{- else -}}
-persistentVolumeClaim:
-  claimName: {{ $model.existingClaim | default (include "berth.name" (dict "root" .root "suffix" (printf "%s-models" .slot.name))) }}
-{{- end -}}
-{{- end -}}
-
 {{/* berth.serverResources: requests and limits, with the GPUs or claims. */}}
 {{- define "berth.serverResources" -}}
 {{- $resources := dict "requests" (.resources.requests | default dict) "limits" (.resources.limits | default dict) -}}

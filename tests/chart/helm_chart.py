@@ -155,3 +155,8 @@ def containers(pod: Object) -> list[Object]:
     """All containers of a pod, init containers first."""
     spec = pod["spec"]
     return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def server(pod: Object) -> Object:
+    """The container that serves."""
+    return next(each for each in containers(pod) if each["name"] == "berth")
