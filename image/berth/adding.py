@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from berth.accelerate.make import make_accelerated
+from berth.accelerate.refusal import Refusal
 from berth.errors import LoadError, StoreError
 from berth.loaders import LoadOptions, detect_format
 from berth.logs import timestamp
@@ -21,6 +23,9 @@ from berth.schema import blank_inputs
 from berth.store import Entry, list_versions, version_key, write_version
 from berth.tensors import Array, TensorSpec, datatype_of
 
+ACCELERATED = "accelerated.onnx"
+# Takes a line for people.
+Tell: TypeAlias = Callable[[str], None]
 _EXAMPLE_ROWS = 3
 _TOLERANCE = 1e-6
 # Formats whose answers depend on their input alone.
@@ -105,10 +110,8 @@ def _make_example(loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequenc
     }
 
 
-def _describe(entry: Entry, manifest: Manifest, request: AddRequest, options: LoadOptions) -> Manifest:
-    """The manifest completed by loading the artifact once and asking it."""
-    loaded = load_verified(entry, manifest, options)
-    sample = read_sample(request.sample) if request.sample else None
+def _describe(loaded: Loaded, manifest: Manifest, request: AddRequest, sample: Sample | None) -> Manifest:
+    """The manifest completed by asking the loaded artifact."""
     inputs = _describe_inputs(loaded, request, sample)
     tensors = decode_sample(sample, inputs) if sample is not None else blank_inputs(inputs, 1)
     metadata = dict(request.metadata)
@@ -124,9 +127,37 @@ def _describe(entry: Entry, manifest: Manifest, request: AddRequest, options: Lo
         raise LoadError(f"the model does not answer its sample: {' '.join(str(error).split())[:500]}") from error
 
 
-def add_version(store: Path, source: Path, request: AddRequest, options: LoadOptions) -> Entry:
+def _accelerate(
+    loaded: Loaded, manifest: Manifest, folder: Path, sample: Sample | None, options: LoadOptions, tell: Tell
+) -> Manifest:
+    """The manifest with the accelerated form, or with the reason why there is none."""
+    if loaded.estimator is None:
+        return manifest
+    if options.accelerate == "off":
+        return replace(manifest, accelerated={"reason": "BERTH_ACCELERATE was off when it was added"})
+    tensors = decode_sample(sample, manifest.inputs) if sample is not None else None
+    path = folder / ACCELERATED
+    result = make_accelerated(loaded, manifest.inputs, manifest.outputs, tensors, path, options.cpu_threads)
+    tell(f"served plain: {result}" if isinstance(result, Refusal) else f"accelerated: {result}")
+    if isinstance(result, Refusal):
+        return replace(manifest, accelerated={"reason": str(result)})
+    return replace(
+        manifest,
+        files={**manifest.files, ACCELERATED: digest_file(path)},
+        accelerated={
+            "file": ACCELERATED,
+            "rows_compared": result.proof.rows,
+            "max_abs_error": result.proof.max_abs_error,
+        },
+    )
+
+
+def add_version(
+    store: Path, source: Path, request: AddRequest, options: LoadOptions, tell: Tell = lambda line: None
+) -> Entry:
     """Put a model file (or folder) into the store under a name and version; all of it or nothing.
 
+    `tell` gets one line on how it will be served, where there is a choice.
     Raises StoreError (already there), UnsafeArtifact, LoadError.
     """
     if not source.exists():
@@ -148,7 +179,10 @@ def add_version(store: Path, source: Path, request: AddRequest, options: LoadOpt
             metadata=request.metadata,
             architecture=request.architecture,
         )
-        manifest = _describe(Entry(request.name, version, part), manifest, request, options)
+        loaded = load_verified(Entry(request.name, version, part), manifest, options)
+        sample = read_sample(request.sample) if request.sample else None
+        manifest = _describe(loaded, manifest, request, sample)
+        manifest = _accelerate(loaded, manifest, part, sample, options, tell)
         (part / MANIFEST).write_bytes(encode_manifest(manifest))
 
     return write_version(store, request.name, version, fill)

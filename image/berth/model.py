@@ -19,13 +19,15 @@ class Loaded:
     """What a loader makes of a folder.
 
     `inputs` and `outputs` are what the artifact itself tells of its signature; empty where it
-    tells nothing (a TorchScript file), in which case the manifest must.
+    tells nothing (a TorchScript file), in which case the manifest must. `estimator` is the scikit-learn
+    object behind `predict`, where there is one.
     """
 
     predict: PredictFunction
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     built_with: Mapping[str, str] = field(default_factory=dict)
+    estimator: Any = None
 
 
 @dataclass(frozen=True)

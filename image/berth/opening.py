@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from berth.accelerate.session import load_accelerated
 from berth.errors import BerthError, LoadError, RequestError
 from berth.loaders import LoadOptions, load
 from berth.logs import log
@@ -114,12 +115,40 @@ def load_verified(entry: Entry, manifest: Manifest, options: LoadOptions) -> Loa
         raise LoadError(f"{manifest.format} could not be loaded: {type(error).__name__}: {error}") from error
 
 
+def _why_plain(manifest: Manifest, options: LoadOptions) -> str | None:
+    """Why the artifact itself must be loaded; None where its accelerated form can serve."""
+    told = manifest.accelerated or {}
+    if "file" not in told:
+        return str(told.get("reason", f"a version of the format {manifest.format} has no accelerated form"))
+    if options.accelerate == "off":
+        return "BERTH_ACCELERATE=off"
+    if options.pickle == "off" and manifest.format != "skops":
+        return "BERTH_PICKLE=off refuses the format, whatever is in front of it"
+    if installed_version("onnxruntime") is None:
+        return 'onnxruntime is not installed; pip install "berth[onnx]"'
+    return None
+
+
+def _load(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy: str) -> tuple[Loaded, bool]:
+    """What answers for a version, and whether that is its accelerated form."""
+    if (why := _why_plain(manifest, options)) is None and manifest.accelerated is not None:
+        path = entry.folder / manifest.accelerated["file"]
+        loaded = load_accelerated(path, manifest.inputs, manifest.outputs, options.cpu_threads)
+        check_versions(entry.key, loaded.built_with, version_policy)
+        return loaded, True
+    if options.accelerate == "require":
+        raise LoadError(f"BERTH_ACCELERATE=require, but {entry.key} can only be served plain: {why}")
+    if manifest.accelerated is not None:
+        log(f"{entry.key} is served plain: {why}", model=entry.name, version=entry.version)
+    return load_verified(entry, manifest, options), False
+
+
 def open_version(entry: Entry, options: LoadOptions, version_policy: str) -> Model:
     """A model ready to answer. Raises an OperatorError that says in one line why not."""
     began = time.monotonic()
     manifest = verify_version(entry)
     check_versions(entry.key, manifest.built_with, version_policy)
-    loaded = load_verified(entry, manifest, options)
+    loaded, accelerated = _load(entry, manifest, options, version_policy)
     model = Model(
         name=entry.name,
         version=entry.version,
@@ -128,6 +157,7 @@ def open_version(entry: Entry, options: LoadOptions, version_policy: str) -> Mod
         inputs=manifest.inputs or loaded.inputs,
         outputs=manifest.outputs or loaded.outputs,
         predict=loaded.predict,
+        accelerated=accelerated,
         metadata=manifest.metadata,
         example=manifest.example,
     )

@@ -15,4 +15,5 @@ def load_options(settings: Settings) -> LoadOptions:
         allow_code=settings.allow_code,
         torch_factories=tuple(word.strip() for word in settings.torch_factories.split(",") if word.strip()),
         cpu_threads=settings.cpu_threads or 1,
+        accelerate=settings.accelerate,
     )

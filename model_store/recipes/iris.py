@@ -60,7 +60,7 @@ def add_trained(store: Path, name: str, trained: Trained) -> None:
         with rows.open("w", newline="") as file:
             csv.writer(file).writerows([trained.columns, *trained.rows])
         request = AddRequest(name, VERSION, sample=rows, metadata={"recipe": Path(__file__).name})
-        add_version(store, artifact, request, LoadOptions())
+        add_version(store, artifact, request, LoadOptions(accelerate="auto"))
 
 
 @click.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +47,6 @@ def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
         except ValueError:
             metadata[key] = text
     return metadata
-
-
-def tell_acceleration(accelerated: Mapping[str, Any]) -> str:
-    """One line on how a version will be served."""
-    if "file" not in accelerated:
-        return f"served plain: {accelerated.get('reason', 'no accelerated form was made')}"
-    rows, error = accelerated.get("rows_compared", 0), accelerated.get("max_abs_error", 0.0)
-    return f"accelerated: exact on {rows} rows, max error {error:.2g}"
 
 
 @click.command()
@@ -107,15 +98,16 @@ def add(
     )
     from rich.console import Console
 
+    told: list[str] = []
     with Console(stderr=True).status(f"adding {file.name}: copy, load, describe, prove"):
-        entry = add_version(find_store(store), file, request, load_options(read_settings()))
+        entry = add_version(find_store(store), file, request, load_options(read_settings()), told.append)
     manifest = read_manifest(entry)
     click.echo(f"added {entry.key} ({manifest.format}, sha256 {manifest.sha256})")
     for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):
         for spec in specs:
             click.echo(f"  {kind} {spec.name}: {spec.datatype} {list(spec.shape)}")
-    if manifest.accelerated is not None:
-        click.echo(f"  {tell_acceleration(manifest.accelerated)}")
+    for line in told:
+        click.echo(f"  {line}")
 
 
 def _rows(store: Path) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ class LoadOptions:
     allow_code: bool = False
     torch_factories: tuple[str, ...] = ()
     cpu_threads: int = 1
+    accelerate: str = "off"
 
 
 # (folder, manifest, options) -> Loaded. Raises UnsafeArtifact, LoadError; nothing else on purpose.

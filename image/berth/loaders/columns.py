@@ -34,7 +34,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entrance:
+class Entrance:
     """A part that sees columns as they come in: these positions, or all of them where it is the text model."""
 
     part: Any
@@ -67,32 +67,33 @@ def _members_of(estimator: Any) -> Iterator[Any]:
             yield value
 
 
-def _entrances(estimator: Any, positions: tuple[int, ...] | None) -> Iterator[_Entrance]:
+def walk_entrances(estimator: Any, positions: tuple[int, ...] | None) -> Iterator[Entrance]:
+    """Every part that sees columns as they come in."""
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import FeatureUnion, Pipeline
 
     if isinstance(estimator, Pipeline):
         for _, step in estimator.steps:
-            yield from _entrances(step, positions)
+            yield from walk_entrances(step, positions)
             if not _keeps_columns(step):
                 return
     elif isinstance(estimator, ColumnTransformer):
         places = getattr(estimator, "_transformer_to_input_indices", {})
         for name, part, _ in getattr(estimator, "transformers_", ()):
             taken = places.get(name, ())
-            yield from _entrances(part, tuple(positions[at] for at in taken) if positions else tuple(taken))
+            yield from walk_entrances(part, tuple(positions[at] for at in taken) if positions else tuple(taken))
     elif isinstance(estimator, FeatureUnion):
         for _, part in estimator.transformer_list:
-            yield from _entrances(part, positions)
+            yield from walk_entrances(part, positions)
     else:
-        yield _Entrance(estimator, positions)
+        yield Entrance(estimator, positions)
         for member in _members_of(estimator):
-            yield from _entrances(member, positions)
+            yield from walk_entrances(member, positions)
 
 
 def takes_text(estimator: Any) -> bool:
     """Whether the whole input is one string a row."""
-    return any(seen.positions is None and is_text_part(seen.part) for seen in _entrances(estimator, None))
+    return any(seen.positions is None and is_text_part(seen.part) for seen in walk_entrances(estimator, None))
 
 
 def selects_by_name(estimator: Any) -> bool:
@@ -129,7 +130,7 @@ def _from_categories(name: str, categories: Array) -> Column:
     return Column(name, datatype, example, keeps_none=bool(missing) and all(value is None for value in missing))
 
 
-def _learned(seen: _Entrance, names: Sequence[str], count: int) -> Iterator[tuple[int, Column]]:
+def _learned(seen: Entrance, names: Sequence[str], count: int) -> Iterator[tuple[int, Column]]:
     """What one part tells of the columns that it sees."""
     from sklearn.impute import SimpleImputer
 
@@ -163,7 +164,7 @@ def find_columns(estimator: Any) -> tuple[Column, ...]:
         return ()
     names = feature_names(estimator) or tuple(f"x{at}" for at in range(count))
     found: dict[int, Column] = {}
-    for seen in _entrances(estimator, None):
+    for seen in walk_entrances(estimator, None):
         for at, column in _learned(seen, names, count):
             # Text is never a number; of two parts that tell the same, the first is as good as any.
             if at not in found or (column.datatype == "BYTES" and found[at].datatype != "BYTES"):

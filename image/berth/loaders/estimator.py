@@ -162,7 +162,7 @@ def serve_estimator(estimator: Any, inputs: Sequence[TensorSpec], built_with: di
     def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
         return answer(build(tensors), wanted)
 
-    return Loaded(predict, told, tuple(output.spec for output in outputs), built_with)
+    return Loaded(predict, told, tuple(output.spec for output in outputs), built_with, estimator)
 
 
 def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:

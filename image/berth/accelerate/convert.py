@@ -1,0 +1,97 @@
+"""From a fitted estimator to ONNX in double precision, by skl2onnx and by converters of our own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from berth.accelerate.graph import ML, ML_MEANT, ML_TOLD
+from berth.accelerate.refusal import Refusal, one_line, step_name
+from berth.accelerate.session import META
+from berth.tensors import TensorSpec
+
+_OPSETS = {"": 18, ML: ML_TOLD}
+
+
+def _initial_types(inputs: Sequence[TensorSpec]) -> list[tuple[str, Any]]:
+    from skl2onnx.common import data_types
+
+    kinds = {
+        "BYTES": data_types.StringTensorType,
+        "BOOL": data_types.BooleanTensorType,
+        "INT64": data_types.Int64TensorType,
+        "FP64": data_types.DoubleTensorType,
+    }
+    return [(spec.name, kinds[spec.datatype]([None, spec.shape[1] if len(spec.shape) == 2 else 1])) for spec in inputs]
+
+
+def unwrap(estimator: Any) -> Any:
+    """What answers inside a finished search for parameters."""
+    from sklearn.model_selection._search import BaseSearchCV
+
+    while isinstance(estimator, BaseSearchCV):
+        estimator = estimator.best_estimator_
+    return estimator
+
+
+def _last(estimator: Any) -> Any:
+    from sklearn.pipeline import Pipeline
+
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def _options(estimator: Any) -> dict[int, dict[str, Any]]:
+    from sklearn.base import is_classifier
+
+    last = _last(estimator)
+    return {id(last): {"zipmap": False}} if is_classifier(last) else {}
+
+
+def _convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any:
+    from skl2onnx import convert_sklearn
+
+    from berth.accelerate.converters import converters
+
+    functions, shapes = converters()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = convert_sklearn(
+            estimator,
+            "berth",
+            _initial_types(inputs),
+            target_opset=_OPSETS,
+            options=_options(estimator),
+            custom_conversion_functions=functions,
+            custom_shape_calculators=shapes,
+        )
+    for opset in model.opset_import:
+        if opset.domain == ML:
+            opset.version = ML_MEANT
+    return model
+
+
+def convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any | Refusal:
+    """The ONNX model for a fitted estimator, as an object of the onnx library."""
+    name = step_name("", _last(unwrap(estimator)))
+    try:
+        return _convert(unwrap(estimator), inputs)
+    except ModuleNotFoundError as error:
+        return Refusal("berth", f'{error.name} is not installed; pip install "berth[accelerate]"')
+    except Exception as error:  # a converter meets an estimator that nobody tried: any error means no
+        logging.getLogger(__name__).debug("conversion failed", exc_info=error)
+        return Refusal(name, f"it cannot be converted to ONNX: {one_line(error)}")
+
+
+def encode_model(model: Any, meta: Mapping[str, Any]) -> bytes:
+    """The file's bytes, with what Berth must know to serve it."""
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = META, json.dumps(meta)
+    model.producer_name, model.doc_string = "berth", ""
+    encoded: bytes = model.SerializeToString(deterministic=True)
+    return encoded

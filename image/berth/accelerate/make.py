@@ -1,0 +1,149 @@
+"""A version's accelerated form: converted, proven, written; or the reason why there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from berth.accelerate.convert import convert, encode_model, unwrap
+from berth.accelerate.limits import Limits, encode_limits, learn_limits
+from berth.accelerate.prove import Proof, prove
+from berth.accelerate.refusal import Refusal, one_line, step_name
+from berth.accelerate.rows import ROWS, make_rows
+from berth.accelerate.session import load_accelerated
+from berth.loaders.signature import example_row
+from berth.model import Loaded, PredictFunction
+from berth.tensors import Tensors, TensorSpec
+
+_TIMED_SECONDS = 0.05
+_NEEDED = ("onnx", "onnxruntime", "skl2onnx")
+_DATATYPES = {"FP64", "INT64", "BOOL", "BYTES"}
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerated:
+    """An accelerated form that was proven, and the milliseconds that one row takes both ways."""
+
+    proof: Proof
+    plain_ms: float
+    fast_ms: float
+
+    def __str__(self) -> str:
+        return (
+            f"exact on {self.proof.rows} rows, max error {self.proof.max_abs_error:.2g}, "
+            f"1 row {self.plain_ms:.2g} ms -> {self.fast_ms:.2g} ms"
+        )
+
+
+def _time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorSpec]) -> float:
+    """The milliseconds of one row: the quickest of a few."""
+    one, names = {name: array[:1] for name, array in rows.items()}, [spec.name for spec in outputs]
+    best, ends = float("inf"), time.perf_counter() + _TIMED_SECONDS
+    while (began := time.perf_counter()) < ends:
+        predict(one, names)
+        best = min(best, time.perf_counter() - began)
+    return 1000 * best
+
+
+def _check_form(estimator: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Refusal | None:
+    """What can be said without trying."""
+    from berth.loaders.columns import takes_text
+
+    name = step_name("", estimator)
+    if missing := [library for library in _NEEDED if importlib.util.find_spec(library) is None]:
+        return Refusal("berth", f'{missing[0]} is not installed; pip install "berth[accelerate]"')
+    if takes_text(estimator):
+        return Refusal(name, "ONNX splits text into words in another way")
+    if odd := [spec for spec in inputs if spec.datatype not in _DATATYPES or -1 in spec.shape[1:]]:
+        return Refusal(name, f"the input {odd[0].name} is {odd[0].datatype} {list(odd[0].shape)}")
+    if len(outputs) > 2 or any(-1 in spec.shape[1:] for spec in outputs):
+        return Refusal(name, f"it has the outputs {', '.join(spec.name for spec in outputs)}")
+    return None
+
+
+def _limits(
+    estimator: Any,
+    plain: PredictFunction,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    sample: Tensors | None,
+) -> Limits | Refusal:
+    names = [spec.name for spec in outputs]
+
+    def takes(tensors: Tensors) -> bool:
+        try:
+            with np.errstate(all="ignore"):
+                plain(tensors, names)
+        except Exception:  # whatever the model raises, it does not take the row
+            return False
+        return True
+
+    row = example_row(estimator, inputs) if sample is None else {name: array[:1] for name, array in sample.items()}
+    try:
+        limits = learn_limits(estimator, takes, row, inputs)
+    except ValueError as error:
+        return Refusal(step_name("", estimator), one_line(error))
+    return limits or Refusal(step_name("", estimator), "no row is known that it takes; give --sample X.csv")
+
+
+def _exact(estimator: Any, outputs: Sequence[TensorSpec]) -> list[str]:
+    """The outputs that are labels, whatever their datatype."""
+    return [spec.name for spec in outputs if spec.name == "prediction" and hasattr(estimator, "classes_")]
+
+
+def _write(model: Any, path: Path, limits: Limits, outputs: Sequence[TensorSpec]) -> None:
+    nodes = dict(zip([spec.name for spec in outputs], [node.name for node in model.graph.output], strict=False))
+    meta = {"onnxruntime": version("onnxruntime"), "outputs": nodes, "limits": encode_limits(limits)}
+    path.write_bytes(encode_model(model, meta))
+
+
+def _try(
+    loaded: Loaded,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    sample: Tensors | None,
+    path: Path,
+    threads: int,
+) -> Accelerated | Refusal:
+    estimator = unwrap(loaded.estimator)
+    limits = _limits(estimator, loaded.predict, inputs, outputs, sample)
+    if isinstance(limits, Refusal):
+        return limits
+    model = convert(estimator, inputs)
+    if isinstance(model, Refusal):
+        return model
+    _write(model, path, limits, outputs)
+    rows = make_rows(estimator, inputs, limits, sample, ROWS)
+    fast = load_accelerated(path, inputs, outputs, threads).predict
+    with np.errstate(all="ignore"):
+        proof = prove(loaded.predict, fast, rows, outputs, _exact(estimator, outputs))
+    if isinstance(proof, str):
+        return Refusal(step_name("", estimator), f"{proof}, of {ROWS} rows")
+    return Accelerated(proof, _time_one(loaded.predict, rows, outputs), _time_one(fast, rows, outputs))
+
+
+def make_accelerated(
+    loaded: Loaded,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    sample: Tensors | None,
+    path: Path,
+    threads: int,
+) -> Accelerated | Refusal:
+    """Write the accelerated form of a loaded estimator to `path`, proven; or nothing, and why."""
+    if (refusal := _check_form(loaded.estimator, inputs, outputs)) is not None:
+        return refusal
+    try:
+        result = _try(loaded, inputs, outputs, sample, path, threads)
+    except Exception as error:  # a form that cannot be run or compared is not served
+        result = Refusal(step_name("", unwrap(loaded.estimator)), f"its ONNX form fails: {one_line(error)}")
+    if isinstance(result, Refusal):
+        path.unlink(missing_ok=True)
+    return result

@@ -1,0 +1,77 @@
+"""Whether accelerated answers are the plain ones: labels equal on every row, numbers within 1e-6."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from berth.model import PredictFunction
+from berth.tensors import Array, Tensors, TensorSpec
+
+# Of values above 1 in size, the error may be as many times larger.
+TOLERANCE = 1e-6
+_ALONE = 100
+_FEW = 33
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How many rows were compared, and by how much the worst number was off."""
+
+    rows: int
+    max_abs_error: float
+
+
+def _error(plain: Array, fast: Array) -> tuple[float, float]:
+    """The largest difference, and the largest as a multiple of what is allowed. NaN and infinity must be equal."""
+    same = (plain == fast) | (np.isnan(plain) & np.isnan(fast))
+    with np.errstate(invalid="ignore"):
+        off = np.where(same, 0.0, np.abs(plain - fast))
+    off = np.where(np.isnan(off), np.inf, off)
+    allowed = TOLERANCE * np.maximum(1.0, np.where(np.isfinite(plain), np.abs(plain), 1.0))
+    return float(off.max(initial=0.0)), float((off / allowed).max(initial=0.0))
+
+
+def compare_output(name: str, plain: Array, fast: Array, exact: bool) -> float | str:
+    """The largest difference, or what is wrong."""
+    if plain.shape != fast.shape or plain.dtype != fast.dtype:
+        return f"{name} has the form {fast.dtype}{fast.shape} instead of {plain.dtype}{plain.shape}"
+    if exact or plain.dtype.kind != "f":
+        wrong = int(np.count_nonzero(plain != fast))
+        return f"{wrong} of {plain.size} values of {name} are wrong" if wrong else 0.0
+    error, share = _error(plain, fast)
+    return f"{name} is off by {error:.3g}" if share > 1 else error
+
+
+def _cut(tensors: Tensors, start: int, stop: int) -> dict[str, Array]:
+    return {name: array[start:stop] for name, array in tensors.items()}
+
+
+def _pieces(rows: int) -> list[tuple[int, int]]:
+    """All rows at once, some one by one, some in a small batch: onnxruntime has a way of its own for each."""
+    alone = min(rows, _ALONE)
+    few = (alone, min(rows, alone + _FEW))
+    return [(0, rows), *((at, at + 1) for at in range(alone)), *([few] if few[1] > few[0] else [])]
+
+
+def prove(
+    plain: PredictFunction,
+    fast: PredictFunction,
+    rows: Tensors,
+    outputs: Sequence[TensorSpec],
+    exact: Collection[str] = (),
+) -> Proof | str:
+    """The proof that both answer alike on the rows, or what differs. `exact` outputs may not differ at all."""
+    names = [spec.name for spec in outputs]
+    wanted = plain(rows, names)
+    count, worst = len(next(iter(rows.values()))), 0.0
+    for start, stop in _pieces(count):
+        found = fast(_cut(rows, start, stop), names)
+        for name in names:
+            error = compare_output(name, wanted[name][start:stop], found[name], name in exact)
+            if isinstance(error, str):
+                return error
+            worst = max(worst, error)
+    return Proof(count, worst)

@@ -1,0 +1,86 @@
+"""Answers from a version's accelerated form: onnxruntime alone, scikit-learn is never imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from berth.accelerate.limits import decode_limits, make_check
+from berth.errors import LoadError
+from berth.loaders.onnx import open_session
+from berth.model import Loaded, PredictFunction
+from berth.tensors import DATATYPES, Array, Tensors, TensorSpec
+
+META = "berth"
+# In ONNX a string cannot be missing; no text that can be sent is this noncharacter alone.
+MISSING = "\ufdd0"
+
+
+def _encode_text(array: Array) -> Array:
+    """Strings as onnxruntime takes them, in a column of their own. Raises ValueError for bytes that are no text."""
+    values = [MISSING if value is None else value for value in array.tolist()]
+    if any(type(value) is not str for value in values):
+        raise ValueError("a string is not UTF-8")
+    column = np.empty((len(values), 1), object)
+    column[:, 0] = values
+    return column
+
+
+def _feeder(spec: TensorSpec) -> Callable[[Array], Array]:
+    if spec.datatype == "BYTES":
+        return _encode_text
+    dtype = DATATYPES[spec.datatype]
+    if len(spec.shape) == 1:
+        return lambda array: np.asarray(array, dtype).reshape(-1, 1)
+    return lambda array: np.asarray(array, dtype)
+
+
+def _reader(spec: TensorSpec) -> Callable[[Array], Array]:
+    dtype, dimensions = DATATYPES[spec.datatype], len(spec.shape)
+
+    def read(array: Array) -> Array:
+        if array.ndim != dimensions:
+            array = array.reshape(spec.shape)
+        return array.astype(dtype, copy=False)
+
+    return read
+
+
+def answer_with(
+    session: Any, meta: Mapping[str, Any], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> PredictFunction:
+    """The predict function of an open session; only the wanted outputs are computed."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+    feeders = [(spec.name, _feeder(spec)) for spec in inputs]
+    readers = {spec.name: _reader(spec) for spec in outputs}
+    nodes: dict[str, str] = meta["outputs"]
+    check = make_check(decode_limits(meta["limits"]), inputs)
+
+    def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
+        check(tensors)
+        feed = {name: give(tensors[name]) for name, give in feeders}
+        try:
+            answers = session.run([nodes[name] for name in wanted], feed)
+        except InvalidArgument as error:
+            raise ValueError(str(error)) from error
+        return {name: readers[name](answer) for name, answer in zip(wanted, answers, strict=True)}
+
+    return predict
+
+
+def load_accelerated(
+    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], cpu_threads: int
+) -> Loaded:
+    """A file that `berth add` wrote, and the onnxruntime it was proven with. Raises LoadError."""
+    session = open_session(path, cpu_threads)
+    try:
+        meta = json.loads(session.get_modelmeta().custom_metadata_map[META])
+        predict = answer_with(session, meta, inputs, outputs)
+        return Loaded(predict, tuple(inputs), tuple(outputs), {"onnxruntime": meta["onnxruntime"]})
+    except (KeyError, ValueError, TypeError) as error:
+        raise LoadError(f"{path.name} is not an accelerated form that berth wrote: {error!r}") from error
