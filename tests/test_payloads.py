@@ -404,9 +404,10 @@ def test_a_full_queue_drops_and_never_waits(options: PayloadOptions, size: int, 
     log = PayloadLog(options, sink, losses)
     offer(log, "in hand")
     wait_for(lambda: not log._queue)
+    long = entry({"fill": "x" * size})
     began = time.monotonic()
     for number in range(8):
-        offer(log, str(number), size=size)
+        log.offer(str(number), 200, lambda: long)
     assert time.monotonic() - began < 1
     assert losses == {"full": 8 - kept}
     sink.let_go.set()

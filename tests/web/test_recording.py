@@ -11,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from berth.app import create_app
+from berth.auth import encode_key
 from berth.errors import SettingsError
 from collector import wait_for
 from web.asking import MakeApp, tensor
@@ -122,6 +123,16 @@ def test_only_prediction_routes_are_logged(logged: Logged, iris_rows: Rows) -> N
         logged.client.get(path)
     logged.client.post("/predict", json={"features": iris_rows[0]}, headers={"X-Request-Id": "this"})
     assert logged.line()["request_id"] == "this"
+
+
+def test_who_is_not_known_fills_no_log(make_app: MakeApp, store: Path, tmp_path: Path, iris_rows: Rows) -> None:
+    (tmp_path / "keys").write_text(f"me:{encode_key('secret')}\n")
+    path = tmp_path / "p.jsonl"
+    client = make_app(store, models="iris@1", payload_log=path, api_keys_file=tmp_path / "keys")
+    logged, body = Logged(client, path), {"features": iris_rows[0]}
+    assert client.post("/predict", json=body, headers={"X-Api-Key": "guess"}).status_code == 401
+    assert client.post("/predict", json=body, headers={"X-Api-Key": "secret"}).status_code == 200
+    assert logged.line()["status"] == 200
 
 
 def test_losses_are_a_metric(make_app: MakeApp, store: Path, iris_rows: Rows) -> None:

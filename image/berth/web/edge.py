@@ -121,7 +121,6 @@ class FlaskEdge:
         view = current_app.view_functions.get(request.endpoint or "")
         protocol = predict_protocol(view) if view is not None else ""
         if protocol and self.recorder is not None:
-            exchange.protocol = protocol
             self.recorder.begin(exchange)
         self.edge.admit(exchange, request.url_rule.rule if request.url_rule else "", protocol)
 
