@@ -10,6 +10,7 @@ from typing import Any
 import joblib
 
 from berth.loaders import LoadOptions, load
+from berth.loaders.fitted import reset_jobs
 from berth.manifest import Manifest, digest_file
 from berth.model import Loaded
 from estimator_table import inputs_of
@@ -51,3 +52,20 @@ def save_and_load(estimator: Any, directory: Path, dump: str = "joblib") -> Load
 
 def ask(loaded: Loaded, rows: Any) -> dict[str, Any]:
     return loaded.predict(inputs_of(rows, loaded.inputs), [spec.name for spec in loaded.outputs])
+
+
+def expected(estimator: Any, rows: Any) -> dict[str, Any]:
+    """What the estimator itself answers, under the names of the contract.
+
+    In one job: with several, a forest of regressors adds up in the order in which its threads happen to end.
+    """
+    estimator = pickle.loads(pickle.dumps(estimator))
+    reset_jobs(estimator)
+    if not hasattr(estimator, "predict"):
+        return {"transformed": estimator.transform(rows)}
+    found = {"prediction": estimator.predict(rows)}
+    if hasattr(estimator, "predict_proba"):
+        said = estimator.predict_proba(rows)
+        several = isinstance(said, list)
+        found |= {f"probabilities_{at}": one for at, one in enumerate(said)} if several else {"probabilities": said}
+    return found

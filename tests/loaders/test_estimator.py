@@ -22,25 +22,8 @@ from berth.loaders import LoadOptions, load
 from berth.loaders.estimator import installed_versions, read_estimator, serve_estimator
 from berth.loaders.fitted import reset_jobs, walk_fitted
 from berth.manifest import Manifest
-from estimator_files import DUMPS, OPTIONS, ask, save, save_and_load
+from estimator_files import DUMPS, OPTIONS, ask, expected, save, save_and_load
 from estimator_table import ESTIMATORS, inputs_of
-
-
-def expected(estimator: Any, rows: Any) -> dict[str, Any]:
-    """What the estimator itself answers, under the names of the contract.
-
-    In one job: with several, a forest of regressors adds up in the order in which its threads happen to end.
-    """
-    estimator = pickle.loads(pickle.dumps(estimator))
-    reset_jobs(estimator)
-    if not hasattr(estimator, "predict"):
-        return {"transformed": estimator.transform(rows)}
-    found = {"prediction": estimator.predict(rows)}
-    if hasattr(estimator, "predict_proba"):
-        said = estimator.predict_proba(rows)
-        several = isinstance(said, list)
-        found |= {f"probabilities_{at}": one for at, one in enumerate(said)} if several else {"probabilities": said}
-    return found
 
 
 def kind_of(values: Any) -> str:
