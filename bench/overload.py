@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""What happens at ten times the load that a model can take: refusals, probes, accepted answers, memory.
+
+Usage: bench/overload.py [--seconds 20]
+
+A model that takes 50 ms behind two workers, each computing one prediction at a time and holding two at most, can
+answer 40 requests/s. First it is asked by one client at a time (unloaded), then 400 times a second.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from berth.adding import AddRequest, add_version
+from berth.loaders import LoadOptions
+from berth.tensors import TensorSpec
+
+MODEL_SECONDS = 0.05
+CAPACITY = 2 / MODEL_SECONDS
+MODEL = f"""
+import time
+
+def load(directory):
+    def predict(inputs):
+        time.sleep({MODEL_SECONDS})
+        return {{"prediction": inputs["x"][:, 0]}}
+    return predict
+"""
+BODY = json.dumps({"features": [1.0]})
+HEADERS = {"Content-Type": "application/json"}
+
+
+class Seen:
+    """Statuses and milliseconds of one kind of request."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[int, list[float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, status: int, milliseconds: float) -> None:
+        """Note one answer."""
+        with self._lock:
+            self.milliseconds.setdefault(status, []).append(milliseconds)
+
+    def tell(self, what: str) -> None:
+        """Print a line for each status."""
+        for status, values in sorted(self.milliseconds.items()):
+            p50, p99 = quantile(values, 0.5), quantile(values, 0.99)
+            click.echo(f"{what:<22} {status}: {len(values):>6} answers, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms")
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def call_paced(port: int, path: str, per_second: float, until: float, seen: Seen) -> None:
+    """One kept connection that asks at a fixed pace, late answers or not."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    due = time.monotonic()
+    while due < until:
+        time.sleep(max(0.0, due - time.monotonic()))
+        began = time.monotonic()
+        if path == "/predict":
+            connection.request("POST", path, BODY, HEADERS)
+        else:
+            connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        seen.add(answer.status, (time.monotonic() - began) * 1000)
+        due = max(due + 1 / per_second, time.monotonic() - 1)
+    connection.close()
+
+
+def run_clients(
+    port: int, path: str, clients: int, per_second: float, seconds: float, seen: Seen
+) -> list[threading.Thread]:
+    """Start `clients` connections that together ask `per_second` times a second."""
+    until = time.monotonic() + seconds
+    arguments = (port, path, per_second / clients, until, seen)
+    threads = [threading.Thread(target=call_paced, args=arguments) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def memory_mib(pid: int) -> list[int]:
+    """Resident memory of the server's workers."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    pages = [int(Path(f"/proc/{child}/statm").read_text("ascii").split()[1]) for child in children]
+    return [page * os.sysconf("SC_PAGE_SIZE") >> 20 for page in pages]
+
+
+def start_server(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """`berth serve` over the slow model, ready."""
+    (folder / "model").mkdir()
+    (folder / "model" / "model.py").write_text(MODEL, "utf-8")
+    request = AddRequest("slow", "1", "python", inputs=(TensorSpec("x", "FP64", (-1, 1)),))
+    add_version(folder / "store", folder / "model", request, LoadOptions(allow_code=True))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    settings = {"PORT": port, "WORKERS": 2, "CPU_THREADS": 1, "MAX_INFLIGHT": 2, "BATCH_MAX_ROWS": 1}
+    environ = {f"BERTH_{name}": str(value) for name, value in settings.items()} | {"BERTH_ALLOW_CODE": "true"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "berth", "serve", str(folder / "store")], env=os.environ | environ, stdout=log
+        )
+    for _ in range(600):
+        time.sleep(0.05)
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return process, port
+        except OSError:
+            continue
+        finally:
+            connection.close()
+    raise SystemExit("the server did not become ready")
+
+
+def measure(port: int, pid: int, seconds: float) -> tuple[Seen, Seen, Seen]:
+    """Unloaded, then ten times the capacity with probes beside it."""
+    unloaded, loaded, probes = Seen(), Seen(), Seen()
+    for thread in run_clients(port, "/predict", 1, 10, 5, unloaded):
+        thread.join()
+    before = memory_mib(pid)
+    threads = run_clients(port, "/predict", 40, 10 * CAPACITY, seconds, loaded)
+    threads += run_clients(port, "/livez", 1, 20, seconds, probes)
+    for thread in threads:
+        thread.join()
+    click.echo(f"memory of the workers    before {before} MiB, after {memory_mib(pid)} MiB")
+    return unloaded, loaded, probes
+
+
+@click.command(help=(__doc__ or "").split("\n")[0])
+@click.option("--seconds", default=20.0, show_default=True, help="How long the overload lasts.")
+def main(seconds: float) -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        process, port = start_server(Path(folder))
+        try:
+            unloaded, loaded, probes = measure(port, process.pid, seconds)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+    unloaded.tell("/predict, unloaded")
+    loaded.tell("/predict, 10 x load")
+    probes.tell("/livez, 10 x load")
+    accepted = quantile(loaded.milliseconds[200], 0.99) / quantile(unloaded.milliseconds[200], 0.99)
+    click.echo(f"accepted p99 is {accepted:.2f} x the unloaded p99")
+
+
+if __name__ == "__main__":
+    main()
