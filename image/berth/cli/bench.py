@@ -1,0 +1,134 @@
+"""`berth bench`: how many requests a second a running server answers, and how fast."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from berth.cli.load import Load, Request, Tally, connect, quantile
+from berth.errors import OperatorError
+
+_TICK_SECONDS = 0.1
+
+
+def _parse_url(_: click.Context, __: click.Parameter, url: str) -> str:
+    parts = urlsplit(url)
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise click.BadParameter(f"{url!r}: want http://HOST:PORT, or the URL of a prediction route")
+    return url
+
+
+def _parse_headers(_: click.Context, __: click.Parameter, lines: tuple[str, ...]) -> dict[str, str]:
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise click.BadParameter(f"{line!r}: want 'NAME: VALUE'")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def fetch_models(url: str, headers: dict[str, str]) -> list[dict[str, Any]]:
+    """The models that the server's /info lists. Raises OperatorError."""
+    connection = connect(url, timeout=10)
+    try:
+        connection.request("GET", "/info", headers=headers)
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    try:
+        models: list[dict[str, Any]] = json.loads(body)["models"]
+    except (ValueError, KeyError, TypeError) as error:
+        said = body[:200].decode(errors="replace")
+        raise OperatorError(f"{url}/info answered {answer.status} {said!r}; give the body with --body FILE") from error
+    return models
+
+
+def example_body(models: list[dict[str, Any]], name: str | None) -> bytes:
+    """The example of the model with that name, of the first without one, as /predict takes it. Raises OperatorError."""
+    chosen = [model for model in models if name in (None, model["name"])]
+    if not chosen:
+        there = ", ".join(model["name"] for model in models) or "none; is it ready?"
+        raise OperatorError(f"the server has no model {name or 'at all'!r}; it has {there}")
+    return json.dumps({**chosen[0]["example"], "model": chosen[0]["name"]}).encode()
+
+
+def _wait(load: Load, seconds: float) -> Tally:
+    """Show how far the load is, then what it saw."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[answered]} answered"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=seconds, answered=0)
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < seconds:
+            progress.update(task, completed=passed, answered=load.answered())
+            time.sleep(min(_TICK_SECONDS, seconds - passed))
+    return load.finish()
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def describe(tally: Tally, seconds: float) -> list[str]:
+    """What the command prints of a tally."""
+    times = " · ".join(
+        f"{name} {_milliseconds(quantile(tally.seconds, share))}"
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
+    )
+    lines = [f"{len(tally.seconds) / seconds:.0f} requests/s answered ({len(tally.seconds)} in {seconds:g} s)"]
+    lines += [times] if tally.seconds else []
+    lines += [f"{tally.refused} refused (429): the server asked for less load"] if tally.refused else []
+    for status, count in sorted(tally.statuses.items()):
+        if status >= HTTPStatus.MULTIPLE_CHOICES and status != HTTPStatus.TOO_MANY_REQUESTS:
+            lines.append(f"{count} answered {status}: {tally.said[status]}")
+    return lines + [f"{count} without an answer: {why}" for why, count in tally.broken.most_common(5)]
+
+
+@click.command()
+@click.argument("url", callback=_parse_url)
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 3600), help="How long.")
+@click.option("--connections", default=16, show_default=True, type=click.IntRange(1, 1024), help="Open at a time.")
+@click.option("--body", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What to send, from a file.")
+@click.option("--model", help="Whose example to send, where no body is given [default: the server's first].")
+@click.option("--header", "headers", multiple=True, callback=_parse_headers, metavar="NAME:VALUE", help="Also send it.")
+def bench(
+    url: str, seconds: float, connections: int, body: Path | None, model: str | None, headers: dict[str, str]
+) -> None:
+    """Load a running server and tell how many requests a second it answers, and how fast.
+
+    \b
+    berth bench http://localhost:8000                     the first model's example, to /predict
+    berth bench http://localhost:8000 --model iris --seconds 30
+    berth bench http://localhost:8000/v2/models/iris/infer --body request.json
+
+    URL is a server or one prediction route. Each connection sends its next request when the last is answered; this
+    client is Python too and answers for a few thousand requests a second at most. Exit code 1 if anything but
+    refusals (429) went wrong.
+    """
+    base = urlsplit(url)._replace(path="", query="", fragment="").geturl()
+    target = url if urlsplit(url).path.strip("/") else f"{base}/predict"
+    content = body.read_bytes() if body else example_body(fetch_models(base, headers), model)
+    request = Request(target, content, {"Content-Type": "application/json", **headers})
+    click.echo(f"POST {target}, {len(content)} bytes, {connections} connections")
+    tally = _wait(Load(request, connections, seconds), seconds)
+    for line in describe(tally, seconds):
+        click.echo(line)
+    sys.exit(1 if tally.failed or not tally.seconds else 0)
+
+
+COMMANDS = (bench,)
