@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.cluster import DBSCAN
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders import LoadOptions, load
@@ -204,3 +206,13 @@ def test_read_estimator_leaves_it_as_it_was_saved(tmp_path: Path) -> None:
     estimator, _ = read_estimator(tmp_path / "model.joblib", manifest.format, OPTIONS)
     assert estimator.n_jobs == -1
     assert hasattr(estimator, "feature_names_in_")
+
+
+@pytest.mark.parametrize("dump", ["joblib", "skops"])
+def test_a_vectorizer_that_reads_files_is_refused(dump: str, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("good bad", "utf-8")
+    inner = make_pipeline(CountVectorizer(input="filename"), LogisticRegression())
+    inner.fit([str(words)] * 2, [0, 1])
+    with pytest.raises(UnsafeArtifact, match="would read any file"):
+        save_and_load(inner, tmp_path, dump)

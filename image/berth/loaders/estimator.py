@@ -18,7 +18,7 @@ from berth import unpickle
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders import LoadOptions
 from berth.loaders.answers import describe_outputs, make_answerer
-from berth.loaders.fitted import drop_feature_names, reset_jobs
+from berth.loaders.fitted import check_reads_no_files, drop_feature_names, reset_jobs
 from berth.loaders.signature import describe_inputs, example_row, needs_frame, table_builder
 from berth.manifest import Manifest
 from berth.model import Loaded
@@ -137,11 +137,13 @@ def read_estimator(path: Path, format_: str, options: LoadOptions) -> tuple[Any,
     if options.pickle == "off" and format_ != "skops":
         raise UnsafeArtifact(f"{path.name} is a {format_} file and BERTH_PICKLE=off refuses those; save it as skops")
     try:
-        return _watch_versions(lambda: _READERS[format_](path, options))
+        estimator, versions = _watch_versions(lambda: _READERS[format_](path, options))
     except ModuleNotFoundError:
         raise
     except _BROKEN as error:
         raise LoadError(f"{path.name} cannot be read as {format_}: {type(error).__name__}: {error}") from error
+    check_reads_no_files(estimator)
+    return estimator, versions
 
 
 def serve_estimator(estimator: Any, inputs: Sequence[TensorSpec], built_with: dict[str, str]) -> Loaded:

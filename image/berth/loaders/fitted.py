@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from berth.errors import UnsafeArtifact
+
 _CONTAINERS = (list, tuple, set, frozenset)
 
 
@@ -43,6 +45,16 @@ def reset_jobs(estimator: Any) -> None:
     for part in walk_fitted(estimator):
         if "n_jobs" in vars(part):
             part.n_jobs = 1
+
+
+def check_reads_no_files(estimator: Any) -> None:
+    """That no text vectorizer opens files that a request names. Raises UnsafeArtifact."""
+    for part in walk_fitted(estimator):
+        if (source := getattr(part, "input", "content")) != "content" and hasattr(part, "decode_error"):
+            raise UnsafeArtifact(
+                f"{type(part).__name__}(input={str(source)[:20]!r}) would read any file that a request names; "
+                "save it with input='content'"
+            )
 
 
 def is_sklearn_only(estimator: Any) -> bool:
