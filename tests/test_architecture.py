@@ -20,11 +20,11 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 # The lowest first. Imports point down; the parts do not import each other either.
 LAYERS = {
     "ground": "errors logs metrics tensors settings cpu tracing",
-    "parts": "model schema manifest batching binary cache admission auth lifecycle payloads tables unpickle",
+    "parts": "model schema manifest batching binary cache admission auth lifecycle payloads tables unpickle drift",
     "models": "loaders store accelerate samples opening adding tuning",
-    "flow": "catalog predictor",
+    "flow": "catalog predictor score",
     "web": "web",
-    "roots": "cli __main__ app options",
+    "roots": "cli __main__ app options gate",
 }
 ORDER = list(LAYERS)
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules.split()}

@@ -40,7 +40,7 @@ def resident_bytes(pids: set[int]) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_the_corpus_leaves_no_trace(serve: Serve, store: Path, run_dir: Path) -> None:
-    server = start_ready(serve, store, run_dir, workers=2, models="iris@1,iris@2,people,prices")
+    server = start_ready(serve, store, run_dir, workers=1, models="iris@1,iris@2,people,prices")
     workers = server.workers()
     requests = [bad for file in FILES for bad in read_bad_requests(file)]
     assert "\n".join(send_all(server, requests)) == ""
