@@ -11,21 +11,20 @@ from typing import Any
 from berth.accelerate.graph import ML, ML_MEANT, ML_TOLD
 from berth.accelerate.refusal import Refusal, one_line, step_name
 from berth.accelerate.session import META
+from berth.loaders.fitted import walk_fitted
 from berth.tensors import TensorSpec
 
 _OPSETS = {"": 18, ML: ML_TOLD}
 
 
 def _initial_types(inputs: Sequence[TensorSpec]) -> list[tuple[str, Any]]:
-    from skl2onnx.common import data_types
+    from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 
-    kinds = {
-        "BYTES": data_types.StringTensorType,
-        "BOOL": data_types.BooleanTensorType,
-        "INT64": data_types.Int64TensorType,
-        "FP64": data_types.DoubleTensorType,
-    }
-    return [(spec.name, kinds[spec.datatype]([None, spec.shape[1] if len(spec.shape) == 2 else 1])) for spec in inputs]
+    def kind(spec: TensorSpec) -> Any:
+        shape = [None, spec.shape[1] if len(spec.shape) == 2 else 1]
+        return StringTensorType(shape) if spec.datatype == "BYTES" else DoubleTensorType(shape)
+
+    return [(spec.name, kind(spec)) for spec in inputs]
 
 
 def unwrap(estimator: Any) -> Any:
@@ -49,15 +48,22 @@ def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     from sklearn.base import is_classifier
 
     last = _last(estimator)
-    return {id(last): {"zipmap": False}} if is_classifier(last) else {}
+    # skl2onnx knows no such option for LinearSVC, and makes no map of its scores.
+    if not is_classifier(last) or type(last).__name__ == "LinearSVC":
+        return {}
+    return {id(last): {"zipmap": False}}
 
 
 def _convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any:
     from skl2onnx import convert_sklearn
 
     from berth.accelerate.converters import converters
+    from berth.accelerate.preparing import encoder_parsers
 
     functions, shapes = converters()
+    for part in walk_fitted(estimator):
+        if type(part).__name__ == "VotingClassifier":
+            part.flatten_transform = False  # changes `transform` alone; skl2onnx refuses the other form
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = convert_sklearn(
@@ -68,6 +74,7 @@ def _convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any:
             options=_options(estimator),
             custom_conversion_functions=functions,
             custom_shape_calculators=shapes,
+            custom_parsers=encoder_parsers(),
         )
     for opset in model.opset_import:
         if opset.domain == ML:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from berth.accelerate.ensembles import Ensemble, describe_ensemble, ensemble_classes
 from berth.accelerate.graph import ML, ML_TOLD, Graph
+from berth.accelerate.isolation import convert_isolation, shape_isolation
+from berth.accelerate.linear import convert_linear, linear_classes
+from berth.accelerate.preparing import preparing_classes
 from berth.accelerate.refusal import Refusal
-from berth.accelerate.trees import MOST_NODES, constant_part, count_nodes, encode_trees
+from berth.accelerate.trees import MOST_NODES, Tree, constant_part, count_nodes, encode_trees, number_leaves
 from berth.tensors import Array
 
 # (scope, operator, container) -> None, as skl2onnx calls it
@@ -26,15 +29,15 @@ def _integers(encoded: dict[str, Array], graph: dict[str, Any]) -> None:
         graph[name] = values.astype(np.int64).tolist()
 
 
-def tree_attributes(trees: Ensemble) -> dict[str, Any] | None:
+def tree_attributes(trees: Sequence[Tree], targets: int) -> dict[str, Any] | None:
     """The TreeEnsemble node's attributes as onnx takes them; None where nothing is to be looked up."""
     from onnx import numpy_helper
 
-    encoded = encode_trees(trees.trees)
+    encoded = encode_trees(trees)
     if encoded is None:
         return None
     attributes: dict[str, Any] = {
-        "n_targets": len(trees.base),
+        "n_targets": targets,
         "aggregate_function": _SUM,
         "post_transform": 0,
         "nodes_splits": numpy_helper.from_array(encoded["nodes_splits"]),
@@ -82,23 +85,41 @@ def _zeros(graph: Graph, matrix: str, width: int) -> str:
     return graph.apply("Where", same, graph.constant(np.zeros((1, width))), graph.constant(np.zeros((1, width))))
 
 
-def _scores(graph: Graph, operator: Any, trees: Ensemble) -> str:
+def _search(graph: Graph, matrix: str, trees: Sequence[Tree], targets: int) -> str:
+    attributes = tree_attributes(trees, targets)
+    if attributes is None:
+        return _zeros(graph, matrix, targets)
+    return graph.apply("TreeEnsemble", matrix, domain=ML, version=ML_TOLD, **attributes)
+
+
+def _look_up(graph: Graph, matrix: str, trees: Sequence[Tree], targets: int) -> str:
+    """The sum of the rows of values that the trees' leaves stand for, added tree by tree as scikit-learn does."""
+    from onnx import TensorProto
+
+    numbered, values = number_leaves(trees, targets)
+    if not numbered:
+        return _zeros(graph, matrix, targets)
+    leaves = graph.apply("Cast", _search(graph, matrix, numbered, len(numbered)), to=TensorProto.INT64)
+    rows = graph.apply("Gather", graph.constant(values), leaves, axis=0)
+    return graph.apply("ReduceSum", rows, graph.constant(np.array([1])), keepdims=0)
+
+
+def put_scores(graph: Graph, operator: Any, trees: Ensemble) -> str:
+    """The sums of the leaves, with the base and the divisor."""
     if (nodes := count_nodes(trees.trees)) > MOST_NODES:
         raise ValueError(f"{nodes} nodes are more than {MOST_NODES}")
-    matrix = _matrix(graph, operator, trees)
-    attributes = tree_attributes(trees)
-    if attributes is None:
-        scores = _zeros(graph, matrix, len(trees.base))
-    else:
-        scores = graph.apply("TreeEnsemble", matrix, domain=ML, version=ML_TOLD, **attributes)
-    if (base := trees.base + constant_part(trees.trees)).any():
+    matrix, targets = _matrix(graph, operator, trees), len(trees.base)
+    sums = _look_up if any(len(tree.targets) > 1 for tree in trees.trees) else _search
+    scores = sums(graph, matrix, trees.trees, targets)
+    if (base := trees.base + constant_part(trees.trees, targets)).any():
         scores = graph.apply("Add", scores, graph.constant(base[None, :]))
     if trees.divisor != 1.0:
         scores = graph.apply("Div", scores, graph.constant(np.array([trees.divisor])))
     return scores
 
 
-def _probabilities(graph: Graph, scores: str, link: str, into: str) -> None:
+def put_probabilities(graph: Graph, scores: str, link: str, into: str) -> None:
+    """What the scores mean for each class."""
     if link == "identity":
         graph.apply("Identity", scores, into=into)
     elif link == "softmax":
@@ -118,7 +139,8 @@ def label_values(classes: Array) -> Array:
     return classes.astype(np.int64 if whole else np.float64)
 
 
-def _labels(graph: Graph, scores: str, rule: str, classes: Array, into: str) -> None:
+def put_labels(graph: Graph, scores: str, rule: str, classes: Array, into: str) -> None:
+    """The class that the scores choose; of equal ones the first."""
     from onnx import TensorProto
 
     if rule == "argmax":
@@ -141,10 +163,10 @@ def convert_ensemble(scope: Any, operator: Any, container: Any) -> None:
         get_converter(operator.type)(scope, operator, container)
         return
     graph = Graph(scope, operator, container)
-    scores = _scores(graph, operator, trees)
+    scores = put_scores(graph, operator, trees)
     if hasattr(estimator, "classes_"):
-        _labels(graph, scores, trees.rule, estimator.classes_, graph.output(0))
-        _probabilities(graph, scores, trees.link, graph.output(1))
+        put_labels(graph, scores, trees.rule, estimator.classes_, graph.output(0))
+        put_probabilities(graph, scores, trees.link, graph.output(1))
     else:
         graph.apply("Exp" if trees.link == "exp" else "Identity", scores, into=graph.output(0))
 
@@ -164,5 +186,14 @@ def shape_ensemble(operator: Any) -> None:
 
 def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None]]]:
     """What is told to skl2onnx: converters and shapes by class."""
+    from sklearn.ensemble import IsolationForest
+
     classes = ensemble_classes()
-    return dict.fromkeys(classes, convert_ensemble), dict.fromkeys(classes, shape_ensemble)
+    functions: dict[type, Converter] = dict.fromkeys(classes, convert_ensemble)
+    shapes: dict[type, Callable[[Any], None]] = dict.fromkeys(classes, shape_ensemble)
+    for kind in linear_classes():
+        functions[kind], shapes[kind] = convert_linear, shape_ensemble
+    for kind, function, shape in preparing_classes():
+        functions[kind], shapes[kind] = function, shape
+    functions[IsolationForest], shapes[IsolationForest] = convert_isolation, shape_isolation
+    return functions, shapes

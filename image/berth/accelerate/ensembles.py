@@ -46,12 +46,8 @@ def _plain_trees(estimators: Sequence[Any]) -> Iterator[Tree]:
         yield read_tree(one.tree_)
 
 
-def _scaled(tree: Tree, factor: float) -> Tree:
-    return replace(tree, values=tree.values * factor)
-
-
-def _sum(trees: Sequence[Tree], **more: Any) -> Ensemble:
-    return Ensemble(tuple(trees), np.zeros(trees[0].values.shape[1]), **more)
+def _sum(trees: Sequence[Tree], targets: int = 0, **more: Any) -> Ensemble:
+    return Ensemble(tuple(trees), np.zeros(targets or len(trees[0].targets)), **more)
 
 
 def _single(estimator: Any) -> Ensemble:
@@ -62,26 +58,20 @@ def _forest(estimator: Any) -> Ensemble:
     return _sum(list(_plain_trees(estimator.estimators_)), divisor=float(len(estimator.estimators_)))
 
 
-def _spread(tree: Tree, classes: Array, width: int) -> Tree:
-    """A tree that saw some classes only, among all of them."""
-    values = np.zeros((len(tree.values), width))
-    values[:, classes.astype(int)] = tree.values
-    return replace(tree, values=values)
-
-
 def _bagging(estimator: Any) -> Ensemble:
     members = estimator.estimators_
     trees = [
         with_features(tree, features)
         for tree, features in zip(_plain_trees(members), estimator.estimators_features_, strict=True)
     ]
-    if hasattr(estimator, "classes_"):
-        width = len(estimator.classes_)
-        trees = [
-            tree if tree.values.shape[1] == width else _spread(tree, member.classes_, width)
-            for tree, member in zip(trees, members, strict=True)
-        ]
-    return _sum(trees, divisor=float(len(members)))
+    if not hasattr(estimator, "classes_"):
+        return _sum(trees, divisor=float(len(members)))
+    # A member may have met some of the classes only; it numbers them as the whole does.
+    trees = [
+        replace(tree, targets=tuple(member.classes_.astype(int).tolist()))
+        for tree, member in zip(trees, members, strict=True)
+    ]
+    return _sum(trees, len(estimator.classes_), divisor=float(len(members)))
 
 
 def _initial(estimator: Any) -> Array:
@@ -93,17 +83,10 @@ def _initial(estimator: Any) -> Array:
     return found
 
 
-def _place(tree: Tree, target: int, width: int) -> Tree:
-    """A tree of one value whose leaves count for one of several targets."""
-    values = np.zeros((len(tree.values), width))
-    values[:, target] = tree.values[:, 0]
-    return replace(tree, values=values)
-
-
 def _gradient_boosting(estimator: Any) -> Ensemble:
     base = _initial(estimator)
     trees = [
-        _place(_scaled(tree, estimator.learning_rate), target, len(base))
+        replace(tree, values=tree.values * estimator.learning_rate, targets=(target,))
         for stage in estimator.estimators_
         for target, tree in enumerate(_plain_trees(stage))
     ]
@@ -124,7 +107,7 @@ def _members(bits: Array) -> set[int]:
 _NOBODY = 999
 
 
-def _hist_tree(predictor: Any, known: dict[int, set[int]]) -> Tree:
+def _hist_tree(predictor: Any, known: dict[int, set[int]], target: int) -> Tree:
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
     left = np.where(leaf, -1, nodes["left"].astype(np.int64))
@@ -145,6 +128,7 @@ def _hist_tree(predictor: Any, known: dict[int, set[int]]) -> Tree:
         right,
         missing_left,
         nodes["value"].astype(np.float64)[:, None],
+        (target,),
         members,
     )
 
@@ -164,7 +148,7 @@ def _hist_boosting(estimator: Any) -> Ensemble:
     columns, categories = _hist_columns(estimator)
     known = {at: {int(value) for value in estimator._bin_mapper.bin_thresholds_[at]} for at in categories}
     trees = tuple(
-        _place(_hist_tree(predictor, known), target, len(base))
+        _hist_tree(predictor, known, target)
         for stage in estimator._predictors
         for target, predictor in enumerate(stage)
     )
@@ -180,7 +164,8 @@ def _votes(tree: Tree, member: Any, classes: Array, weight: float) -> Tree:
     """A tree whose leaves vote: the weight for the class they choose, a share of it against the others."""
     against = -1 / (len(classes) - 1) * weight
     chosen = member.classes_.take(np.argmax(tree.values[:, : len(member.classes_)], axis=1))
-    return replace(tree, values=np.where(chosen[:, None] == classes[None, :], weight, against))
+    values = np.where(chosen[:, None] == classes[None, :], weight, against)
+    return replace(tree, values=values, targets=tuple(range(len(classes))))
 
 
 def _ada_boost(estimator: Any) -> Ensemble:
@@ -196,7 +181,7 @@ def _ada_boost(estimator: Any) -> Ensemble:
     if len(classes) > 2:
         # predict compares the votes, of which predict_proba takes a share: their order is the same.
         return _sum(trees, divisor=total * (len(classes) - 1), link="softmax")
-    second = [replace(tree, values=tree.values[:, 1:]) for tree in trees]
+    second = [replace(tree, values=tree.values[:, 1:], targets=(0,)) for tree in trees]
     return _sum(second, divisor=total, link="sigmoid2", rule="above_zero")
 
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import importlib.util
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from berth.accelerate.blame import find_step
 from berth.accelerate.convert import convert, encode_model, unwrap
 from berth.accelerate.limits import Limits, encode_limits, learn_limits
 from berth.accelerate.prove import Proof, prove
 from berth.accelerate.refusal import Refusal, one_line, step_name
 from berth.accelerate.rows import ROWS, make_rows
 from berth.accelerate.session import load_accelerated
+from berth.loaders.columns import is_text_part, takes_text
+from berth.loaders.estimator import serve_estimator
+from berth.loaders.fitted import walk_fitted
 from berth.loaders.signature import example_row
 from berth.model import Loaded, PredictFunction
 from berth.tensors import Tensors, TensorSpec
 
 _TIMED_SECONDS = 0.05
+# A large batch may take a little longer than plain, for requests are small; not so long that others wait for it.
+_BATCH_SECONDS = 1.0
+_BATCH_TIMES = 3.0
 _NEEDED = ("onnx", "onnxruntime", "skl2onnx")
 _DATATYPES = {"FP64", "INT64", "BOOL", "BYTES"}
 
@@ -52,15 +58,27 @@ def _time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorS
     return 1000 * best
 
 
+def _tell_slow(made: Accelerated) -> str | None:
+    """Why an exact form is no gain; None if it is one."""
+    proof = made.proof
+    if made.fast_ms > made.plain_ms:
+        return f"its ONNX form is exact, but slower: 1 row {made.plain_ms:.2g} ms -> {made.fast_ms:.2g} ms"
+    if proof.fast_seconds > max(_BATCH_SECONDS, _BATCH_TIMES * proof.plain_seconds):
+        return (
+            f"its ONNX form is exact, but slower: {proof.rows} rows "
+            f"{proof.plain_seconds:.2g} s -> {proof.fast_seconds:.2g} s"
+        )
+    return None
+
+
 def _check_form(estimator: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Refusal | None:
     """What can be said without trying."""
-    from berth.loaders.columns import takes_text
-
     name = step_name("", estimator)
     if missing := [library for library in _NEEDED if importlib.util.find_spec(library) is None]:
         return Refusal("berth", f'{missing[0]} is not installed; pip install "berth[accelerate]"')
-    if takes_text(estimator):
-        return Refusal(name, "ONNX splits text into words in another way")
+    texts = [part for part in walk_fitted(estimator) if is_text_part(part)]
+    if texts or takes_text(estimator):
+        return Refusal(step_name("", (texts or [estimator])[0]), "ONNX splits text into words in another way")
     if odd := [spec for spec in inputs if spec.datatype not in _DATATYPES or -1 in spec.shape[1:]]:
         return Refusal(name, f"the input {odd[0].name} is {odd[0].datatype} {list(odd[0].shape)}")
     if len(outputs) > 2 or any(-1 in spec.shape[1:] for spec in outputs):
@@ -79,8 +97,7 @@ def _limits(
 
     def takes(tensors: Tensors) -> bool:
         try:
-            with np.errstate(all="ignore"):
-                plain(tensors, names)
+            plain(tensors, names)
         except Exception:  # whatever the model raises, it does not take the row
             return False
         return True
@@ -122,11 +139,36 @@ def _try(
     _write(model, path, limits, outputs)
     rows = make_rows(estimator, inputs, limits, sample, ROWS)
     fast = load_accelerated(path, inputs, outputs, threads).predict
-    with np.errstate(all="ignore"):
-        proof = prove(loaded.predict, fast, rows, outputs, _exact(estimator, outputs))
+    proof = prove(loaded.predict, fast, rows, outputs, _exact(estimator, outputs))
     if isinstance(proof, str):
         return Refusal(step_name("", estimator), f"{proof}, of {ROWS} rows")
-    return Accelerated(proof, _time_one(loaded.predict, rows, outputs), _time_one(fast, rows, outputs))
+    made = Accelerated(proof, _time_one(loaded.predict, rows, outputs), _time_one(fast, rows, outputs))
+    if (slow := _tell_slow(made)) is not None:
+        return Refusal(step_name("", estimator), slow)
+    return made
+
+
+def _attempt(
+    loaded: Loaded,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    sample: Tensors | None,
+    path: Path,
+    threads: int,
+) -> Accelerated | Refusal:
+    """The accelerated form at `path`, or nothing there and the reason."""
+    if (refusal := _check_form(loaded.estimator, inputs, outputs)) is not None:
+        return refusal
+    try:
+        # The rows go to the edges of what numbers can be; what numpy says of that is no news.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = _try(loaded, inputs, outputs, sample, path, threads)
+    except Exception as error:  # a form that cannot be run or compared is not served
+        result = Refusal(step_name("", unwrap(loaded.estimator)), f"its ONNX form fails: {one_line(error)}")
+    if isinstance(result, Refusal):
+        path.unlink(missing_ok=True)
+    return result
 
 
 def make_accelerated(
@@ -137,13 +179,18 @@ def make_accelerated(
     path: Path,
     threads: int,
 ) -> Accelerated | Refusal:
-    """Write the accelerated form of a loaded estimator to `path`, proven; or nothing, and why."""
-    if (refusal := _check_form(loaded.estimator, inputs, outputs)) is not None:
-        return refusal
-    try:
-        result = _try(loaded, inputs, outputs, sample, path, threads)
-    except Exception as error:  # a form that cannot be run or compared is not served
-        result = Refusal(step_name("", unwrap(loaded.estimator)), f"its ONNX form fails: {one_line(error)}")
-    if isinstance(result, Refusal):
+    """Write the accelerated form of a loaded estimator to `path`, proven; or nothing, and which step is the reason."""
+    result = _attempt(loaded, inputs, outputs, sample, path, threads)
+    if isinstance(result, Accelerated):
+        return result
+
+    def attempt(part: Any) -> Refusal | None:
+        try:
+            alone = serve_estimator(part, inputs, {})
+        except Exception:  # cut off from the rest it may not work at all, and then it tells nothing
+            return None
+        tried = _attempt(alone, inputs, alone.outputs, sample, path, threads)
         path.unlink(missing_ok=True)
-    return result
+        return tried if isinstance(tried, Refusal) else None
+
+    return find_step(unwrap(loaded.estimator), result, attempt)

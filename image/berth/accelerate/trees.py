@@ -20,7 +20,7 @@ MOST_NODES = 20_000_000
 class Tree:
     """One tree, node by node; `left` is where a value goes that is <= the split, or a member of the set.
 
-    `values` has a row for each node and a column for each target, and counts at leaves alone.
+    `values` counts at leaves alone: a row for each node, and a column for each of `targets`.
     """
 
     feature: Array
@@ -29,6 +29,7 @@ class Tree:
     right: Array
     missing_left: Array
     values: Array
+    targets: tuple[int, ...]
     members: dict[int, tuple[int, ...]]  # of the nodes that test for membership
 
     @property
@@ -41,14 +42,15 @@ class Tree:
 def read_tree(tree: Any) -> Tree:
     """scikit-learn's own tree structure; one column of values for each class or target."""
     values = tree.value
-    columns = values[:, 0, :] if values.shape[1] == 1 else values[:, :, 0]
+    columns = np.asarray(values[:, 0, :] if values.shape[1] == 1 else values[:, :, 0], np.float64)
     return Tree(
         tree.feature.astype(np.int64),
         tree.threshold.astype(np.float64),
         tree.children_left.astype(np.int64),
         tree.children_right.astype(np.int64),
         np.asarray(tree.missing_go_to_left, bool),
-        np.asarray(columns, np.float64),
+        columns,
+        tuple(range(columns.shape[1])),
         {},
     )
 
@@ -74,17 +76,41 @@ def _count_apart(tree: Tree) -> _Split:
 
 
 def _copies(trees: Sequence[Tree]) -> Iterator[tuple[Tree, int]]:
-    """Each tree once for each target that its leaves say anything of: a leaf has one target in ONNX."""
+    """Each tree once for each column that its leaves say anything in: a leaf has one target in ONNX."""
     for tree in trees:
-        for target in np.flatnonzero(np.any(tree.values[tree.leaf] != 0, axis=0)).tolist():
-            if len(tree.left) > 1:
-                yield tree, target
+        if len(tree.left) > 1:
+            for column in np.flatnonzero(np.any(tree.values[tree.leaf] != 0, axis=0)).tolist():
+                yield tree, column
 
 
-def constant_part(trees: Sequence[Tree]) -> Array:
+def constant_part(trees: Sequence[Tree], targets: int) -> Array:
     """What trees of a single leaf add to every row: ONNX has no tree without a split."""
-    found: Array = sum((tree.values[0] for tree in trees if len(tree.left) == 1), np.zeros(trees[0].values.shape[1]))
+    found = np.zeros(targets)
+    for tree in trees:
+        if len(tree.left) == 1:
+            found[list(tree.targets)] += tree.values[0]
     return found
+
+
+def number_leaves(trees: Sequence[Tree], targets: int) -> tuple[list[Tree], Array]:
+    """Trees that give the number of their leaf, each as a target of its own; and a row of values for each number.
+
+    Leaves of many targets are looked up so, where copies of the trees would be searched as often as there are targets.
+    """
+    numbered: list[Tree] = []
+    rows = [np.zeros((1, targets))]  # a tree whose leaves were all of number zero would say nothing
+    count = 1
+    for tree in trees:
+        leaf = tree.leaf
+        if len(leaf) == 1:
+            continue
+        numbers = np.where(leaf, np.cumsum(leaf) - 1 + count, 0).astype(np.float64)
+        numbered.append(replace(tree, values=numbers[:, None], targets=(len(numbered),)))
+        values = np.zeros((int(leaf.sum()), targets))
+        values[:, list(tree.targets)] = tree.values[leaf]
+        rows.append(values)
+        count += len(values)
+    return numbered, np.concatenate(rows)
 
 
 def _encode_members(trees: Sequence[tuple[Tree, int]]) -> Array:
@@ -97,8 +123,8 @@ def _encode_members(trees: Sequence[tuple[Tree, int]]) -> Array:
 
 
 def count_nodes(trees: Sequence[Tree]) -> int:
-    """How many nodes the ONNX form has."""
-    return sum(len(tree.left) for tree, _ in _copies(trees))
+    """How many nodes all trees have."""
+    return sum(len(tree.left) for tree in trees)
 
 
 def encode_trees(trees: Sequence[Tree]) -> dict[str, Array] | None:
@@ -112,7 +138,7 @@ def encode_trees(trees: Sequence[Tree]) -> dict[str, Array] | None:
         columns.setdefault(name, []).append(values)
 
     nodes = leaves = 0
-    for tree, target in copies:
+    for tree, column in copies:
         split = _count_apart(tree)
         put("tree_roots", np.array([nodes]))
         put("nodes_featureids", tree.feature[split.inner])
@@ -123,8 +149,8 @@ def encode_trees(trees: Sequence[Tree]) -> dict[str, Array] | None:
             after = side[split.inner]
             put(f"nodes_{way}leafs", tree.leaf[after])
             put(f"nodes_{way}nodeids", split.number[after] + np.where(tree.leaf[after], leaves, nodes))
-        put("leaf_targetids", np.full(len(split.leaves), target))
-        put("leaf_weights", tree.values[split.leaves, target])
+        put("leaf_targetids", np.full(len(split.leaves), tree.targets[column]))
+        put("leaf_weights", tree.values[split.leaves, column])
         nodes += len(split.inner)
         leaves += len(split.leaves)
     encoded = {name: np.concatenate(parts) for name, parts in columns.items()}
