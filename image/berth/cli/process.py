@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import click
@@ -38,20 +39,32 @@ def settings(as_json: bool) -> None:
 
 @click.command()
 @click.option("--run-dir", help="The server's run directory [default: BERTH_RUN_DIR].")
-def drain(run_dir: str | None) -> None:
+@click.option(
+    "--wait-seconds",
+    type=click.FloatRange(0, 3600),
+    help="Stay this long while requests go on; then a server that has gone already is no fault.",
+)
+def drain(run_dir: str | None, wait_seconds: float | None) -> None:
     """Turn /readyz to 503 in every worker, while requests go on.
 
     \b
-    berth drain                        with the server's environment, as the chart's preStop hook does
+    berth drain --wait-seconds 10      with the server's environment, as the chart's preStop hook does
     berth drain --run-dir /run/berth
     """
     found = run_dir or read_settings().run_dir
     if not found:
         raise SettingsError("which server? set BERTH_RUN_DIR for it and for this command, or give --run-dir")
-    if not Path(found, "workers").is_dir():
-        raise SettingsError(f"{found!r} is not the run directory of a server")
-    write_drain(Path(found))
+    try:
+        if not Path(found, "workers").is_dir():
+            raise FileNotFoundError(found)
+        write_drain(Path(found))
+    except FileNotFoundError:
+        if wait_seconds is None:
+            raise SettingsError(f"{found!r} is not the run directory of a server") from None
+        click.echo(f"no server has {found!r} as its run directory: nothing to drain")
+        return
     click.echo(f"draining: /readyz of the server in {found} answers 503")
+    time.sleep(wait_seconds or 0)
 
 
 COMMANDS = (settings, drain)
