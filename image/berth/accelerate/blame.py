@@ -49,11 +49,14 @@ def _branches(transformer: Any) -> Iterator[_Part]:
 
 
 def walk_parts(estimator: Any) -> Iterator[_Part]:
-    """The steps of a pipeline or of a column transformer, those inside others first."""
+    """The steps of a pipeline, the parts of a column transformer or a union, those inside others first."""
     from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import Pipeline
+    from sklearn.pipeline import FeatureUnion, Pipeline
 
-    if isinstance(estimator, Pipeline):
+    if isinstance(estimator, FeatureUnion):
+        for name, part in estimator.transformer_list:
+            yield _Part(name, part, _with(estimator, transformer_list=[(name, part)]))
+    elif isinstance(estimator, Pipeline):
         yield from _steps(estimator)
     elif isinstance(estimator, ColumnTransformer):
         yield from _branches(estimator)

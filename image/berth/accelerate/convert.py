@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -84,13 +83,14 @@ def _convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any:
 
 def convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any | Refusal:
     """The ONNX model for a fitted estimator, as an object of the onnx library."""
+    from skl2onnx.common.exceptions import MissingShapeCalculator
+
     name = step_name("", _last(unwrap(estimator)))
     try:
         return _convert(unwrap(estimator), inputs)
-    except ModuleNotFoundError as error:
-        return Refusal("berth", f'{error.name} is not installed; pip install "berth[accelerate]"')
+    except MissingShapeCalculator:
+        return Refusal(name, "skl2onnx has no converter for it")
     except Exception as error:  # a converter meets an estimator that nobody tried: any error means no
-        logging.getLogger(__name__).debug("conversion failed", exc_info=error)
         return Refusal(name, f"it cannot be converted to ONNX: {one_line(error)}")
 
 

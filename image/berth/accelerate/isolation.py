@@ -9,6 +9,8 @@ import numpy as np
 
 from berth.accelerate.ensembles import Ensemble
 from berth.accelerate.graph import Graph
+from berth.accelerate.labels import put_labels
+from berth.accelerate.scores import put_scores
 from berth.accelerate.trees import Tree, read_tree, with_features
 
 
@@ -30,8 +32,6 @@ def _depths(forest: Any) -> list[Tree]:
 def convert_isolation(scope: Any, operator: Any, container: Any) -> None:
     """The label -1 for rows that are alone sooner than `offset_` tells, else 1; and the score that was compared."""
     from sklearn.ensemble._iforest import _average_path_length
-
-    from berth.accelerate.converters import put_labels, put_scores
 
     graph, forest = Graph(scope, operator, container), operator.raw_operator
     most = float(_average_path_length([forest._max_samples])[0]) * len(forest.estimators_)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from berth.accelerate.graph import Graph
+from berth.accelerate.labels import put_labels, put_probabilities
 
 
 def _decision(graph: Graph, model: Any) -> str:
@@ -33,8 +34,6 @@ def _one_vs_rest(graph: Graph, decision: str, into: str) -> None:
 
 def convert_linear(scope: Any, operator: Any, container: Any) -> None:
     """A linear classifier: the class of the highest score, and probabilities for the logistic loss."""
-    from berth.accelerate.converters import put_labels, put_probabilities
-
     graph, model = Graph(scope, operator, container), operator.raw_operator
     decision, several = _decision(graph, model), len(model.classes_) > 2
     if getattr(model, "loss", "") == "modified_huber":

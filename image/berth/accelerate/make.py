@@ -128,6 +128,7 @@ def _try(
     sample: Tensors | None,
     path: Path,
     threads: int,
+    count: int = ROWS,
 ) -> Accelerated | Refusal:
     estimator = unwrap(loaded.estimator)
     limits = _limits(estimator, loaded.predict, inputs, outputs, sample)
@@ -137,11 +138,11 @@ def _try(
     if isinstance(model, Refusal):
         return model
     _write(model, path, limits, outputs)
-    rows = make_rows(estimator, inputs, limits, sample, ROWS)
+    rows = make_rows(estimator, inputs, limits, sample, count)
     fast = load_accelerated(path, inputs, outputs, threads).predict
     proof = prove(loaded.predict, fast, rows, outputs, _exact(estimator, outputs))
     if isinstance(proof, str):
-        return Refusal(step_name("", estimator), f"{proof}, of {ROWS} rows")
+        return Refusal(step_name("", estimator), f"{proof}, of {count} rows")
     made = Accelerated(proof, _time_one(loaded.predict, rows, outputs), _time_one(fast, rows, outputs))
     if (slow := _tell_slow(made)) is not None:
         return Refusal(step_name("", estimator), slow)
@@ -155,6 +156,7 @@ def _attempt(
     sample: Tensors | None,
     path: Path,
     threads: int,
+    count: int = ROWS,
 ) -> Accelerated | Refusal:
     """The accelerated form at `path`, or nothing there and the reason."""
     if (refusal := _check_form(loaded.estimator, inputs, outputs)) is not None:
@@ -163,7 +165,7 @@ def _attempt(
         # The rows go to the edges of what numbers can be; what numpy says of that is no news.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = _try(loaded, inputs, outputs, sample, path, threads)
+            result = _try(loaded, inputs, outputs, sample, path, threads, count)
     except Exception as error:  # a form that cannot be run or compared is not served
         result = Refusal(step_name("", unwrap(loaded.estimator)), f"its ONNX form fails: {one_line(error)}")
     if isinstance(result, Refusal):
@@ -178,9 +180,10 @@ def make_accelerated(
     sample: Tensors | None,
     path: Path,
     threads: int,
+    count: int = ROWS,
 ) -> Accelerated | Refusal:
     """Write the accelerated form of a loaded estimator to `path`, proven; or nothing, and which step is the reason."""
-    result = _attempt(loaded, inputs, outputs, sample, path, threads)
+    result = _attempt(loaded, inputs, outputs, sample, path, threads, count)
     if isinstance(result, Accelerated):
         return result
 
@@ -189,7 +192,7 @@ def make_accelerated(
             alone = serve_estimator(part, inputs, {})
         except Exception:  # cut off from the rest it may not work at all, and then it tells nothing
             return None
-        tried = _attempt(alone, inputs, alone.outputs, sample, path, threads)
+        tried = _attempt(alone, inputs, alone.outputs, sample, path, threads, count)
         path.unlink(missing_ok=True)
         return tried if isinstance(tried, Refusal) else None
 

@@ -14,21 +14,22 @@ from berth.tensors import Array
 _MOST_EXACT = 2.0**53
 
 
-def is_text(operator: Any) -> bool:
-    """Whether the operator's columns are strings."""
+def is_text(variable: Any) -> bool:
+    """Whether one of an operator's inputs is strings."""
     from skl2onnx.common.data_types import StringTensorType
 
-    return isinstance(operator.inputs[0].type, StringTensorType)
+    return isinstance(variable.type, StringTensorType)
 
 
-def _columns(graph: Graph, operator: Any) -> list[str]:
-    """The operator's columns one by one."""
+def _columns(graph: Graph, operator: Any) -> list[tuple[str, bool]]:
+    """The operator's columns one by one, and whether they are strings."""
     names, count = graph.columns(), operator.raw_operator.n_features_in_
     if len(names) == count:
-        return names
+        return [(name, is_text(variable)) for name, variable in zip(names, operator.inputs, strict=True)]
     if len(names) > 1:
         raise ValueError(f"{count} columns come as {len(names)} tensors")
-    return [graph.apply("Gather", names[0], graph.constant([at]), axis=1) for at in range(count)]
+    text = is_text(operator.inputs[0])
+    return [(graph.apply("Gather", names[0], graph.constant([at]), axis=1), text) for at in range(count)]
 
 
 def _is_missing(value: Any) -> bool:
@@ -74,10 +75,10 @@ def convert_one_hot(scope: Any, operator: Any, container: Any) -> None:
     """OneHotEncoder: a column of 0 or 1 for each category that is not dropped."""
     from onnx import TensorProto
 
-    graph, encoder, text = Graph(scope, operator, container), operator.raw_operator, is_text(operator)
+    graph, encoder = Graph(scope, operator, container), operator.raw_operator
     _check_encoder(encoder)
     hot = []
-    for at, name in enumerate(_columns(graph, operator)):
+    for at, (name, text) in enumerate(_columns(graph, operator)):
         size = len(encoder.categories_[at])
         codes = _codes(graph, name, encoder.categories_[at], text, float(size - 1), -1.0)
         dropped = None if encoder.drop_idx_ is None else encoder.drop_idx_[at]
@@ -90,13 +91,13 @@ def convert_one_hot(scope: Any, operator: Any, container: Any) -> None:
 
 def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
     """OrdinalEncoder: the number of each value's category."""
-    graph, encoder, text = Graph(scope, operator, container), operator.raw_operator, is_text(operator)
+    graph, encoder = Graph(scope, operator, container), operator.raw_operator
     _check_encoder(encoder)
     # Where unknown values are errors they never come here: the limits refuse them.
     unknown = np.nan if encoder.unknown_value is None else float(encoder.unknown_value)
     encoded = [
         _codes(graph, name, encoder.categories_[at], text, float(encoder.encoded_missing_value), unknown)
-        for at, name in enumerate(_columns(graph, operator))
+        for at, (name, text) in enumerate(_columns(graph, operator))
     ]
     graph.apply("Concat", *encoded, into=graph.output(0), axis=1)
 
@@ -118,11 +119,11 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """SimpleImputer: the statistic where there is no value."""
     from onnx import TensorProto
 
-    graph, imputer, text = Graph(scope, operator, container), operator.raw_operator, is_text(operator)
+    graph, imputer = Graph(scope, operator, container), operator.raw_operator
     if any(_is_missing(value) for value in imputer.statistics_.tolist()):
         raise ValueError("it drops a column that had no values")
     filled, gaps = [], []
-    for name, statistic in zip(_columns(graph, operator), imputer.statistics_.tolist(), strict=True):
+    for (name, text), statistic in zip(_columns(graph, operator), imputer.statistics_.tolist(), strict=True):
         column = name if text else graph.to_double(name)
         gaps.append(_gaps(graph, column, imputer.missing_values, text))
         value = np.array([statistic], object if text else np.float64)
@@ -187,7 +188,7 @@ def shape_imputer(operator: Any) -> None:
     """Strings stay strings."""
     from skl2onnx.common.data_types import StringTensorType
 
-    if is_text(operator):
+    if is_text(operator.inputs[0]):
         operator.outputs[0].type = StringTensorType([None, operator.raw_operator.n_features_in_])
     else:
         shape_numbers(operator)

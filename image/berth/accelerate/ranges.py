@@ -17,6 +17,9 @@ _ROWS = ("_fit_X", "support_vectors_", "X_train_", "X_fit_", "X_", "cluster_cent
 _EDGES = ("data_min_", "data_max_", "quantiles_", "statistics_", "location_", "_x_mean")
 _SPREADS = ("scale_", "var_", "std_", "_x_std")
 _DEVIATIONS = 4.0
+# How far one column of a linear model, which tells of no range, may sway the score.
+_SWAY = 10.0
+_WEAKEST = 1e-9
 # Steps that change each column by itself, so that their inverse leads back to it.
 _COLUMNWISE = (
     "StandardScaler",
@@ -58,6 +61,12 @@ def _rows_of(part: Any, count: int) -> Iterator[Array]:
         values = _numbers(fitted.get(name))
         if values is not None and values.ndim in (1, 2) and values.shape[-1] == count:
             yield from np.atleast_2d(values)[:2000]
+    coefficients = _numbers(fitted.get("coef_"))
+    if coefficients is not None and coefficients.ndim in (1, 2) and coefficients.shape[-1] == count:
+        strength = np.abs(np.atleast_2d(coefficients)).max(axis=0)
+        width = np.where(strength > 0, _SWAY / np.maximum(strength, _WEAKEST), _SWAY)
+        yield -width
+        yield width
     mean = _numbers(fitted.get("mean_"))
     if mean is None or mean.shape != (count,):
         return

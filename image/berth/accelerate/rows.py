@@ -14,6 +14,7 @@ from berth.tensors import DATATYPES, Array, Tensors, TensorSpec
 ROWS = 10_000
 # The part of the rows that a column's thresholds may fill.
 _POINTED = 0.6
+_SAMPLED = 0.85
 _MISSING = 0.03
 _INFINITE = 0.005
 _UNKNOWN = 0.03
@@ -69,7 +70,10 @@ def _numeric(rng: np.random.Generator, learned: Range, limits: ColumnLimits, sam
             _sprinkle(rng, found, _UNKNOWN, float(max(choices)) + 1.0)
             _sprinkle(rng, found, _UNKNOWN, float(min(choices)) + 0.5)
     else:
-        found = _ordinary(rng, learned, rows) if sample is None else _jitter(rng, sample)
+        found = _ordinary(rng, learned, rows)
+        if sample is not None:
+            # Some stay as they are: requests may lie outside of any sample.
+            found = np.where(rng.random(rows) < _SAMPLED, _jitter(rng, sample), found)
         points = _points(learned, int(_POINTED * rows))
         found[rng.permutation(rows)[: len(points)]] = points
     if limits.missing:

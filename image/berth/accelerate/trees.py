@@ -12,8 +12,8 @@ from berth.tensors import Array
 
 LEQ = 0
 MEMBER = 6
-# Beyond this the file and the session would take gigabytes.
-MOST_NODES = 20_000_000
+# Beyond this, making the file would take gigabytes of memory.
+MOST_NODES = 5_000_000
 
 
 @dataclass(frozen=True)
