@@ -40,6 +40,8 @@ from berth.metrics import merge_dead_worker
 FIRST_BYTE_SECONDS = 0.2
 # From a request's first byte to the end of its headers.
 HEADER_SECONDS = 5.0
+# For the rest of a body that nobody read (a refusal); then the connection closes instead of holding a thread.
+DRAIN_SECONDS = 0.2
 # For its body, and again for sending the answer.
 EXCHANGE_SECONDS = float(os.environ.get("BERTH_REQUEST_TIMEOUT_SECONDS", "30"))
 # How long a closed connection may wait for the client's side of the close.
@@ -196,6 +198,9 @@ class FairThreadWorker(ThreadWorker):
             conn.parser.unreader = BoundedUnreader(conn.sock)
         conn.parser.unreader.allow(HEADER_SECONDS, HeadersTimeout)
         return super().handle(conn)
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + DRAIN_SECONDS))
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         # Python's sendall takes a socket's timeout as a bound on all of it.
