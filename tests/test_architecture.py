@@ -47,7 +47,7 @@ MOST_LINES = 300
 MEDIAN_LINES = 100
 MOST_FUNCTION_LINES = 35
 # A page of JSON Schema, or an application's parts one after another: longer, and none the worse for it.
-LONG_FUNCTIONS = {"app.py:create_app", "cli/store.py:add"}
+LONG_FUNCTIONS = {"cli/store.py:add"}
 
 
 @dataclass(frozen=True)

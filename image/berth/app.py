@@ -173,6 +173,28 @@ def express_routes(catalog: Catalog, predictor: Predictor, max_body_bytes: int) 
     return routes
 
 
+def make_flask(
+    settings: Settings, catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, metrics: Metrics
+) -> Flask:
+    """Every route, with nothing around them yet."""
+    app = Flask("berth", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    most, rows = settings.max_body_bytes, settings.max_rows
+    facts = ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics)
+    for blueprint in (
+        predict.predict_blueprint(catalog, predictor, most),
+        v2.v2_blueprint(catalog, predictor, lifecycle, most),
+        v1_blueprint(catalog, predictor, lifecycle, most),
+        invocations_blueprint(catalog, predictor, lifecycle, most, rows),
+        ops_blueprint(catalog, predictor, lifecycle, _facts(settings), metrics.render),
+        openapi_blueprint(catalog.models, facts),
+        console_blueprint(catalog, lifecycle),
+    ):
+        app.register_blueprint(blueprint)
+    return app
+
+
 def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     """The WSGI application. Nothing is loaded and no thread runs before `extensions["berth"].start`.
 
@@ -192,28 +214,13 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     catalog = make_catalog(settings, lifecycle, metrics, predictor)
     edge = make_edge(settings, plan, metrics)
     payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
-
-    app = Flask("berth", static_folder=None)
-    app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False
-    observe_http = export_http_metrics(app, metrics.registry, SECONDS)
-    most, rows = settings.max_body_bytes, settings.max_rows
-    facts = ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics)
-    for blueprint in (
-        predict.predict_blueprint(catalog, predictor, most),
-        v2.v2_blueprint(catalog, predictor, lifecycle, most),
-        v1_blueprint(catalog, predictor, lifecycle, most),
-        invocations_blueprint(catalog, predictor, lifecycle, most, rows),
-        ops_blueprint(catalog, predictor, lifecycle, _facts(settings), metrics.render),
-        openapi_blueprint(catalog.models, facts),
-        console_blueprint(catalog, lifecycle),
-    ):
-        app.register_blueprint(blueprint)
     recorder = Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
+
+    app = make_flask(settings, catalog, predictor, lifecycle, metrics)
+    observe_http = export_http_metrics(app, metrics.registry, SECONDS)
     FlaskEdge(edge, recorder).install(app)
     if recorder is None:  # a recorder wants to see Flask's request and response
-        app.wsgi_app = Express(  # type: ignore[method-assign]
-            app.wsgi_app, edge, express_routes(catalog, predictor, most), observe_http
-        )
+        routes = express_routes(catalog, predictor, settings.max_body_bytes)
+        app.wsgi_app = Express(app.wsgi_app, edge, routes, observe_http)  # type: ignore[method-assign]
     app.extensions["berth"] = Service(catalog, lifecycle, edge.gate, settings.stuck_seconds, payloads, tracing)
     return app
