@@ -10,6 +10,7 @@ import numpy as np
 
 from berth.errors import LoadError
 from berth.loaders.columns import natural_dtype
+from berth.loaders.forests import direct_methods
 from berth.tensors import DATATYPES, Array, TensorSpec, datatype_of
 
 # (the table that the estimator takes, wanted outputs) -> those outputs
@@ -141,14 +142,19 @@ def _argmax_classes(estimator: Any) -> Array | None:
 def make_answerer(estimator: Any, outputs: Sequence[Output]) -> Answerer:
     """The function that gives wanted outputs; each method is called once at most."""
     by_name = {output.spec.name: output for output in outputs}
-    classes = _argmax_classes(estimator)
+    classes, direct = _argmax_classes(estimator), direct_methods(estimator)
+
+    def ask(method: str, table: Any) -> Any:
+        return direct[method](table) if method in direct else getattr(estimator, method)(table)
 
     def answer(table: Any, wanted: Sequence[str]) -> dict[str, Array]:
         methods = dict.fromkeys(by_name[name].method for name in wanted)
-        shared = classes is not None and "predict" in methods and "predict_proba" in methods
-        said = {method: getattr(estimator, method)(table) for method in methods if not (shared and method == "predict")}
-        if shared and classes is not None:
-            said["predict"] = classes.take(np.argmax(said["predict_proba"], axis=1), axis=0)
+        if classes is None or "predict" not in methods:
+            said = {method: ask(method, table) for method in methods}
+        else:
+            probabilities = ask("predict_proba", table)
+            chosen = classes.take(np.argmax(probabilities, axis=1), axis=0)
+            said = {"predict": chosen, "predict_proba": probabilities}
         return {name: _pick(by_name[name], said[by_name[name].method]) for name in wanted}
 
     return answer
