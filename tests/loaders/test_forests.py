@@ -34,9 +34,10 @@ def test_the_same_numbers(name: str) -> None:
 
 def test_it_is_the_direct_way_that_answers() -> None:
     estimator = ensemble.RandomForestClassifier(5).fit(X, Y)
-    loaded = serve_estimator(estimator, (), {})
-    estimator.estimators_ = []  # scikit-learn's own way would now fail
-    assert loaded.predict({"features": X[:1]}, ["prediction"])["prediction"].tolist() == [0]
+    loaded, all_five = serve_estimator(estimator, (), {}), estimator.predict_proba(X)
+    estimator.estimators_ = estimator.estimators_[:1]  # scikit-learn's own way would now ask one tree
+    assert np.array_equal(loaded.predict({"features": X}, ["probabilities"])["probabilities"], all_five)
+    assert not np.array_equal(estimator.predict_proba(X), all_five)
 
 
 def test_too_large_is_refused() -> None:
