@@ -18,6 +18,7 @@ import re
 import resource
 import select
 import selectors
+import shutil
 import socket
 import sys
 import time
@@ -303,3 +304,9 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
         for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), Path(RUN_DIR, f"stuck-{worker.pid}")):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def on_exit(server: Any) -> None:
+    """Take the run directory away, if `berth serve` made it for this server alone."""
+    if RUN_DIR and Path(RUN_DIR, "made-here").exists():
+        shutil.rmtree(RUN_DIR, ignore_errors=True)

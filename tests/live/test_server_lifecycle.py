@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from live.berths import Serve, add_sleeper, ask, ask_on, metric, start_berth, start_ready
-from live.server import HOST, wait_until
+from live.server import HOST, free_port, wait_until
 
 pytestmark = pytest.mark.live
 FLOWER = {"features": [5.1, 3.5, 1.4, 0.2]}
@@ -180,3 +180,15 @@ def test_a_stuck_prediction_fails_liveness_on_every_worker(serve: Serve, sleeper
     assert statuses == {503}
     thread.join()
     wait_until(lambda: ask(server, "GET", "/livez")[0] == 200, "liveness to come back")
+
+
+def test_a_run_directory_of_its_own_goes_with_the_server(serve: Serve, store: Path, tmp_path: Path) -> None:
+    port = free_port()
+    environ = {"BERTH_HOST": HOST, "BERTH_PORT": str(port), "BERTH_MODEL_STORE": str(store), "BERTH_LOG_FORMAT": "json"}
+    server = serve([sys.executable, "-m", "berth", "serve", "--models", "iris"], environ, port)
+    starts = wait_until(lambda: [line for line in server.log_lines() if "settings" in line], "the first line")
+    made = Path(starts[0]["settings"]["BERTH_RUN_DIR"])
+    assert made.is_dir()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert not made.exists()

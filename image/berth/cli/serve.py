@@ -29,6 +29,8 @@ from berth.settings import (
 from berth.store import WORD, select_models
 
 # What a server of ours leaves in its run directory; nothing else in it is ever touched.
+# Marks a run directory that goes when the server does (gunicorn.conf.py looks for it).
+MADE_HERE = "made-here"
 _OWN = ("workers", "metrics", "drain", "all-ready", "store")
 
 # glibc gives each thread an arena of its own and keeps large blocks once they were freed: after some requests of
@@ -41,7 +43,9 @@ def make_run_dir(given: str) -> Path:
     if not given:
         memory = Path("/dev/shm")  # noqa: S108 - only as the parent of a private directory
         usable = memory.is_dir() and os.access(memory, os.W_OK)
-        return Path(tempfile.mkdtemp(prefix="berth-", dir=memory if usable else None))
+        made = Path(tempfile.mkdtemp(prefix="berth-", dir=memory if usable else None))
+        (made / MADE_HERE).touch()
+        return made
     run_dir = Path(given)
     run_dir.mkdir(parents=True, exist_ok=True)
     for path in [*(run_dir / name for name in _OWN), *run_dir.glob("stuck-*")]:
