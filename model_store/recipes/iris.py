@@ -15,8 +15,6 @@ from berth.errors import BerthError
 from berth.loaders import LoadOptions
 from berth.store import list_versions
 
-VERSION = "1"
-
 
 class Trained(NamedTuple):
     """The fitted estimator, and the rows it was trained on with the names of their columns."""
@@ -50,7 +48,7 @@ def train_forest() -> Trained:
 RECIPES: dict[str, Callable[[], Trained]] = {"iris": train_logistic, "iris-forest": train_forest}
 
 
-def add_trained(store: Path, name: str, trained: Trained) -> None:
+def add_trained(store: Path, name: str, version: str, trained: Trained) -> None:
     """Save one trained estimator and its sample, and add them to the store. Raises OperatorError."""
     import joblib
 
@@ -59,23 +57,24 @@ def add_trained(store: Path, name: str, trained: Trained) -> None:
         joblib.dump(trained.estimator, artifact)
         with rows.open("w", newline="") as file:
             csv.writer(file).writerows([trained.columns, *trained.rows])
-        request = AddRequest(name, VERSION, sample=rows, metadata={"recipe": Path(__file__).name})
+        request = AddRequest(name, version, sample=rows, metadata={"recipe": Path(__file__).name})
         add_version(store, artifact, request, LoadOptions(accelerate="auto"))
 
 
 @click.command()
 @click.option("--store", type=click.Path(path_type=Path), default=Path("model_store"), show_default=True)
-def main(store: Path) -> None:
+@click.option("--version", default="1", show_default=True, help="The version to add.")
+def main(store: Path, version: str) -> None:
     """Train the iris models into STORE; those that are there already are left alone."""
     for name, train in RECIPES.items():
-        if any(entry.version == VERSION for entry in list_versions(store, name)):
-            click.echo(f"{name} version {VERSION} is already there")
+        if any(entry.version == version for entry in list_versions(store, name)):
+            click.echo(f"{name} version {version} is already there")
             continue
         try:
-            add_trained(store, name, train())
+            add_trained(store, name, version, train())
         except BerthError as error:
             raise click.ClickException(error.message) from error
-        click.echo(f"{name} version {VERSION} added to {store}")
+        click.echo(f"{name} version {version} added to {store}")
 
 
 if __name__ == "__main__":

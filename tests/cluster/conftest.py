@@ -1,0 +1,48 @@
+"""Tests on the cluster that KUBECONFIG names, in namespaces that enforce restricted Pod Security."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_helm_charts.clusters import Cluster
+
+from cluster.kube import Namespace, Release, new_namespace
+
+HERE = Path(__file__).parent
+NEEDS = ("helm", "kubectl")
+
+
+def _reason() -> str:
+    if not os.environ.get("KUBECONFIG"):
+        return "KUBECONFIG is unset: no cluster to test on"
+    missing = [program for program in NEEDS if shutil.which(program) is None]
+    return f"{missing[0]} is not on PATH" if missing else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies in this folder, and skip it where there is no cluster."""
+    reason = _reason()
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module")
+def namespace(kube_cluster: Cluster) -> Iterator[Namespace]:
+    """A namespace of the module's own; everything in it goes with it."""
+    with new_namespace(kube_cluster) as namespace:
+        yield namespace
+
+
+@pytest.fixture
+def release(namespace: Namespace) -> Iterator[Release]:
+    """The release `iris`, uninstalled after the test."""
+    release = Release(namespace, "iris")
+    yield release
+    release.remove()
