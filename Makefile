@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := image ci bench model_store tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run models test slow lint format docs clean
+.PHONY: help run models test slow lint bench format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ slow: $(VENV)/.test ## Run the long tests
 
 lint: $(VENV)/.test ## Check style, types, scripts and generated files
 	ci/lint
+
+bench: $(VENV)/.test ## Measure Berth beside its peers, 20 minutes; needs wrk (BENCH_ARGS=--quick for a look)
+	$(BIN)/python bench/run $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(BENCH_ARGS)
 
 format: $(VENV)/.test ## Format the Python code
 	$(BIN)/ruff format $(SOURCES)

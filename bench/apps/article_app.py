@@ -1,0 +1,15 @@
+"""The Flask application of the usual tutorial: load with joblib, one route, one predict."""
+
+import numpy as np
+from flask import Flask, jsonify, request
+from loading import load_predict
+
+app = Flask(__name__)
+predict_rows = load_predict()
+
+
+@app.route("/predict", methods=["POST"])
+def predict():
+    """The tutorial reshapes to one row; `atleast_2d` lets several rows through as well."""
+    features = np.atleast_2d(np.array(request.get_json()["features"]))
+    return jsonify({"prediction": predict_rows(features).tolist()})

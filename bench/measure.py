@@ -1,0 +1,194 @@
+"""The rounds: every server in turn, one at a time; checked, warmed up, loaded, weighed and ended."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cases import Case, answers_of, model_file, rows_of
+from peers import Peer, Start
+from servers import Server, ServerFailed, Weight, decode, free_port, post, running
+from wrk import Seen, run_wrk
+
+Tell = Callable[[str], None]
+
+_TOLERANCE = 1e-4
+_PACED_CASES = frozenset({"lr-1", "forest-1"})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how often, how many connections."""
+
+    seconds: float
+    warm_seconds: float
+    rounds: int
+    connections: int
+
+
+@dataclass
+class Cell:
+    """One server in one case: what each round saw, and one load at half of its own capacity."""
+
+    rounds: list[Seen] = field(default_factory=list)
+    paced: Seen | None = None
+    paced_rate: float = 0.0
+    problem: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Requests a second: the median of the rounds; NaN when there is none that counts."""
+        return math.nan if self.problem or not self.rounds else median(seen.rate for seen in self.rounds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the best and the worst round, as a share of the median."""
+        rates = [seen.rate for seen in self.rounds]
+        return (max(rates) - min(rates)) / 2 / self.rate if len(rates) > 1 and self.rate else math.nan
+
+    def middle(self, name: str) -> float:
+        """The median over the rounds of p50 or p99."""
+        return median(getattr(seen, name) for seen in self.rounds) if self.rounds else math.nan
+
+
+@dataclass
+class Figures:
+    """Everything that a run found out, as it grows."""
+
+    plan: Plan
+    facts: dict[str, str]
+    cells: dict[str, dict[str, Cell]] = field(default_factory=dict)  # by case, then peer
+    starts: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # by peer, then model
+    weights: dict[str, dict[str, Weight]] = field(default_factory=dict)  # by peer, then model
+    missing: dict[str, str] = field(default_factory=dict)  # by peer: why it is not measured
+    versions: dict[str, str] = field(default_factory=dict)  # by peer
+    untrained: dict[str, str] = field(default_factory=dict)  # by model: why there is none
+
+    def cell(self, case: Case, peer: Peer) -> Cell:
+        """The cell of a case and a peer."""
+        return self.cells.setdefault(case.name, {}).setdefault(peer.name, Cell())
+
+    def write(self, path: Path) -> None:
+        """Everything as JSON, so that a later run can be compared with this one."""
+        document = asdict(self)
+        for case, row in self.cells.items():
+            for peer, cell in row.items():
+                document["cells"][case][peer]["rate"] = None if math.isnan(cell.rate) else cell.rate
+        path.write_text(json.dumps(document, indent=1), "utf-8")
+
+
+def _environ(peer: Peer, start: Start) -> Mapping[str, str]:
+    """What the server starts with: nothing of Berth's from outside, one thread for numerics, nobody called home."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BERTH_", "PROMETHEUS_"))}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    silent = {"BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
+    given = {"BENCH_MODEL": str(model_file(start.case.model)), "BENCH_PORT": str(start.port)}
+    kept["PATH"] = f"{Path(peer.python).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return {**kept, **threads, **silent, **given, **peer.environ(start)}
+
+
+def _flat(value: Any) -> list[float]:
+    return [number for one in value for number in _flat(one)] if isinstance(value, list) else [float(value)]
+
+
+def check_answer(server: Server, peer: Peer, case: Case, body: bytes) -> None:
+    """The server answers what the model itself answers. Raises ServerFailed."""
+    try:
+        status, said = post(server.port, peer.path, body)
+    except (OSError, HTTPException) as error:
+        raise ServerFailed(f"no answer: {error}") from error
+    if status != 200:
+        raise ServerFailed(f"it answered {status}: {said[:200]!r}")
+    try:
+        got = _flat(peer.pick(decode(said)))
+    except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
+        raise ServerFailed(f"an answer of another shape: {said[:200]!r}") from error
+    want = _flat(answers_of(case))
+    if peer.name != "floor" and (
+        len(got) != len(want) or any(abs(a - b) > _TOLERANCE for a, b in zip(got, want, strict=True))
+    ):
+        raise ServerFailed(f"a wrong answer: {got[:5]}, want {want[:5]}")
+
+
+def _body(peer: Peer, case: Case) -> bytes:
+    return json.dumps(peer.ask(rows_of(case)), separators=(",", ":")).encode()
+
+
+@contextmanager
+def _serving(peer: Peer, case: Case) -> Iterator[tuple[Server, Path]]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        start = Start(peer.python, case, free_port(), Path(name))
+        command = peer.command(start)
+        ask = (peer.path, _body(peer, case))
+        with running(command, _environ(peer, start), start.port, ask, Path(name)) as server:
+            yield server, Path(name)
+
+
+def _load(server: Server, peer: Peer, case: Case, plan: Plan, folder: Path, cell: Cell, pace: bool) -> None:
+    body = _body(peer, case)
+    url = f"http://127.0.0.1:{server.port}{peer.path}"
+    check_answer(server, peer, case, body)
+    run_wrk(url, body, folder, seconds=plan.warm_seconds, connections=plan.connections)
+    seen = run_wrk(url, body, folder, seconds=plan.seconds, connections=plan.connections)
+    if seen.wrong or seen.broken:
+        raise ServerFailed(f"{seen.wrong} answers were errors and {seen.broken} never came")
+    cell.rounds.append(seen)
+    if pace and case.name in _PACED_CASES:
+        cell.paced_rate = cell.rate / 2
+        cell.paced = run_wrk(
+            url, body, folder, seconds=plan.seconds, connections=plan.connections, rate=cell.paced_rate
+        )
+    check_answer(server, peer, case, body)
+
+
+def _measure_server(peer: Peer, cases: Sequence[Case], figures: Figures, last: bool, tell: Tell) -> None:
+    """One start of a server with one model, and all cases of that model."""
+    with _serving(peer, cases[0]) as (server, folder):
+        figures.starts.setdefault(peer.name, {}).setdefault(cases[0].model, []).append(server.ready_seconds)
+        for case in cases:
+            cell = figures.cell(case, peer)
+            try:
+                _load(server, peer, case, figures.plan, folder, cell, last)
+                tell(f"  {case.name:11} {peer.name:9} {cell.rounds[-1].rate:8.0f} requests/s")
+            except (ServerFailed, subprocess.CalledProcessError) as error:
+                cell.problem = str(error)
+                tell(f"  {case.name:11} {peer.name:9} failed: {error}")
+        figures.weights.setdefault(peer.name, {})[cases[0].model] = server.weigh()
+
+
+def _try_server(peer: Peer, cases: Sequence[Case], figures: Figures, last: bool, tell: Tell) -> None:
+    """The same, where a server that does not start is noted in all of its cases."""
+    try:
+        _measure_server(peer, cases, figures, last, tell)
+    except ServerFailed as error:
+        tell(f"  {cases[0].model:11} {peer.name:9} failed: {error}")
+        for case in cases:
+            figures.cell(case, peer).problem = str(error)
+
+
+def measure(wanted: Sequence[tuple[Case, Peer]], figures: Figures, tell: Tell) -> Iterator[int]:
+    """Every round, server after server for each model; yields the number of a round when it is over.
+
+    What fails once is left out of the later rounds.
+    """
+    models = dict.fromkeys(case.model for case, _ in wanted)
+    peers = dict.fromkeys(peer.name for _, peer in wanted)
+    for number in range(1, figures.plan.rounds + 1):
+        tell(f"round {number} of {figures.plan.rounds}")
+        for model, name in product(models, peers):
+            mine = [(case, peer) for case, peer in wanted if case.model == model and peer.name == name]
+            cases = [case for case, peer in mine if not figures.cell(case, peer).problem]
+            if cases:
+                _try_server(mine[0][1], cases, figures, number == figures.plan.rounds, tell)
+        yield number
