@@ -133,6 +133,8 @@ def _accelerate(
     """The manifest with the accelerated form, or with the reason why there is none."""
     if loaded.estimator is None:
         return manifest
+    if (folder / ACCELERATED).exists():
+        return replace(manifest, accelerated={"reason": f"its own files hold one called {ACCELERATED}"})
     if options.accelerate == "off":
         return replace(manifest, accelerated={"reason": "BERTH_ACCELERATE was off when it was added"})
     tensors = decode_sample(sample, manifest.inputs) if sample is not None else None

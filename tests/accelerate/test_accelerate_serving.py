@@ -25,6 +25,7 @@ from berth.errors import IntegrityError, LoadError, UnsafeArtifact
 from berth.loaders import LoadOptions
 from berth.opening import open_version
 from berth.store import Entry, find_version, read_manifest
+from berth.tensors import TensorSpec
 
 pytest.importorskip("skl2onnx", reason="acceleration needs skl2onnx")
 pytest.importorskip("onnxruntime", reason="acceleration needs onnxruntime")
@@ -146,8 +147,6 @@ def test_other_formats_have_no_accelerated_form(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "model.py").write_text("def load(directory):\n    return lambda inputs: {'y': inputs['x']}\n")
     options = replace(AUTO, allow_code=True)
-    from berth.tensors import TensorSpec
-
     request = AddRequest(
         "echo", "1", inputs=(TensorSpec("x", "FP64", (-1,)),), outputs=(TensorSpec("y", "FP64", (-1,)),)
     )
@@ -155,3 +154,12 @@ def test_other_formats_have_no_accelerated_form(tmp_path: Path) -> None:
     assert read_manifest(entry).accelerated is None
     with pytest.raises(LoadError, match="the format python has no accelerated form"):
         open_version(entry, replace(options, accelerate="require"), "warn")
+
+
+def test_outputs_asked_for_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "lr.joblib"
+    joblib.dump(LogisticRegression(max_iter=500).fit(X, Y), file)
+    outputs = (TensorSpec("probabilities", "FP64", (-1, 3)),)
+    entry = add_version(tmp_path / "store", file, AddRequest("lr", "1", outputs=outputs), AUTO)
+    model = open_version(entry, REQUIRE, "warn")
+    assert model.predict(ROW, ["probabilities"])["probabilities"].shape == (1, 3)

@@ -137,7 +137,7 @@ def _try(
     model = convert(estimator, inputs)
     if isinstance(model, Refusal):
         return model
-    _write(model, path, limits, outputs)
+    _write(model, path, limits, loaded.outputs)
     rows = make_rows(estimator, inputs, limits, sample, count)
     fast = load_accelerated(path, inputs, outputs, threads).predict
     proof = prove(loaded.predict, fast, rows, outputs, _exact(estimator, outputs))

@@ -16,7 +16,7 @@ from berth.model import Loaded, PredictFunction
 from berth.tensors import DATATYPES, Array, Tensors, TensorSpec
 
 META = "berth"
-# In ONNX a string cannot be missing; no text that can be sent is this noncharacter alone.
+# In ONNX a string cannot be missing; this noncharacter stands for it.
 MISSING = "\ufdd0"
 # A forest of 100 trees and 10 classes takes 8 kB a row while it answers; this bounds the sum.
 _MOST_ROWS = 4096
@@ -24,7 +24,10 @@ _MOST_ROWS = 4096
 
 def _encode_text(array: Array) -> Array:
     """Strings as onnxruntime takes them, in a column of their own. Raises ValueError for bytes that are no text."""
-    values = [MISSING if value is None else value for value in array.tolist()]
+    values = array.tolist()
+    if MISSING in values:  # somebody sends the mark itself: to the model it is one more unknown text
+        values = [2 * value if value == MISSING else value for value in values]
+    values = [MISSING if value is None else value for value in values]
     if any(type(value) is not str for value in values):
         raise ValueError("a string is not UTF-8")
     column = np.empty((len(values), 1), object)
@@ -63,25 +66,22 @@ def answer_with(
     nodes: dict[str, str] = meta["outputs"]
     check = make_check(decode_limits(meta["limits"]), inputs)
 
-    def run(names: list[str], feed: dict[str, Array]) -> list[Array]:
-        count = len(next(iter(feed.values())))
-        if count <= _MOST_ROWS:
-            answers: list[Array] = session.run(names, feed)
-            return answers
-        parts = [
-            session.run(names, {name: array[at : at + _MOST_ROWS] for name, array in feed.items()})
-            for at in range(0, count, _MOST_ROWS)
-        ]
-        return [np.concatenate(answers) for answers in zip(*parts, strict=True)]
+    def run(wanted: Sequence[str], feed: dict[str, Array]) -> dict[str, Array]:
+        answers = session.run([nodes[name] for name in wanted], feed)
+        return {name: readers[name](answer) for name, answer in zip(wanted, answers, strict=True)}
 
     def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
         check(tensors)
         feed = {name: give(tensors[name]) for name, give in feeders}
+        count = len(next(iter(feed.values())))
         try:
-            answers = run([nodes[name] for name in wanted], feed)
+            if count <= _MOST_ROWS:
+                return run(wanted, feed)
+            cuts = [slice(at, at + _MOST_ROWS) for at in range(0, count, _MOST_ROWS)]
+            parts = [run(wanted, {name: array[cut] for name, array in feed.items()}) for cut in cuts]
         except InvalidArgument as error:
             raise ValueError(str(error)) from error
-        return {name: readers[name](answer) for name, answer in zip(wanted, answers, strict=True)}
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
     return predict
 
