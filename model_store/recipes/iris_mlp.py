@@ -1,4 +1,4 @@
-"""Trains `iris-mlp`, a small torch network, and adds it to a store as an exported program, which needs no Python code."""
+"""Trains `iris-mlp`, a small torch network, and adds it to a store as an exported program, not as code."""
 
 from __future__ import annotations
 
