@@ -1,0 +1,194 @@
+"""One file from anywhere to this disk: in pieces, again after a cut, from where the cut was.
+
+A source raises ConnectionError for what another try may mend and StoreError for what it will not.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from berth.errors import IntegrityError, StoreError
+from berth.manifest import FileDigest, digest_file
+
+T = TypeVar("T")
+CHUNK_BYTES = 1 << 20
+Moved = Callable[[int], None]
+# Tries in a row that bring nothing new; each waits twice as long as the one before.
+_TRIES = 5
+_LONGEST_PAUSE = 30.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Cut(ConnectionError):
+    """The network failed; `pause` is how long the server asked us to wait."""
+
+    def __init__(self, reason: str, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause = min(pause, _LONGEST_PAUSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A file from `start` on. `total` is its whole size where it is known, `tag` what names its state."""
+
+    start: int
+    total: int | None
+    tag: str
+    chunks: Iterator[bytes]
+
+
+class Source(Protocol):
+    """A store somewhere else. Paths in it are NAME/VERSION/FILE, with slashes."""
+
+    shown: str
+
+    def list_names(self) -> list[str]:
+        """The models that are there."""
+
+    def list_versions(self, name: str) -> list[str]:
+        """A model's versions, in any order."""
+
+    def open(self, path: str, offset: int = 0, tag: str = "") -> AbstractContextManager[Stream]:
+        """A file's bytes from `offset`, or from 0 where that cannot be or the file is no longer what `tag` names."""
+
+    def movable(self, path: str) -> Path | None:
+        """The file itself, where it is already on the right disk and nobody else needs it."""
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """How often to try again, and how to wait."""
+
+    first_pause: float = 0.5
+    sleep: Callable[[float], None] = time.sleep
+
+    def run(self, what: str, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+        """The attempt's result; a cut is tried again, without an end while each try gets further."""
+        failed, reached = 0, progress()
+        while True:
+            try:
+                return attempt()
+            except ConnectionError as error:
+                failed = 0 if progress() > reached else failed + 1
+                reached = max(reached, progress())
+                if failed >= _TRIES:
+                    raise StoreError(f"{what}: {error} ({failed} tries); pull again, what is here stays") from error
+                asked = error.pause if isinstance(error, Cut) else 0.0
+                self.sleep(max(asked, self.first_pause * 2**failed))
+
+
+def disk_error(error: OSError, path: Path) -> StoreError:
+    """What the disk said, and what to do."""
+    if error.errno in _FULL:
+        return StoreError(f"no room left in {str(path)!r}: give it a larger disk (scratchSize, or a larger claim)")
+    return StoreError(f"{str(path)!r} cannot be written: {error.strerror or error}")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """The disk's errors as ours, so that they are never taken for the network's."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path.parent) from error
+
+
+def _append(part: Path, stream: Stream, limit: int | None, moved: Moved) -> None:
+    """The stream's bytes behind what `part` holds, or in its place when the stream begins at 0."""
+    size = stream.start
+    with writing(part):
+        file = part.open("ab" if stream.start else "wb", buffering=0)
+    with file:
+        for chunk in stream.chunks:
+            size += len(chunk)
+            if limit is not None and size > limit:
+                raise IntegrityError(f"the source sends more than the {limit} bytes that model.json says")
+            with writing(part):
+                rest = memoryview(chunk)
+                while rest:  # a disk that fills up may take a part of it first
+                    rest = rest[file.write(rest) :]
+            moved(size)
+    if stream.total is not None and size < stream.total:
+        raise Cut(f"the connection was cut after {size} of {stream.total} bytes")
+
+
+def read_small(source: Source, path: str, limit: int, persistence: Persistence) -> bytes:
+    """A small file's bytes. Raises StoreError when it has more than `limit`."""
+
+    def attempt() -> bytes:
+        found = bytearray()
+        with source.open(path) as stream:
+            for chunk in stream.chunks:
+                found += chunk
+                if len(found) > limit:
+                    raise StoreError(f"{path} of {source.shown} has more than {limit} bytes; that is not read")
+            if stream.total is not None and len(found) < stream.total:
+                raise Cut(f"the connection was cut after {len(found)} of {stream.total} bytes")
+        return bytes(found)
+
+    return persistence.run(f"{path} of {source.shown}", attempt)
+
+
+def check_digest(part: Path, path: str, shown: str, wanted: FileDigest) -> None:
+    """That a file is what the manifest says. Raises IntegrityError with both digests."""
+    found = digest_file(part)
+    if found != wanted:
+        raise IntegrityError(
+            f"{path} from {shown} has sha256 {found.sha256} ({found.bytes} bytes), "
+            f"but model.json says {wanted.sha256} ({wanted.bytes} bytes)"
+        )
+
+
+def fetch_file(
+    source: Source, path: str, part: Path, wanted: FileDigest, persistence: Persistence, moved: Moved
+) -> None:
+    """`path` of the source in `part`, byte for byte what the manifest says. Raises IntegrityError, StoreError."""
+    leftover = _size(part) > 0
+
+    def attempt() -> None:
+        have = _size(part)
+        if have == wanted.bytes and part.exists():
+            return
+        with source.open(path, have if have < wanted.bytes else 0) as stream:
+            if stream.total not in (None, wanted.bytes):
+                raise IntegrityError(
+                    f"{path} has {stream.total} bytes at {source.shown}, but model.json says {wanted.bytes}"
+                )
+            _append(part, stream, wanted.bytes, moved)
+        if (have := _size(part)) < wanted.bytes:
+            raise Cut(f"it ended after {have} of {wanted.bytes} bytes")
+
+    persistence.run(f"{path} of {source.shown}", attempt, lambda: _size(part))
+    try:
+        check_digest(part, path, source.shown, wanted)
+    except IntegrityError:
+        part.unlink()
+        if not leftover:
+            raise
+        # What an earlier run left was bad; the source may be fine.
+        fetch_file(source, path, part, wanted, persistence, moved)
+
+
+def fetch_whole(source: Source, path: str, part: Path, persistence: Persistence, moved: Moved) -> None:
+    """A file of unknown digest in `part`; it goes on from an earlier run only if the source names its state."""
+    note = part.with_name(part.name + ".tag")
+
+    def attempt() -> None:
+        tag = note.read_text("utf-8") if note.exists() and part.exists() else ""
+        with source.open(path, _size(part) if tag else 0, tag) as stream:
+            with writing(note):
+                note.write_text(stream.tag, "utf-8")
+            _append(part, stream, None, moved)
+
+    persistence.run(f"{path or 'the archive'} of {source.shown}", attempt, lambda: _size(part))
+    note.unlink(missing_ok=True)
