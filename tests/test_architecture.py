@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 LAYERS = {
     "ground": "errors logs metrics tensors settings cpu tracing",
     "parts": "model schema manifest batching binary cache admission auth lifecycle payloads tables unpickle drift",
-    "models": "loaders store accelerate samples opening adding tuning",
+    "models": "loaders store accelerate samples opening adding pulling tuning",
     "flow": "catalog predictor score",
     "web": "web",
     "roots": "cli __main__ app options gate",
