@@ -233,12 +233,17 @@ class Release:
         return done.stdout + done.stderr
 
     def install(self, *values: Path | Values) -> str:
-        """helm install --wait."""
-        return self.helm("install", self.name, str(CHART), "--wait", "--timeout=150s", values=[*values, SMALL])
+        """helm install, with all pods ready."""
+        return self.apply_chart(*values, flags=("--wait", "--timeout=150s"))
 
-    def upgrade(self, *values: Path | Values) -> str:
+    def apply_chart(self, *values: Path | Values, flags: Sequence[str] = ()) -> str:
+        """helm install, and nothing waited for."""
+        return self.helm("install", self.name, str(CHART), *flags, values=[*values, SMALL])
+
+    def upgrade(self, *values: Path | Values, hooks: bool = True) -> str:
         """helm upgrade with these values and no others, without waiting for pods."""
-        return self.helm("upgrade", self.name, str(CHART), "--timeout=150s", values=[*values, SMALL])
+        flags = ["--timeout=150s", *([] if hooks else ["--no-hooks"])]
+        return self.helm("upgrade", self.name, str(CHART), *flags, values=[*values, SMALL])
 
     def refused(self, *values: Path | Values) -> str:
         """What helm prints about an upgrade that must fail, and must leave the selector alone."""

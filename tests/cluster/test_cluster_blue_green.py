@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from cluster.kube import EXAMPLES, FLOWER, Client, Release, eventually
+from cluster.kube import EXAMPLES, FLOWER, Release, eventually
+from cluster.load import RATE, load
 
 INSTALL, STAGE, SWITCH, RETIRE = (
     EXAMPLES / f"blue-green-{step}.yaml" for step in ("1-install", "2-stage", "3-switch", "4-retire")
 )
-LOADER = (Path(__file__).parent / "loader.py").read_text("utf-8")
-RATE = 200
-
-
-@contextmanager
-def load(client: Client, url: str) -> Iterator[dict[str, Any]]:
-    """Keep-alive load while the block runs; afterwards the dict says what became of the requests."""
-    counts: dict[str, Any] = {}
-    process = client.start(LOADER, f"{url}/predict", str(RATE), "8", json.dumps(FLOWER))
-    try:
-        yield counts
-    finally:
-        out, err = process.communicate("", timeout=60)
-    assert process.returncode == 0, err
-    counts |= json.loads(out)
-    print(f"load: {counts}")
 
 
 def test_the_four_files_under_load(release: Release) -> None:
