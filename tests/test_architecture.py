@@ -29,8 +29,8 @@ LAYERS = {
 ORDER = list(LAYERS)
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules.split()}
 HEAVY = {
-    "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "safetensors", "scipy",
-    "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
+    "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow", "safetensors",
+    "scipy", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
 }  # fmt: skip
 # Which files may import what nobody else may.
 RESERVED = {

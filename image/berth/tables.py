@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +54,11 @@ _PARSE: dict[str, Callable[[str], Any]] = {
 _WANTED = {"FP": "a number", "IN": "a whole number", "UI": "a whole number", "BO": "true or false"}
 
 
-def _parse_cells(cells: list[str], name: str, datatype: str) -> list[Any]:
+def parse_cells(cells: Sequence[str], name: str, datatype: str, first_row: int = 1) -> list[Any]:
+    """A column's cells as the datatype's values, an empty one as None. Raises InvalidInput naming column and row."""
     family = datatype[:2]
     parse, values = _PARSE[family], []
-    for number, cell in enumerate(cells, 1):
+    for number, cell in enumerate(cells, first_row):
         try:
             values.append(parse(cell) if cell else None)
         except (ValueError, KeyError):
@@ -101,4 +102,4 @@ def parse_csv(body: bytes, datatypes: Mapping[str, str], default: str, max_rows:
         raise InvalidInput("the CSV has a header but no rows; send at least one")
     names = tuple(name.strip() for name in header)
     cells = zip(names, zip(*rows, strict=True), strict=True)
-    return Table(names, tuple(_parse_cells(list(column), name, datatypes.get(name, default)) for name, column in cells))
+    return Table(names, tuple(parse_cells(column, name, datatypes.get(name, default)) for name, column in cells))

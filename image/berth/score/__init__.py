@@ -1,0 +1,17 @@
+"""Scoring a file offline: read in chunks, answered as the server answers, written so that a killed run goes on.
+
+    source (csv, jsonl, parquet) -> chunk -> answering (decode -> Predictor; bad rows alone) -> sink -> OUTPUT.part
+
+After each chunk the part files are on the disk, and OUTPUT.part.json tells how far they are good. A run that finds
+them cuts off what came later and goes on at the same boundary, so that the file is the one an uninterrupted run writes.
+"""
+
+from __future__ import annotations
+
+from berth.score.formats import FORMATS, Format, find_format
+from berth.score.job import Job, score_file
+from berth.score.parts import Places
+from berth.score.rows import Source, Wire
+from berth.score.state import Done
+
+__all__ = ["FORMATS", "Done", "Format", "Job", "Places", "Source", "Wire", "find_format", "score_file"]

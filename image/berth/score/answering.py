@@ -1,0 +1,76 @@
+"""A chunk's answers: all rows in one call; where that fails, halves of it, until the bad rows stand alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from berth.errors import BerthError, InvalidInput, PredictionFailed, RequestError
+from berth.model import Model
+from berth.predictor import Predictor
+from berth.score.rows import Source, Wire
+
+# (rows, number of the first one) -> each output's values, one a row. Raises RequestError, PredictionFailed.
+Ask = Callable[[Sequence[Any], int], Mapping[str, Sequence[Any]]]
+_SHOWN_CHARACTERS = 500
+
+
+def make_ask(source: Source, model: Model, outputs: Sequence[str], most_rows: int, wire: Wire) -> Ask:
+    """The server's own way from rows to answers, without the server."""
+    predictor = Predictor(1, most_rows)
+
+    def ask(rows: Sequence[Any], number: int) -> dict[str, list[Any]]:
+        answer = predictor.predict(model, source.decode(rows, number), outputs, math.inf)
+        # By way of JSON: the values that a client of the server has.
+        seen = {name: orjson.loads(wire.encode_json(answer[name])) for name in outputs}
+        if wrong := [name for name in outputs if len(seen[name]) != len(rows)]:
+            raise InvalidInput(f"{len(rows)} rows have {len(seen[wrong[0]])} values of {wrong[0]}; want one a row")
+        return seen
+
+    return ask
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row has no answer."""
+
+    row: int
+    code: str
+    message: str
+
+
+def _failure(row: int, error: BerthError) -> Failure:
+    """As the server would tell it; but of a model that broke, what the server keeps for its log."""
+    if isinstance(error, PredictionFailed) and error.__cause__ is not None:
+        return Failure(row, error.code, f"the model broke on these values: {error.__cause__!r}"[:_SHOWN_CHARACTERS])
+    return Failure(row, error.code, error.message)
+
+
+def answer_chunk(
+    rows: Sequence[Any], number: int, outputs: Sequence[str], ask: Ask
+) -> tuple[dict[str, list[Any]], list[Failure]]:
+    """Each output's values, None where a row failed, and the failures in order. `number` is the first row's."""
+    answers: dict[str, list[Any]] = {name: [None] * len(rows) for name in outputs}
+    failures = [_failure(number + at, row) for at, row in enumerate(rows) if isinstance(row, BerthError)]
+    waiting = [[at for at, row in enumerate(rows) if not isinstance(row, BerthError)]]
+    while waiting:
+        places = waiting.pop()
+        if not places:
+            continue
+        try:
+            found = ask([rows[at] for at in places], number + places[0])
+        except (RequestError, PredictionFailed) as error:
+            half = len(places) // 2
+            if half:
+                waiting += [places[half:], places[:half]]
+            else:
+                failures.append(_failure(number + places[0], error))
+            continue
+        for name in outputs:
+            for at, value in zip(places, found[name], strict=True):
+                answers[name][at] = value
+    return answers, sorted(failures, key=lambda failure: failure.row)

@@ -1,0 +1,151 @@
+"""One run: begin or go on, score chunk by chunk, put the files in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from berth import __version__
+from berth.errors import OperatorError
+from berth.model import Model
+from berth.score.answering import Ask, answer_chunk, make_ask
+from berth.score.formats import Format
+from berth.score.jsonl_file import encode_line
+from berth.score.parts import Places, append, cut, holds, open_part
+from berth.score.rows import Columns, Scored, Sink, Source, Wire
+from berth.score.state import Done, State, check_facts, read_state, write_state
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to score, with what, and where the answers go."""
+
+    input: Path
+    places: Places
+    reads: Format
+    writes: Format
+    outputs: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    chunk_rows: int = 10_000
+    overwrite: bool = False
+
+
+def _facts(job: Job, model: Model) -> dict[str, Any]:
+    """What must not change while a run is killed and goes on, in the forms that JSON keeps."""
+    status = job.input.stat()
+    return {
+        "input": job.input.name,
+        "input bytes": status.st_size,
+        "input mtime_ns": status.st_mtime_ns,
+        "model": f"{model.name}@{model.version}",
+        "model sha256": model.sha256,
+        "accelerated": model.accelerated,
+        "outputs": list(job.outputs),
+        "keep": list(job.keep),
+        "chunk rows": job.chunk_rows,
+        "formats": [job.reads.name, job.writes.name],
+        "errors": job.places.errors.name,
+        "berth": __version__,
+    }
+
+
+def _rows_of_a_call(model: Model, chunk_rows: int) -> int:
+    """The rows that go in one call: those of the chunk, unless the model takes a fixed number."""
+    return next((spec.shape[0] for spec in model.inputs if spec.shape[0] > 0), chunk_rows)
+
+
+def _where_it_was(job: Job, facts: Mapping[str, Any]) -> Done:
+    """How far an earlier run has come, else the beginning. Raises OperatorError where neither may go on."""
+    places, overwrite = job.places, job.overwrite
+    state = read_state(places.state)
+    if state is not None and (not overwrite or state.facts == facts):
+        check_facts(state.facts, facts, places.part)
+        if state.done.finished:
+            return state.done
+    else:
+        state = None
+    for path in (places.output, places.errors):
+        if path.exists() and not overwrite:
+            raise OperatorError(f"{path} is there already; choose another name, or replace it with --overwrite")
+    if state is None:
+        return Done()
+    if holds(places.part, state.done.output_bytes) and holds(places.errors_part, state.done.errors_bytes):
+        return state.done
+    if overwrite:
+        return Done()
+    raise OperatorError(f"{places.part} is shorter than {places.state} says; begin again with --overwrite")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """From where to where, `rows` at a time; `save` notes how far it is."""
+
+    source: Source
+    sink: Sink
+    outputs: tuple[str, ...]
+    rows: int
+    ask: Ask
+    save: Callable[[Done], None]
+
+    def score(self, done: Done, output: BinaryIO, errors: BinaryIO) -> Done:
+        """Write the rest of the part files."""
+        cut(output, done.output_bytes)
+        cut(errors, done.errors_bytes)
+        if done.output_bytes == 0:
+            done = replace(done, output_bytes=append(output, self.sink.head()))
+        for chunk in self.source.chunks(done.position, self.rows):
+            answers, failures = answer_chunk(chunk.rows, done.rows + 1, self.outputs, self.ask)
+            done = Done(
+                rows=done.rows + len(chunk.rows),
+                failed=done.failed + len(failures),
+                position=chunk.position,
+                output_bytes=append(output, self.sink.encode(Scored(self.source.keep(chunk.rows), answers))),
+                errors_bytes=append(errors, b"".join(encode_line(asdict(failure)) for failure in failures)),
+            )
+            self.save(done)
+        return done
+
+
+def _publish(places: Places, sink: Sink, done: Done) -> None:
+    """Put what is finished in its place; what an earlier run put there already stays."""
+    if done.errors_bytes == 0:
+        places.errors_part.unlink(missing_ok=True)
+        places.errors.unlink(missing_ok=True)
+    elif places.errors_part.exists() and places.errors_part.stat().st_size == done.errors_bytes:
+        places.errors_part.replace(places.errors)
+    if places.part.exists() and places.part.stat().st_size == done.output_bytes:
+        sink.publish(places.part, places.output)
+    for path in (places.part, places.errors_part, places.state):
+        path.unlink(missing_ok=True)
+
+
+def score_file(
+    job: Job, model: Model, wire: Wire, on_open: Callable[[Source, Done], None], on_chunk: Callable[[Done], None]
+) -> Done:
+    """Score the whole input; go on where a killed run was. `on_open` is told what is there at the start.
+
+    Raises InvalidInput, OperatorError, OSError.
+    """
+    source = job.reads.read(job.input, model, job.keep, wire)
+    specs = {spec.name: spec for spec in model.outputs}
+    sink = job.writes.write(Columns(job.keep, tuple(specs[name] for name in job.outputs), source.types))
+    places, facts, rows = job.places, _facts(job, model), _rows_of_a_call(model, job.chunk_rows)
+    on_open(source, _where_it_was(job, facts))
+
+    def save(done: Done) -> None:
+        write_state(places.state, State(facts, done))
+        on_chunk(done)
+
+    run = _Run(source, sink, job.outputs, rows, make_ask(source, model, job.outputs, rows, wire), save)
+    with open_part(places.part) as output, open_part(places.errors_part) as errors:
+        # Asked again: another run may have ended meanwhile.
+        done = _where_it_was(job, facts)
+        if not done.finished:
+            done = run.score(done, output, errors)
+            check_facts(facts, _facts(job, model), places.part)
+            done = replace(done, finished=True)
+            write_state(places.state, State(facts, done))
+        _publish(places, sink, done)
+    return done

@@ -1,0 +1,92 @@
+"""One JSON value a line: rows to score, as /predict takes them, and one object with the answers for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from berth.errors import InvalidInput, MalformedJson, shown
+from berth.model import Model
+from berth.schema import column_names
+from berth.score.lines import Lines
+from berth.score.rows import Chunk, Columns, Scored, Wire
+from berth.tensors import Array
+
+
+class JsonlSource:
+    """A file whose lines are lists of values, objects of columns, or objects of tensors."""
+
+    unused: tuple[str, ...] = ()
+    types: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, path: Path, model: Model, keep: Sequence[str], wire: Wire) -> None:
+        self._path, self._model, self._keep, self._wire = path, model, keep, wire
+        self._known = {*(column_names(model.inputs) or ()), *(spec.name for spec in model.inputs)}
+        self.size = path.stat().st_size
+
+    def _decode_line(self, line: bytes) -> Any:
+        try:
+            return self._wire.decode_json(line)
+        except MalformedJson as error:
+            return MalformedJson(error.message.replace("the body", "the line", 1))
+
+    def chunks(self, position: int, rows: int) -> Iterator[Chunk]:
+        """The chunks from a byte on."""
+        with self._path.open("rb") as file:
+            lines = Lines(file, position)
+            values = (self._decode_line(line) for line in lines if not line.isspace())
+            while batch := list(islice(values, rows)):
+                yield Chunk(batch, lines.position)
+
+    def _for_model(self, row: Any) -> Any:
+        """The row without what the model does not know."""
+        if not isinstance(row, dict) or row.keys() <= self._known:
+            return row
+        return {name: value for name, value in row.items() if name in self._known}
+
+    def decode(self, rows: Sequence[Any], number: int) -> dict[str, Array]:
+        """Rows as the model's tensors. Raises InvalidInput."""
+        tensors = self._wire.decode_instances([self._for_model(row) for row in rows], self._model)
+        if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
+            raise InvalidInput(f"each line must be one row, got {shown(rows[0])}")
+        return tensors
+
+    def keep(self, rows: Sequence[Any]) -> dict[str, list[Any]]:
+        """The kept keys' values; None where a row has none."""
+        objects = [row if isinstance(row, dict) else {} for row in rows]
+        return {name: [row.get(name) for row in objects] for name in self._keep}
+
+
+def _plain(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def encode_line(document: dict[str, Any]) -> bytes:
+    """One object and its newline; NaN becomes null, and what JSON does not know its text."""
+    return orjson.dumps(document, _plain, orjson.OPT_APPEND_NEWLINE)
+
+
+class JsonlSink:
+    """The kept columns and the outputs, as the server's answer has them."""
+
+    def __init__(self, columns: Columns) -> None:
+        del columns
+
+    def head(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def encode(self, scored: Scored) -> bytes:
+        """One object a row; the outputs of a failed row are null."""
+        columns = {**scored.kept, **scored.outputs}
+        rows = zip(*columns.values(), strict=True)
+        return b"".join(encode_line(dict(zip(columns, row, strict=True))) for row in rows)
+
+    def publish(self, part: Path, output: Path) -> None:
+        """The part file is the output."""
+        part.replace(output)

@@ -1,0 +1,72 @@
+"""How far a run has come: a small file beside the part file, replaced whole after each chunk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from berth.errors import OperatorError
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The rows that are scored; `position` is the source's, the bytes are those of the part files that are good.
+
+    `finished`: nothing is left but to put the part files in their places.
+    """
+
+    rows: int = 0
+    failed: int = 0
+    position: int = 0
+    output_bytes: int = 0
+    errors_bytes: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What was begun, as facts by name, and how far it is."""
+
+    facts: Mapping[str, Any]
+    done: Done
+
+
+def read_state(path: Path) -> State | None:
+    """None where nothing was begun. Raises OperatorError for a file that is not ours."""
+    try:
+        document = json.loads(path.read_bytes())
+        if document["schema"] != _SCHEMA:
+            raise ValueError(f"schema {document['schema']!r}")
+        return State(document["facts"], Done(**document["done"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OperatorError(
+            f"{path} does not tell how far a run has come ({error}); remove it to begin again"
+        ) from error
+
+
+def write_state(path: Path, state: State) -> None:
+    """Replace the file at once."""
+    new = path.with_name(path.name + ".new")
+    with new.open("w", encoding="utf-8") as file:
+        json.dump({"schema": _SCHEMA, "facts": dict(state.facts), "done": asdict(state.done)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def check_facts(begun: Mapping[str, Any], now: Mapping[str, Any], part: Path) -> None:
+    """That a run goes on with what it was begun with. Raises OperatorError naming what changed."""
+    changed = [name for name in {**begun, **now} if begun.get(name) != now.get(name)]
+    if changed:
+        told = "; ".join(f"{name} was {begun.get(name)!r} and is {now.get(name)!r}" for name in changed)
+        raise OperatorError(
+            f"{part} was begun with something else: {told}. Put it back, or begin again with --overwrite"
+        )
