@@ -1,0 +1,111 @@
+"""What the Dockerfile and the requirements beside it promise, read from the files."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+import pytest
+
+from image.scripts import ROOT, load_script
+
+IMAGE = ROOT / "image"
+TEXT = (IMAGE / "Dockerfile").read_text("utf-8")
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+HASHED = sorted(path.name for path in IMAGE.glob("requirements-*.txt") if path.name != "requirements-torch.txt")
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Each instruction and its words, continued lines joined."""
+    text = re.sub(r"^#.*\n", "", TEXT, flags=re.MULTILINE).replace("\\\n", " ")
+    return [(line.split()[0], " ".join(line.split()[1:])) for line in text.splitlines() if line.strip()]
+
+
+def words(name: str) -> list[str]:
+    return [rest for found, rest in instructions() if found == name]
+
+
+def entries(name: str) -> dict[str, str]:
+    """Package and everything after its name, for a requirements file."""
+    found = re.findall(r"^([A-Za-z0-9_.-]+)(\S*==.*\n(?:[ \t]+.*\n)*)", (IMAGE / name).read_text("utf-8"), re.MULTILINE)
+    return dict(found)
+
+
+def test_the_four_targets_are_there_and_serve_is_the_default() -> None:
+    stages = [rest.rpartition(" AS ")[2] for rest in words("FROM")]
+    assert {"serve", "serve-torch", "serve-gpu", "train"} <= set(stages)
+    assert stages[-1] == "serve"
+
+
+def test_every_base_is_one_argument_so_that_it_can_be_pinned() -> None:
+    stages = {rest.rpartition(" AS ")[2] for rest in words("FROM")}
+    bases = {rest.partition(" AS ")[0] for rest in words("FROM")} - stages
+    assert bases == {"${BASE_IMAGE}", "scratch"}
+    assert "PYTHON_VERSION=3.11" in words("ARG")
+
+
+def test_it_runs_as_a_number_that_is_not_root_in_exec_form() -> None:
+    assert set(words("USER")) == {"10001:10001"}
+    assert all(rest.startswith("[") for rest in words("ENTRYPOINT") + words("CMD"))
+    assert words("STOPSIGNAL") == ["SIGTERM"]
+    assert words("EXPOSE") == ["8000"]
+    assert words("HEALTHCHECK")[0].endswith('CMD ["berth", "health"]')
+
+
+def test_everything_is_installed_by_hash_but_torch() -> None:
+    installs = re.findall(r"pip --python \S+ install ([^&]*)", " ".join(words("RUN")))
+    assert len(installs) == 6
+    by_version = [install for install in installs if "--require-hashes" not in install]
+    assert all(install.strip().endswith("-r requirements-torch.txt") for install in by_version)
+    assert all("--no-deps" in install and "--index-url" in install for install in by_version)
+    assert "PIP_ONLY_BINARY=:all:" in " ".join(words("ENV"))
+
+
+def test_code_comes_after_the_dependencies() -> None:
+    for target in ("train", "serve-gpu", "serve-torch", "serve"):
+        stage = TEXT[TEXT.index(f"AS {target}\n") :].partition("\nFROM ")[0]
+        copies = re.findall(r"^COPY --from=(\S+)", stage, re.MULTILINE)
+        assert copies[-1] == "code", target
+        assert len(copies) == 2, target
+
+
+def test_nothing_is_in_the_context_but_what_is_copied() -> None:
+    lines = [line for line in (IMAGE / ".dockerignore").read_text("utf-8").splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    allowed = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    copied = {word for rest in words("COPY") if "--from" not in rest for word in rest.split()[:-1]}
+    copied = {re.sub(r"^(requirements-\S+\.txt|\$\{REQUIREMENTS\})$", "requirements-*.txt", word) for word in copied}
+    assert allowed == copied
+    assert "**/__pycache__" in lines
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_requirements_are_hashed_and_without_torch(name: str) -> None:
+    found = entries(name)
+    assert len(found) > 30
+    assert all("--hash=sha256:" in rest for rest in found.values())
+    assert "torch" not in found
+    assert bool([package for package in found if package.startswith("nvidia-")]) == ("gpu" in name)
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_requirements_pin_what_pyproject_pins(name: str) -> None:
+    extras = load_script("compile-requirements").FILES[f"image/{name}"].extras
+    wanted = PROJECT["dependencies"] + [pin for extra in extras for pin in PROJECT["optional-dependencies"][extra]]
+    found = entries(name)
+    for pin in wanted:
+        package, _, version = pin.partition("==")
+        if package != "torch":
+            assert re.match(rf"=={re.escape(version)}[ \\;]", found[package]), f"{pin}; run ci/compile-requirements"
+
+
+def test_torch_is_pinned_to_the_version_of_its_extra() -> None:
+    pin = next(pin for pin in PROJECT["optional-dependencies"]["torch"] if pin.startswith("torch=="))
+    assert pin in (IMAGE / "requirements-torch.txt").read_text("utf-8").splitlines()
+
+
+def test_packages_are_dropped_by_their_whole_name() -> None:
+    drop = load_script("compile-requirements").drop_packages
+    text = "torch==1 \\\n    --hash=sha256:a\ntorchvision==2 ; x \\\n    --hash=sha256:b\n"
+    assert drop(text, (re.compile("torch"),)) == "torchvision==2 ; x \\\n    --hash=sha256:b\n"

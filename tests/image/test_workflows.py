@@ -1,0 +1,121 @@
+"""The workflows' manners: pinned, with the least rights, and nothing in them that is not in ci/."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from image.scripts import ROOT
+
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTION = ROOT / ".github" / "actions" / "setup" / "action.yml"
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> dict[str, Any]:
+    # YAML 1.1 reads the key `on` as true.
+    return {("on" if key is True else key): value for key, value in yaml.safe_load(path.read_text("utf-8")).items()}
+
+
+def jobs(path: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = read(path)["jobs"]
+    return found
+
+
+def steps(path: Path) -> Iterator[dict[str, Any]]:
+    if path == ACTION:
+        yield from read(path)["runs"]["steps"]
+        return
+    for job in jobs(path).values():
+        yield from job.get("steps", [])
+
+
+def test_every_workflow_of_the_contract_is_there() -> None:
+    assert {path.stem for path in FILES} >= {"ci", "chart", "image", "release", "deploy", "model", "scorecard"}
+    assert (ROOT / ".github" / "dependabot.yml").exists()
+
+
+@each_file
+def test_no_right_is_given_to_a_whole_workflow(path: Path) -> None:
+    assert read(path)["permissions"] == {}
+    for name, job in jobs(path).items():
+        assert "permissions" in job, name
+        assert "uses" in job or job["timeout-minutes"] <= 120, name
+        assert set(job["permissions"].values()) <= {"read", "write"}, name
+
+
+@each_file
+def test_two_runs_do_not_meet(path: Path) -> None:
+    workflow = read(path)
+    if set(workflow["on"]) == {"workflow_call"}:
+        return  # its callers' groups hold for it
+    assert "group" in workflow["concurrency"]
+    if path.stem in ("deploy", "release", "image", "model"):
+        assert workflow["concurrency"]["cancel-in-progress"] is False
+
+
+@pytest.mark.parametrize("path", [*FILES, ACTION], ids=lambda path: path.stem)
+def test_actions_are_pinned_by_commit_and_tell_their_version(path: Path) -> None:
+    for line in path.read_text("utf-8").splitlines():
+        if (found := re.search(r"\buses: (\S+)(.*)$", line)) and not found[1].startswith("./"):
+            assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", found[1]), line
+            assert re.fullmatch(r" # v\d+\.\d+\.\d+", found[2]), line
+
+
+def test_one_action_has_one_pin() -> None:
+    pins = {found for path in [*FILES, ACTION] for found in re.findall(r"uses: (\S+)@(\S+)", path.read_text("utf-8"))}
+    assert len({name for name, _ in pins}) == len(pins), sorted(pins)
+
+
+@pytest.mark.parametrize("path", [*FILES, ACTION], ids=lambda path: path.stem)
+def test_no_expression_becomes_part_of_a_script(path: Path) -> None:
+    for step in steps(path):
+        assert "${{" not in step.get("run", ""), step
+
+
+@each_file
+def test_a_checkout_leaves_no_credentials(path: Path) -> None:
+    for step in steps(path):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("path", [*FILES, ACTION], ids=lambda path: path.stem)
+def test_what_workflows_run_is_there(path: Path) -> None:
+    targets = set(re.findall(r"^([\w./$()-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets |= {target.replace("$(VENV)", ".venv") for target in targets}
+    for step in steps(path):
+        for script in re.findall(r"\bci/[\w-]+", step.get("run", "")):
+            assert os.access(ROOT / script, os.X_OK), f"{path.name}: {script}"
+        for target in re.findall(r"\bmake ([a-z]+)", step.get("run", "")):
+            assert target in targets, f"{path.name}: make {target}"
+        if target := step.get("with", {}).get("environment"):
+            assert target in targets, f"{path.name}: make {target}"
+
+
+def test_traffic_moves_only_after_an_approval() -> None:
+    deploy = jobs(ROOT / ".github" / "workflows" / "deploy.yml")
+    assert deploy["switch"]["environment"] == "production"
+    assert deploy["switch"]["needs"] == "stage"
+    moves = [name for name, job in deploy.items() if "ci/deploy switch" in str(job["steps"])]
+    assert moves == ["switch"]
+
+
+@pytest.mark.skipif(shutil.which("actionlint") is None, reason="actionlint is not on PATH")
+def test_actionlint() -> None:
+    done = subprocess.run(["actionlint"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(shutil.which("zizmor") is None, reason="zizmor is not on PATH")
+def test_zizmor() -> None:
+    done = subprocess.run(["zizmor", "--offline", "--quiet", ".github"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
