@@ -22,7 +22,7 @@ LAYERS = {
     "ground": "errors logs metrics tensors settings cpu tracing",
     "parts": "model schema manifest batching binary cache admission auth lifecycle payloads tables unpickle drift",
     "models": "loaders store accelerate samples opening adding pulling tuning",
-    "flow": "catalog predictor score",
+    "flow": "catalog predictor score optimize",
     "web": "web",
     "roots": "cli __main__ app options gate",
 }

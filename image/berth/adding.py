@@ -100,7 +100,8 @@ def _listed(array: Array) -> Any:
     return array.tolist()
 
 
-def _make_example(loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequence[TensorSpec]) -> dict[str, Any]:
+def make_example(loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """A few rows and what the model answers now, as model.json keeps them."""
     rows = {name: array[:_EXAMPLE_ROWS] for name, array in tensors.items()}
     answer = loaded.predict(rows, [spec.name for spec in outputs])
     return {
@@ -120,7 +121,7 @@ def _describe(loaded: Loaded, manifest: Manifest, request: AddRequest, sample: S
     manifest = replace(manifest, inputs=inputs, metadata=metadata, built_with=dict(loaded.built_with))
     try:
         outputs = _describe_outputs(loaded, request, tensors)
-        return replace(manifest, outputs=outputs, example=_make_example(loaded, tensors, outputs))
+        return replace(manifest, outputs=outputs, example=make_example(loaded, tensors, outputs))
     except Exception as error:
         if sample is None and loaded.outputs:  # blank rows prove nothing: the model may refuse them
             return replace(manifest, outputs=request.outputs or loaded.outputs)

@@ -63,12 +63,20 @@ def _answers_alike(one: Mapping[str, Array], many: Mapping[str, Array]) -> bool:
     return True
 
 
+def _is_quantized(model: Model) -> bool:
+    """Whether `berth optimize` made it; equal rows, as they are compared below, would not show it."""
+    told = model.metadata.get("optimized")
+    return isinstance(told, Mapping) and told.get("method") == "int8"
+
+
 def choose_batching(model: Model, max_rows: int | None) -> BatchChoice:
     """The rows to share: 1 when `max_rows` is 1 or the model cannot; None measures one row against 32."""
     if max_rows == 1:
         return BatchChoice(1, "off by BERTH_BATCH_MAX_ROWS=1")
     if any(spec.shape[0] != -1 for spec in model.inputs):
         return BatchChoice(1, "the model takes a fixed number of rows")
+    if _is_quantized(model):
+        return BatchChoice(1, "int8 scales its numbers by all rows of a call, so a row's answer depends on the others")
     outputs = [spec.name for spec in model.outputs]
     try:
         row = _one_row(model)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from berth import __version__
-from berth.cli import bench, check, gate, health, openapi, process, pull, score, serve, store
+from berth.cli import bench, check, gate, health, openapi, optimize, process, pull, score, serve, store
 from berth.errors import BerthError, SettingsError
 
 
@@ -27,7 +27,7 @@ def berth() -> None:
     """
 
 
-_MODULES = (serve, store, check, score, openapi, process, gate, pull, health, bench)
+_MODULES = (serve, store, check, score, openapi, process, gate, pull, health, bench, optimize)
 for command in (command for module in _MODULES for command in module.COMMANDS):
     berth.add_command(command)
 

@@ -206,18 +206,25 @@ def _make_module(manifest: Manifest, allowed: Sequence[str]) -> Any:
     return made
 
 
-def load_safetensors(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
-    """Weights for an architecture whose factory BERTH_TORCH_FACTORIES names. Raises UnsafeArtifact, LoadError."""
-    import safetensors
+def read_module(directory: Path, manifest: Manifest, allowed: Sequence[str]) -> Any:
+    """The module of a safetensors version with its weights, ready to answer. Raises UnsafeArtifact, LoadError."""
     import safetensors.torch
 
     path = find_artifact(directory, manifest, (".safetensors",))
-    module = _make_module(manifest, options.torch_factories)
+    module = _make_module(manifest, allowed)
     try:
         module.load_state_dict(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise LoadError(f"{path.name} does not fit the architecture: {error}") from error
+    return module.eval()
+
+
+def load_safetensors(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
+    """Weights for an architecture whose factory BERTH_TORCH_FACTORIES names. Raises UnsafeArtifact, LoadError."""
+    import safetensors
+
+    module = read_module(directory, manifest, options.torch_factories).to(_device())
     parameters = inspect.signature(module.forward).parameters.values()
     required = sum(parameter.default is parameter.empty for parameter in parameters)
-    program = _Program(module.eval().to(_device()), tuple(parameter.name for parameter in parameters), required)
+    program = _Program(module, tuple(parameter.name for parameter in parameters), required)
     return _loaded(program, manifest, options.cpu_threads, safetensors=safetensors.__version__)
