@@ -107,8 +107,8 @@ def registry() -> Iterator[str]:
         config = Path(folder, "config.yml")
         storage = f"{{filesystem: {{rootdirectory: {folder}/data}}}}"
         config.write_text(f"version: 0.1\nstorage: {storage}\nhttp: {{addr: {address}}}\n", "utf-8")
-        log = Path(folder, "log").open("w")
-        with log, subprocess.Popen(["docker-registry", "serve", config], stdout=log, stderr=log) as process:
+        command = ["docker-registry", "serve", config]
+        with Path(folder, "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
                 wait_until(lambda: _listens(address), "the registry")
                 yield address
