@@ -151,7 +151,7 @@ def _wire() -> Wire:
 @click.option("--chunk-rows", default=10_000, show_default=True, type=click.IntRange(1), help="Rows in one call.")
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="Of a file whose ending tells nothing.")
 @click.option("--errors", callback=parse_place, metavar="FILE", help="Where [default: OUTPUT.errors.jsonl].")
-@click.option("--overwrite", is_flag=True, help="Replace OUTPUT, and an unfinished run with other files or options.")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT, its errors, and a run begun otherwise.")
 @store_option
 def score(
     input_: Path,
@@ -176,6 +176,8 @@ def score(
     """
     if not input_.is_file():
         raise click.BadParameter(f"INPUT: there is no file {str(input_)!r}")
+    if output.is_dir():
+        raise click.BadParameter(f"OUTPUT: {str(output)!r} is a directory; name a file in it")
     places = Places(output, errors or output.with_name(output.name + ".errors.jsonl"))
     if len({path.resolve() for path in (input_, places.output, places.errors)}) < 3:
         raise click.BadParameter("INPUT, OUTPUT and the errors must be three different files")
