@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,17 @@ OPTIONS = LoadOptions(torch_factories=("test_optimize:make_net",))
 SCORES = TensorSpec("scores", "FP32", (-1, CLASSES))
 
 
-def make_net() -> Any:
-    """The architecture that the safetensors below belong to."""
+def make_net(odd: bool = False) -> Any:
+    """The architecture that the safetensors below belong to; if odd, one that TorchScript cannot compile."""
     import torch
+
+    class Odd(torch.nn.Sequential):  # type: ignore[misc, name-defined, unused-ignore]
+        def forward(self, input: Any) -> Any:
+            return reduce(lambda value, layer: layer(value), self, input)
 
     torch.manual_seed(3)
     layers = [torch.nn.Linear(WIDTH, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, CLASSES), torch.nn.Softmax(-1)]
-    return torch.nn.Sequential(*layers)
+    return Odd(*layers) if odd else torch.nn.Sequential(*layers)
 
 
 def rows(count: int = 200) -> Array:
@@ -78,7 +83,7 @@ def onnx_model(tmp_path: Path) -> Entry:
     return add_version(tmp_path / "store", path, request, OPTIONS)
 
 
-def torch_model(folder: Path, format_: str) -> Entry:
+def torch_model(folder: Path, format_: str, **arguments: Any) -> Entry:
     """make_net() in the store as net@1, in one of torch's formats."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     net, one = make_net().eval(), torch.ones(2, WIDTH)
@@ -88,7 +93,7 @@ def torch_model(folder: Path, format_: str) -> Entry:
         if format_ == "safetensors":
             save = pytest.importorskip("safetensors.torch", reason="safetensors is not installed").save_file
             save(net.state_dict(), path := folder / "net.safetensors")
-            architecture = {"factory": "test_optimize:make_net", "arguments": {}}
+            architecture = {"factory": "test_optimize:make_net", "arguments": arguments}
         elif format_ == "torchscript":
             torch.jit.trace(net, one).save(path := folder / "net.pt")
         else:
@@ -112,11 +117,16 @@ def answers(entry: Entry) -> tuple[Model, dict[str, Array]]:
     return model, model.predict({model.inputs[0].name: rows()}, [spec.name for spec in model.outputs])
 
 
+def tree(folder: Path) -> dict[str, int]:
+    """When the folder and each of its files were last written; a file that came and went shows in the folder's."""
+    return {path.name: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]}
+
+
 def test_onnx_in_int8_is_smaller_and_close(onnx_model: Entry, sample: Path) -> None:
-    before = {path.name: path.read_bytes() for path in onnx_model.folder.iterdir()}
+    before = tree(onnx_model.folder)
     made, told = optimize(onnx_model, "int8", sample, 0.1)
     assert made.key == "mlp@2"
-    assert {path.name: path.read_bytes() for path in onnx_model.folder.iterdir()} == before
+    assert tree(onnx_model.folder) == before, "the old version was touched"
     assert (told["from"], told["method"], told["sample_rows"]) == ("1", "int8", 200)
     assert told["bytes"]["after"] < told["bytes"]["before"] / 2
     assert told["bytes"]["after"] == (made.folder / "mlp.onnx").stat().st_size
@@ -134,8 +144,9 @@ def test_int8_rows_do_not_share_a_call(onnx_model: Entry, sample: Path) -> None:
     assert choose_batching(open_version(made, OPTIONS, "warn"), 32).max_rows == 1
 
 
-def test_safetensors_in_int8_become_torchscript(tmp_path: Path, sample: Path) -> None:
-    entry = torch_model(tmp_path, "safetensors")
+@pytest.mark.parametrize("odd", [False, True], ids=["compiled", "traced"])
+def test_safetensors_in_int8_become_torchscript(tmp_path: Path, sample: Path, odd: bool) -> None:
+    entry = torch_model(tmp_path, "safetensors", odd=odd)
     import torch
 
     if torch.cuda.is_available():
@@ -143,6 +154,7 @@ def test_safetensors_in_int8_become_torchscript(tmp_path: Path, sample: Path) ->
     made, told = optimize(entry, "int8", sample, 0.1)
     manifest = read_manifest(made)
     assert (manifest.format, manifest.architecture) == ("torchscript", None)
+    assert told["bytes"]["after"] < told["bytes"]["before"]
     assert 0 < told["max_abs_difference"] < 0.1
     np.testing.assert_allclose(answers(made)[1]["scores"], answers(entry)[1]["scores"], atol=0.1)
 
@@ -187,6 +199,12 @@ def test_what_cannot_be_optimised_is_refused(onnx_model: Entry, sample: Path) ->
 def test_methods_that_there_are_not(text: str) -> None:
     with pytest.raises(ValueError, match="is no method"):
         parse_method(text)
+
+
+def test_a_method_that_there_is_not_is_a_usage_error(tmp_path: Path, sample: Path) -> None:
+    words = ["optimize", "mlp", "--method", "int4", "--sample", str(sample), "--store", str(tmp_path)]
+    result = CliRunner().invoke(berth, words)
+    assert (result.exit_code, "want int8, prune, or prune:SHARE" in result.output) == (2, True)
 
 
 def test_the_difference_counts_labels_and_numbers() -> None:

@@ -88,12 +88,13 @@ def _count_operators(path: Path) -> Counter[str]:
 
 def _quantize_onnx(source: Source, method: Method) -> str:
     """Weights as unsigned bytes: signed ones saturate on some CPUs, and convolutions lack them."""
-    import onnx  # noqa: F401 - so that it is onnx which is missing, if it is
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path = find_artifact(source.folder, source.manifest, (".onnx",))
     made = source.part / path.name
-    quantize_dynamic(path, made, weight_type=QuantType.QUInt8)
+    # Given a path, it would write a file of its own beside it, which is in the store.
+    quantize_dynamic(onnx.load(path), made, weight_type=QuantType.QUInt8)
     if _count_operators(path) == _count_operators(made):
         raise LoadError("it has no MatMul, Gemm, Conv or LSTM with weights in float32, so int8 would change nothing")
     return "onnx"
