@@ -31,7 +31,8 @@ def with_sets(values: Values, sets: list[str]) -> Values:
 
 def test_notes_lead_from_install_to_retirement(helm: Helm) -> None:
     notes = helm.notes(QUICKSTART)
-    assert re.search(r"blue +serve +iris@1 +ghcr.io/berth/berth:0.1.0-samples +fingerprint [0-9a-f]{12} +<- live", notes)
+    image = r"ghcr.io/berth/berth:0.1.0-samples"
+    assert re.search(rf"blue +serve +iris@1 +{image} +fingerprint [0-9a-f]{{12}} +<- live", notes)
     assert re.search(r"green +absent\s*\n", notes)
     assert "curl http://localhost:8000/predict" in notes
     staged = with_sets(QUICKSTART, command(notes, "stage green"))
