@@ -31,6 +31,7 @@ SMALL: Values = {
     "slotDefaults": {
         "image": {"repository": REPOSITORY, "tag": TAG},
         "resources": {"requests": {"cpu": "50m", "memory": "160Mi"}},
+        "strategy": {"minReadySeconds": 1},
     },
     "slots": {"blue": {"image": {"tag": TAG}}, "green": {"image": {"tag": TAG}}},
 }

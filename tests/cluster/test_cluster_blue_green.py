@@ -32,5 +32,5 @@ def test_the_four_files_under_load(release: Release) -> None:
         eventually(lambda: not release.namespace.list("pods", "berth.dev/slot=blue"), "blue's pods go")
         time.sleep(2)
     assert counts["failed"] == 0, counts["faults"]
-    assert counts["rate"] > 0.9 * RATE
+    assert counts["rate"] > 0.8 * RATE
     assert set(counts["slots"]) == {"blue", "green"}
