@@ -3,89 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
 from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from cases import Case, answers_of, model_file, rows_of
-from peers import Peer, Start
-from servers import Server, ServerFailed, Weight, decode, free_port, post, running
-from wrk import Seen, run_wrk
+from figures import Cell, Figures, Plan
+from peers import Peer, Start, Variant
+from servers import Server, ServerFailed, decode, free_port, post, running
+from wrk import run_wrk
 
 Tell = Callable[[str], None]
 
 _TOLERANCE = 1e-4
 _PACED_CASES = frozenset({"lr-1", "forest-1"})
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long, how often, how many connections."""
-
-    seconds: float
-    warm_seconds: float
-    rounds: int
-    connections: int
-
-
-@dataclass
-class Cell:
-    """One server in one case: what each round saw, and one load at half of its own capacity."""
-
-    rounds: list[Seen] = field(default_factory=list)
-    paced: Seen | None = None
-    paced_rate: float = 0.0
-    problem: str = ""
-
-    @property
-    def rate(self) -> float:
-        """Requests a second: the median of the rounds; NaN when there is none that counts."""
-        return math.nan if self.problem or not self.rounds else median(seen.rate for seen in self.rounds)
-
-    @property
-    def spread(self) -> float:
-        """Half the distance between the best and the worst round, as a share of the median."""
-        rates = [seen.rate for seen in self.rounds]
-        return (max(rates) - min(rates)) / 2 / self.rate if len(rates) > 1 and self.rate else math.nan
-
-    def middle(self, name: str) -> float:
-        """The median over the rounds of p50 or p99."""
-        return median(getattr(seen, name) for seen in self.rounds) if self.rounds else math.nan
-
-
-@dataclass
-class Figures:
-    """Everything that a run found out, as it grows."""
-
-    plan: Plan
-    facts: dict[str, str]
-    cells: dict[str, dict[str, Cell]] = field(default_factory=dict)  # by case, then peer
-    starts: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # by peer, then model
-    weights: dict[str, dict[str, Weight]] = field(default_factory=dict)  # by peer, then model
-    missing: dict[str, str] = field(default_factory=dict)  # by peer: why it is not measured
-    versions: dict[str, str] = field(default_factory=dict)  # by peer
-    untrained: dict[str, str] = field(default_factory=dict)  # by model: why there is none
-
-    def cell(self, case: Case, peer: Peer) -> Cell:
-        """The cell of a case and a peer."""
-        return self.cells.setdefault(case.name, {}).setdefault(peer.name, Cell())
-
-    def write(self, path: Path) -> None:
-        """Everything as JSON, so that a later run can be compared with this one."""
-        document = asdict(self)
-        for case, row in self.cells.items():
-            for peer, cell in row.items():
-                document["cells"][case][peer]["rate"] = None if math.isnan(cell.rate) else cell.rate
-        path.write_text(json.dumps(document, indent=1), "utf-8")
 
 
 def _environ(peer: Peer, start: Start) -> Mapping[str, str]:
@@ -95,7 +32,7 @@ def _environ(peer: Peer, start: Start) -> Mapping[str, str]:
     silent = {"BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
     given = {"BENCH_MODEL": str(model_file(start.case.model)), "BENCH_PORT": str(start.port)}
     kept["PATH"] = f"{Path(peer.python).parent}{os.pathsep}{kept.get('PATH', '')}"
-    return {**kept, **threads, **silent, **given, **peer.environ(start)}
+    return {**kept, **threads, **silent, **given, **start.options}
 
 
 def _flat(value: Any) -> list[float]:
@@ -126,9 +63,9 @@ def _body(peer: Peer, case: Case) -> bytes:
 
 
 @contextmanager
-def _serving(peer: Peer, case: Case) -> Iterator[tuple[Server, Path]]:
+def _serving(peer: Peer, variant: Variant, case: Case) -> Iterator[tuple[Server, Path]]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        start = Start(peer.python, case, free_port(), Path(name))
+        start = Start(peer.python, case, free_port(), Path(name), variant.options)
         command = peer.command(start)
         ask = (peer.path, _body(peer, case))
         with running(command, _environ(peer, start), start.port, ask, Path(name)) as server:
@@ -140,10 +77,13 @@ def _load(server: Server, peer: Peer, case: Case, plan: Plan, folder: Path, cell
     url = f"http://127.0.0.1:{server.port}{peer.path}"
     check_answer(server, peer, case, body)
     run_wrk(url, body, folder, seconds=plan.warm_seconds, connections=plan.connections)
+    before = server.cpu_seconds()
     seen = run_wrk(url, body, folder, seconds=plan.seconds, connections=plan.connections)
+    cpu = server.cpu_seconds() - before
     if seen.wrong or seen.broken:
         raise ServerFailed(f"{seen.wrong} answers were errors and {seen.broken} never came")
     cell.rounds.append(seen)
+    cell.cpu_ms.append(cpu * 1000 / max(1, seen.good))
     if pace and case.name in _PACED_CASES:
         cell.paced_rate = cell.rate / 2
         cell.paced = run_wrk(
@@ -154,13 +94,15 @@ def _load(server: Server, peer: Peer, case: Case, plan: Plan, folder: Path, cell
 
 def _measure_server(peer: Peer, cases: Sequence[Case], figures: Figures, last: bool, tell: Tell) -> None:
     """One start of a server with one model, and all cases of that model."""
-    with _serving(peer, cases[0]) as (server, folder):
+    variant = figures.variant(peer, cases[0].model)
+    with _serving(peer, variant, cases[0]) as (server, folder):
         figures.starts.setdefault(peer.name, {}).setdefault(cases[0].model, []).append(server.ready_seconds)
         for case in cases:
             cell = figures.cell(case, peer)
             try:
                 _load(server, peer, case, figures.plan, folder, cell, last)
-                tell(f"  {case.name:11} {peer.name:9} {cell.rounds[-1].rate:8.0f} requests/s")
+                rate, cpu = cell.rounds[-1].rate, cell.cpu_ms[-1]
+                tell(f"  {case.name:11} {peer.name:9} {rate:8.0f} requests/s, {cpu:.2f} ms CPU each")
             except (ServerFailed, subprocess.CalledProcessError) as error:
                 cell.problem = str(error)
                 tell(f"  {case.name:11} {peer.name:9} failed: {error}")
@@ -175,6 +117,20 @@ def _try_server(peer: Peer, cases: Sequence[Case], figures: Figures, last: bool,
         tell(f"  {cases[0].model:11} {peer.name:9} failed: {error}")
         for case in cases:
             figures.cell(case, peer).problem = str(error)
+
+
+def choose(wanted: Sequence[tuple[Case, Peer]], figures: Figures, tell: Tell) -> None:
+    """Try every variant of every peer for a moment, with each model's first case, and keep the best."""
+    first = {(case.model, peer.name): (case, peer) for case, peer in reversed(wanted) if len(peer.variants) > 1}
+    for (model, name), (case, peer) in first.items():
+        rates: dict[str, float] = {}
+        for variant in peer.variants:
+            tell(f"  {variant.title}")
+            trial = Figures(Plan(2.0, 1.0, 1, figures.plan.connections), {}, choices={name: {model: variant.title}})
+            _try_server(peer, [case], trial, False, tell)
+            cell = trial.cell(case, peer)
+            rates[variant.title] = 0.0 if cell.problem else cell.rate
+        figures.choices.setdefault(name, {})[model] = max(rates, key=lambda title: rates[title])
 
 
 def measure(wanted: Sequence[tuple[Case, Peer]], figures: Figures, tell: Tell) -> Iterator[int]:

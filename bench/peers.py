@@ -1,7 +1,8 @@
-"""Who is compared: one line a server, with its virtual environment, its start command and its way of asking.
+"""Who is compared: one entry a server, with its environment, its start command and its way of asking.
 
-Every server gets two workers or what its documentation recommends for two cores, access logs off where they can be, and
-one thread for BLAS and torch in each worker. Berth runs as it is installed: its request log is on.
+Every server has two workers or what its documentation recommends for two cores, access logs off where they can be, and
+one thread for BLAS and torch in each worker. Where the documentation leaves a choice that matters (batching, processes
+beside the workers), every way is a variant, and the best of them for a model is taken. Berth runs as it is installed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ Pick = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One way to set a server up: in words, and as the values that its command or application reads."""
+
+    title: str = ""
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
 class Start:
     """What a start command may want to know."""
 
@@ -32,11 +41,11 @@ class Start:
     case: Case
     port: int
     folder: Path
+    options: Mapping[str, str]
 
-    @property
-    def program(self) -> Callable[[str], str]:
+    def program(self, name: str) -> str:
         """The path of a script that the environment installed."""
-        return lambda name: str(Path(self.python).parent / name)
+        return str(Path(self.python).parent / name)
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,8 @@ class Peer:
     pick: Pick = lambda document: document["prediction"]
     venv: str = ""  # Berth's own without one
     models: frozenset[str] = EVERY
-    environ: Callable[[Start], Mapping[str, str]] = field(default=lambda start: {})
     cases: frozenset[str] = frozenset()  # all without any
+    variants: tuple[Variant, ...] = (Variant(),)
 
     def takes(self, case: Case) -> bool:
         """Whether it is measured in this case."""
@@ -86,26 +95,38 @@ def _uvicorn(start: Start) -> list[str]:
     return [start.python, "-m", "uvicorn", "fastapi_app:app", *options, *place, "--log-level", "warning"]
 
 
+def _litserve(start: Start) -> list[str]:
+    return [start.python, str(APPS / "litserve_app.py")]
+
+
 def _bentoml(start: Start) -> list[str]:
     place = ["--host", "127.0.0.1", "--port", str(start.port), "--working-dir", str(APPS)]
     return [start.program("bentoml"), "serve", "bentoml_app:Model", *place]
 
 
 def _mlserver(start: Start) -> list[str]:
-    model: dict[str, Any] = {
+    model = {
         "name": "model",
         "implementation": "mlserver_sklearn.SKLearnModel",
         "parameters": {"uri": str(model_file(start.case.model))},
+        "max_batch_size": int(start.options["BENCH_BATCH"]),
+        "max_batch_time": 0.001,
     }
-    if start.case.model == "forest":
-        model |= {"max_batch_size": 16, "max_batch_time": 0.001}
     (start.folder / "model-settings.json").write_text(json.dumps(model), "utf-8")
     settings = {
-        "host": "127.0.0.1", "http_port": start.port, "grpc_port": start.port + 1, "metrics_port": start.port + 2,
-        "debug": False, "parallel_workers": 2, "metrics_endpoint": None,
-    }  # fmt: skip
+        "host": "127.0.0.1",
+        "http_port": start.port,
+        "grpc_port": start.port + 1,
+        "metrics_endpoint": None,
+        "parallel_workers": int(start.options["BENCH_WORKERS"]),
+        "debug": False,
+    }
     (start.folder / "settings.json").write_text(json.dumps(settings), "utf-8")
     return [start.program("mlserver"), "start", str(start.folder)]
+
+
+def _kserve(start: Start) -> list[str]:
+    return [start.python, str(APPS / "kserve_app.py")]
 
 
 def _mlflow(start: Start) -> list[str]:
@@ -114,67 +135,59 @@ def _mlflow(start: Start) -> list[str]:
     return [start.program("mlflow"), "models", "serve", "-m", str(folder), "--env-manager", "local", *place]
 
 
-def _batches(start: Start) -> dict[str, str]:
-    """Batching where one call for many rows is worth the wait: the forest."""
-    return {"BENCH_BATCH": "16" if start.case.model == "forest" else "1"}
-
-
 def _tensor(rows: list[list[float]]) -> Any:
     shape = [len(rows), len(rows[0])]
     tensor = {"name": "predict", "shape": shape, "datatype": "FP64", "data": [value for row in rows for value in row]}
     return {"inputs": [tensor]}
 
 
-BERTH = Peer(
-    "berth",
-    "Berth",
-    "berth",
-    "`berth serve`, every setting at its default",
-    _berth,
-    pick=lambda document: document["prediction" if "prediction" in document else "output"],
-)
-FLOOR = Peer(
-    "floor",
-    "bare gunicorn",
-    "gunicorn",
-    "2 gthread workers, 8 threads, a constant answer",
-    _gunicorn("floor_app:app"),
-    cases=frozenset({"lr-1"}),
-)
-ARTICLE = Peer(
-    "article",
-    "the article's Flask app",
-    "flask",
-    "gunicorn, 2 gthread workers, 8 threads",
-    _gunicorn("article_app:app"),
-    venv="flask",
-)
+def _variant(title: str, workers: int, batch: int, api_servers: int = 1) -> Variant:
+    numbers = {"BENCH_WORKERS": workers, "BENCH_BATCH": batch, "BENCH_API_SERVERS": api_servers}
+    return Variant(title, {name: str(number) for name, number in numbers.items()})
+
+
 PEERS = (
-    BERTH,
-    FLOOR,
-    ARTICLE,
     Peer(
-        "fastapi", "FastAPI + uvicorn", "fastapi", "2 workers, uvloop, httptools, `async def`, no access log", _uvicorn,
-        venv="fastapi",
+        "berth", "Berth", "berth", "`berth serve`, every setting at its default", _berth,
+        pick=lambda document: document["prediction" if "prediction" in document else "output"],
     ),
     Peer(
-        "litserve", "LitServe", "litserve",
-        "2 workers, 1 API server, fast queue; batches of up to 16, 1 ms, for the forest",
-        lambda start: [start.python, str(APPS / "litserve_app.py")],
-        venv="litserve", environ=lambda start: {"BENCH_WORKERS": "2", "BENCH_API_SERVERS": "1", **_batches(start)},
+        "floor", "bare gunicorn", "gunicorn", "2 gthread workers, 8 threads, a constant answer",
+        _gunicorn("floor_app:app"), cases=frozenset({"lr-1"}),
     ),
     Peer(
-        "bentoml", "BentoML", "bentoml", "2 workers, metrics and access log off; adaptive batching for the forest",
-        _bentoml, pick=lambda document: document, venv="bentoml", environ=_batches,
+        "article", "the article's Flask app", "flask", "gunicorn, 2 gthread workers, 8 threads",
+        _gunicorn("article_app:app"), venv="flask",
     ),
     Peer(
-        "mlserver", "MLServer", "mlserver", "V2, 2 parallel workers; adaptive batching (16, 1 ms) for the forest",
-        _mlserver, path="/v2/models/model/infer", ask=_tensor, pick=lambda document: document["outputs"][0]["data"],
-        venv="mlserver", models=SKLEARN,
+        "fastapi", "FastAPI + uvicorn", "fastapi", "2 workers, uvloop, httptools, `async def`, no access log",
+        _uvicorn, venv="fastapi",
     ),
     Peer(
-        "kserve", "KServe", "kserve", "V1, 2 workers, gRPC and latency log off",
-        lambda start: [start.python, str(APPS / "kserve_app.py")],
+        "litserve", "LitServe", "litserve", "fast queue, no access log", _litserve, venv="litserve",
+        variants=(
+            _variant("2 workers, 2 API servers", 2, 1, 2),
+            _variant("2 workers, 2 API servers, batches of 16", 2, 16, 2),
+            _variant("1 worker, 1 API server, batches of 16", 1, 16, 1),
+        ),
+    ),
+    Peer(
+        "bentoml", "BentoML", "bentoml", "2 workers, metrics and access log off", _bentoml,
+        pick=lambda document: document, venv="bentoml",
+        variants=(_variant("adaptive batching", 2, 100), _variant("no batching", 2, 1)),
+    ),
+    Peer(
+        "mlserver", "MLServer", "mlserver", "V2, debug and metrics off", _mlserver, path="/v2/models/model/infer",
+        ask=_tensor, pick=lambda document: document["outputs"][0]["data"], venv="mlserver", models=SKLEARN,
+        variants=(
+            _variant("2 parallel workers, batches of 16", 2, 16),
+            _variant("2 parallel workers", 2, 0),
+            _variant("no parallel workers, batches of 16", 0, 16),
+            _variant("no parallel workers", 0, 0),
+        ),
+    ),
+    Peer(
+        "kserve", "KServe", "kserve", "V1, 2 workers, gRPC and latency log off", _kserve,
         path="/v1/models/model:predict", ask=lambda rows: {"instances": rows},
         pick=lambda document: document["predictions"], venv="kserve", models=SKLEARN,
     ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from cases import CASES
-from measure import Cell, Figures
+from figures import Cell, Figures
 from peers import PEERS
 
 _WIDTH, _LEFT, _RIGHT, _BAR, _GAP, _TOP = 760, 190, 90, 16, 5, 64

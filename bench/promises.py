@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from cases import CASES
-from measure import Cell, Figures
+from figures import Cell, Figures
 
 _NOT_PEERS = ("berth", "floor")
 _MOST_WORKER_MIB = 160

@@ -10,8 +10,8 @@ from statistics import median
 from typing import TypeVar
 
 from cases import CASES, Case
-from measure import Cell, Figures
-from peers import PEERS
+from figures import Cell, Figures
+from peers import PEERS, Peer
 from promises import check_promises, known
 
 _TITLES = {peer.name: peer.title for peer in PEERS}
@@ -19,8 +19,10 @@ _HOW = """Each server runs alone, with two workers, on the same cores as wrk (on
 take turns, and the rounds follow each other, so that a slow minute of the machine meets all of them; a figure is the
 median of the rounds. Before and after each load the answer is compared with the model's own, and a load with one
 answer that is an error counts for nothing. Requests and answers are JSON in each server's own form, over connections
-that stay open. Berth runs with every setting at its default, its request log on and its cache off; the peers' access
-logs are off. BLAS and torch have one thread a worker everywhere."""
+that stay open. Where a peer's documentation leaves a choice, each way was tried and the best was taken for each
+model. Berth runs with every setting at its default, its request log on and its cache off; the peers' access
+logs are off. BLAS and torch have one thread a worker everywhere. `CPU ms` is the server's processor
+time for each answer."""
 _PACED = """Half of what each server can do at most, sent to a timetable by wrk: a connection that is free takes the
 next place, so that a slow answer is not followed by a pause. `held` is the share of the timetable that was kept."""
 _MEMORY = """After the loads, for the scikit-learn model that takes most. PSS divides a page among the processes that
@@ -61,20 +63,21 @@ def _case_rows(figures: Figures, case: Case) -> Iterator[list[str]]:
     berth = row.get("berth", Cell()).rate
     for name, cell in sorted(row.items(), key=lambda item: -item[1].rate if known(item[1].rate) else math.inf):
         if not known(cell.rate):
-            yield [_TITLES[name], "failed" if cell.problem else "–", "", "", "", ""]
+            yield [_TITLES[name], "failed" if cell.problem else "–", "", "", "", "", ""]
             continue
         yield [
             _TITLES[name],
             _number(cell.rate),
             f"± {cell.spread:.0%}" if known(cell.spread) else "–",
             _number(berth / cell.rate, ".2f") if cell.rate else "–",
+            _number(median(cell.cpu_ms), ".2f"),
             _number(cell.middle("p50"), ".1f"),
             _number(cell.middle("p99"), ".1f"),
         ]
 
 
 def _rates(figures: Figures) -> Iterator[str]:
-    head = ["", "requests/s", "noise", "Berth ÷ it", "p50 ms", "p99 ms"]
+    head = ["", "requests/s", "noise", "Berth ÷ it", "CPU ms", "p50 ms", "p99 ms"]
     for case in CASES:
         if lines := _table(head, list(_case_rows(figures, case))):
             yield from [f"### {case.title[0].upper()}{case.title[1:]}", "", *lines]
@@ -113,6 +116,15 @@ def _weights(figures: Figures) -> list[str]:
         rows.append([_TITLES[name], _number(start, ".1f"), *map(_number, sizes), _number(net)])
     head = ["", "start s", "processes", "PSS MiB", "a worker's PSS", "a worker's RSS", "a worker's PSS with torch"]
     return _table(head, rows)
+
+
+def _settings(figures: Figures, peer: Peer) -> str:
+    """How a peer is set up; where the best was looked for, for each model."""
+    chosen: dict[str, list[str]] = {}
+    for model in dict.fromkeys(case.model for case in CASES if peer.takes(case)):
+        if title := figures.variant(peer, model).title:
+            chosen.setdefault(title, []).append(model)
+    return "; ".join([peer.settings, *(f"{title} ({', '.join(models)})" for title, models in chosen.items())])
 
 
 def _failures(figures: Figures) -> list[str]:
@@ -154,7 +166,7 @@ def describe(figures: Figures, before: Path | None) -> str:
     """The whole page; `before` is the JSON of the run before."""
     plan, facts = figures.plan, figures.facts
     versions = [
-        [peer.title, f"{peer.package} {figures.versions[peer.name]}", peer.settings]
+        [peer.title, f"{peer.package} {figures.versions[peer.name]}", _settings(figures, peer)]
         for peer in PEERS
         if peer.name in figures.versions
     ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _START_SECONDS = 60.0
+_SETTLE_SECONDS, _LOOK_SECONDS, _BUSY_SHARE = 10.0, 0.25, 0.1
 _STOP_SECONDS = 5.0
 _MIB = 1024
 
@@ -91,6 +92,13 @@ def _memory(pid: int) -> tuple[float, float]:
     return values["Pss"], values["Rss"]
 
 
+def _cpu_seconds(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 class Server:
     """A running server on 127.0.0.1."""
 
@@ -115,6 +123,19 @@ class Server:
             max(pss for pss, _ in processes),
             max(rss for _, rss in processes),
         )
+
+    def cpu_seconds(self) -> float:
+        """What the tree has computed since it began."""
+        return sum(_cpu_seconds(one.pid) for one in tree_of(self._process.pid))
+
+    def settle(self) -> None:
+        """Wait until it no longer computes: the other workers are still starting when the first one answers."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            before = self.cpu_seconds()
+            time.sleep(_LOOK_SECONDS)
+            if self.cpu_seconds() - before < _LOOK_SECONDS * _BUSY_SHARE:
+                return
 
     def stop(self) -> None:
         """End the whole tree: gently first."""
@@ -155,6 +176,7 @@ def running(
                 raise ServerFailed(f"no answer within {_START_SECONDS:g} s")
             time.sleep(0.02)
         server.ready_seconds = time.monotonic() - began
+        server.settle()
         yield server
     finally:
         server.stop()

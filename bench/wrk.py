@@ -42,8 +42,9 @@ end
 
 @dataclass(frozen=True)
 class Seen:
-    """Requests a second, milliseconds, and what was not a good answer."""
+    """Good answers and their rate a second, milliseconds, and what was not a good answer."""
 
+    good: int
     rate: float
     p50: float
     p99: float
@@ -69,4 +70,4 @@ def run_wrk(
     done = subprocess.run([*command, "-s", str(folder / "load.lua"), url], check=True, capture_output=True, text=True)
     seen = json.loads(done.stdout.splitlines()[-1])
     good = seen["requests"] - seen["wrong"]
-    return Seen(good / seen["seconds"], seen["p50"], seen["p99"], seen["wrong"], seen["broken"])
+    return Seen(good, good / seen["seconds"], seen["p50"], seen["p99"], seen["wrong"], seen["broken"])

@@ -7,6 +7,8 @@ from kserve import Model, ModelServer
 from kserve.utils.utils import get_predict_input, get_predict_response
 from loading import load_predict
 
+logging.disable(logging.INFO)  # here, because the workers import this file again
+
 
 class Estimator(Model):
     """The estimator, under the name `model`."""
@@ -22,7 +24,6 @@ class Estimator(Model):
 
 
 if __name__ == "__main__":
-    logging.disable(logging.INFO)
     model = Estimator("model")
     model.load()
     ModelServer(
