@@ -54,7 +54,10 @@ def shown(value: Any) -> str:
 
 
 class BerthError(Exception):
-    """Anything Berth says no to; `message` tells what was wrong, with the value, and what to do."""
+    """A mistake of the server's own, unless a subclass says otherwise; its log has the reason.
+
+    `message` tells what was wrong, with the value, and what to do.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
