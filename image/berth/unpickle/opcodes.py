@@ -22,6 +22,7 @@ def then(code: bytes, method: str) -> Step:
 
 def put_one(method: str, count: int) -> Step:
     """The step that puts the topmost `count` items into what lies below them."""
+
     def step(machine: Any) -> None:
         items = [machine.stack.pop() for _ in range(count)][::-1]
         getattr(machine, method)(machine.stack[-1], items)
@@ -31,6 +32,7 @@ def put_one(method: str, count: int) -> Step:
 
 def put_marked(method: str) -> Step:
     """The step that puts everything above the mark into what lies below it."""
+
     def step(machine: Any) -> None:
         items = machine.pop_mark()
         getattr(machine, method)(machine.stack[-1], items)
