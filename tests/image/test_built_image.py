@@ -60,9 +60,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def image(checkout: Path) -> str:
-    """The serving image of that checkout."""
-    return ci("build-image", "serve", NAME, cwd=checkout)
+def image(checkout: Path) -> Iterator[str]:
+    """The serving image of that checkout; the names made here go, the layers stay for the next build."""
+    yield ci("build-image", "serve", NAME, cwd=checkout)
+    for name in (NAME, f"{NAME}-changed", f"{NAME}-other", MODELS):
+        subprocess.run([ENGINE, "image", "untag" if ENGINE == "podman" else "rm", name], capture_output=True)
 
 
 def test_it_keeps_its_promises(checkout: Path, image: str) -> None:
