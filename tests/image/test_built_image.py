@@ -109,7 +109,7 @@ def registry() -> Iterator[str]:
         config = Path(folder, "config.yml")
         storage = f"{{filesystem: {{rootdirectory: {folder}/data}}}}"
         config.write_text(f"version: 0.1\nstorage: {storage}\nhttp: {{addr: {address}}}\n", "utf-8")
-        command = ["docker-registry", "serve", config]
+        command = ["docker-registry", "serve", str(config)]
         with Path(folder, "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
                 wait_until(lambda: _listens(address), "the registry")
