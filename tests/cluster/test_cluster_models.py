@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cluster.kube import (
@@ -97,8 +99,8 @@ def test_a_fetched_model_with_another_digest_is_refused(release: Release) -> Non
 
 def test_an_image_volume(release: Release) -> None:
     values = model(source="oci", uri=IMAGE, subPath="models", path="/srv/models")
-    server = release.namespace.try_kubectl("version", "-o", "json").stdout
-    if '"minor": "3' in server and int(server.split('"minor": "')[-1][:2]) < 35:
+    version = json.loads(release.namespace.kubectl("version", "-o", "json"))["serverVersion"]
+    if int(version["minor"].rstrip("+")) < 35:
         pytest.skip("image volumes are on by default from Kubernetes 1.35")
     release.install(QUICKSTART, values)
     check_answer(release)
