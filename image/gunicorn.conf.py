@@ -31,6 +31,7 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
 from gunicorn.http import errors
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
@@ -78,13 +79,22 @@ limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
 
-accesslog = None  # one line per request is the application's
 loglevel = os.environ.get("BERTH_LOG_LEVEL", "info")
 # Over gunicorn's own defaults, which have a handler `console` for standard output with the formatter `generic`.
 logconfig_dict = {
     "loggers": {"gunicorn.error": {"level": loglevel.upper(), "handlers": ["console"], "propagate": False}},
     "formatters": {"generic": {"()": f"berth.logs.{LOG_FORMATTER}"}},
 }
+
+
+class ErrorLogger(Logger):
+    """gunicorn's log without its access lines: with a `logconfig_dict` it makes their fields for nobody (40 us)."""
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """One line per request is the application's."""
+
+
+logger_class = ErrorLogger
 
 
 class HeadersTimeout(errors.ParseException):
