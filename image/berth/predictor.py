@@ -19,10 +19,12 @@ from berth.metrics import Metrics, ModelMetrics
 from berth.model import Model
 from berth.schema import check_tensors
 from berth.tensors import Array, Tensors
-from berth.tuning import BatchChoice, choose_batching
+from berth.tuning import BatchChoice, choose_batching, is_quick
 
 # Exceptions by which libraries say that the values were wrong, not the model.
 _REFUSALS = (ValueError, TypeError)
+# Up to so many rows, a model that is quick with one row does not wait for a place to compute.
+_QUICK_ROWS = 64
 # (rows, seconds the answer had been in the cache or None, `time.monotonic()` when this began): what the caller wants
 # to know beside the answer.
 Note = Callable[[int, "float | None", float], None]
@@ -35,6 +37,7 @@ class Prepared:
     metrics: ModelMetrics
     choice: BatchChoice
     batcher: Batcher | None
+    quick: bool
 
 
 class Predictor:
@@ -55,7 +58,8 @@ class Predictor:
         note: Note = lambda rows, age, began: None,
     ) -> None:
         self._slots = compute_slots
-        self._places = threading.Semaphore(compute_slots)
+        # A lock does for one place, and is many times quicker than a semaphore.
+        self._places = threading.Lock() if compute_slots == 1 else threading.Semaphore(compute_slots)
         self._max_rows = max_rows
         self._metrics = metrics or Metrics()
         self._batch_max_rows = batch_max_rows
@@ -85,7 +89,7 @@ class Predictor:
                 on_wait=metrics.observe_queue,
                 on_depth=metrics.set_queue_depth,
             )
-        self._prepared[model.name, model.version] = Prepared(metrics, choice, batcher)
+        self._prepared[model.name, model.version] = Prepared(metrics, choice, batcher, is_quick(model))
         return choice
 
     def choice(self, model: Model) -> BatchChoice:
@@ -114,6 +118,8 @@ class Predictor:
             answer = found.answer
         elif prepared.batcher is not None:
             answer = prepared.batcher.submit(tensors, outputs, deadline)
+        elif prepared.quick and _rows(tensors) <= _QUICK_ROWS:
+            answer = self._predict_at_once(model, prepared.metrics, tensors, outputs, deadline)
         else:
             answer = self._predict_alone(model, prepared.metrics, tensors, outputs, deadline)
         if key is not None and found is None and self._cache is not None:
@@ -136,6 +142,15 @@ class Predictor:
         found = self._cache.get(key)
         metrics.count_cache(found is not None)
         return found
+
+    def _predict_at_once(
+        self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
+    ) -> dict[str, Array]:
+        """A call that is over before a thread could be put to sleep and woken again."""
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
+        metrics.observe_queue(0.0)
+        return self._call(model, metrics, tensors, outputs)
 
     def _predict_alone(
         self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float

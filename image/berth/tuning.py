@@ -17,6 +17,7 @@ _LEAST_GAIN = 2.0
 # A model that answers in less has no queue worth joining: waking a thread costs as much.
 _LEAST_SECONDS = 0.0002
 _ROWS = 32
+_STEADY = ("onnx", "xgboost", "lightgbm")
 _AUTO_MAX_ROWS = 128
 _TOLERANCE = 1e-6
 _PATIENCE_SECONDS = 0.2
@@ -67,6 +68,19 @@ def _is_quantized(model: Model) -> bool:
     """Whether `berth optimize` made it; equal rows, as they are compared below, would not show it."""
     told = model.metadata.get("optimized")
     return isinstance(told, Mapping) and told.get("method") == "int8"
+
+
+def is_quick(model: Model) -> bool:
+    """Whether one row takes less time than waking a thread that waits for its turn.
+
+    Only graphs and trees are asked: what they cost does not depend on what a row says.
+    """
+    if not model.accelerated and model.format not in _STEADY:
+        return False
+    try:
+        return _seconds(model, _one_row(model), [spec.name for spec in model.outputs]) < _LEAST_SECONDS
+    except Exception:  # what cannot be measured waits for its turn
+        return False
 
 
 def choose_batching(model: Model, max_rows: int | None) -> BatchChoice:

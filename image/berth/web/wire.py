@@ -134,6 +134,8 @@ def _count_keys(value: Any, depth: int = 0) -> int:
     if isinstance(value, dict):
         return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
     if isinstance(value, list) and value and type(value[0]) in (dict, list):
+        if type(value[0]) is list and value[0] and type(value[0][0]) in (float, int):
+            return 0  # rows of numbers; should an object hide among them, its colons tell
         return sum(_count_keys(item, depth + 1) for item in value)
     return 0
 
