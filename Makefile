@@ -6,6 +6,8 @@ PORT ?= 8000
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# One file at a time in each of these processes; JOBS=0 runs all in one.
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,7 +45,7 @@ run: models ## Serve the sample models on http://localhost:8000 (PORT=… for an
 	@exec $(BIN)/berth serve model_store --port $(PORT)
 
 test: $(VENV)/.test ## Run every test that this machine can run (the long ones: make slow)
-	$(BIN)/python -m pytest -m "not slow and not cluster" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not cluster" $(PYTEST_ARGS)
 
 slow: $(VENV)/.test ## Run the long tests
 	$(BIN)/python -m pytest -m "slow and not cluster" $(PYTEST_ARGS)
