@@ -65,7 +65,8 @@ def test_policies_let_in_whom_they_name(release: Release, listener: str) -> None
     namespace = release.namespace
     friend, stranger = namespace.client("friend", {"role": "frontend"}), namespace.client("stranger")
     release.install(QUICKSTART, POLICIES)
-    assert friend.ask(f"{release.url}/predict", FLOWER).status == 200
+    # The pods are ready a moment before every node knows where the Service leads.
+    eventually(lambda: friend.ask(f"{release.url}/predict", FLOWER).status == 200, "the friend's answer", 20)
     assert stranger.ask(f"{release.url}/predict", FLOWER).status == 0
     # A server calls nobody.
     server = f"deployment/{release.full}-blue"
