@@ -1,19 +1,18 @@
-"""`serve` starts any server; `gunicorn` starts a small WSGI application under Berth's own gunicorn file."""
+"""`serve` starts any server; `gunicorn` a small WSGI application under Berth's own gunicorn file; a slow model."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from live.berths import Serve, add_sleeper
 from live.server import HOST, Server, free_port
 
 CONF = Path(__file__).parents[2] / "image" / "gunicorn.conf.py"
-
-Serve = Callable[[Sequence[str], Mapping[str, str], int], Server]
 
 
 class Gunicorn(Protocol):
@@ -38,6 +37,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def sleeper_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with `sleeper`."""
+    store = tmp_path_factory.mktemp("sleepers")
+    add_sleeper(store, tmp_path_factory.mktemp("sleeper"))
+    return store
 
 
 @pytest.fixture

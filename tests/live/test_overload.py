@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from live.berths import Serve, add_sleeper, ask, ask_on, metric, start_ready
+from live.berths import Serve, ask, ask_on, metric, start_ready
 from live.server import HOST, wait_until
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture(scope="module")
-def sleeper_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with `sleeper`."""
-    store = tmp_path_factory.mktemp("sleepers")
-    add_sleeper(store, tmp_path_factory.mktemp("sleeper"))
-    return store
 
 
 def _flood(port: int, clients: int, requests: int, seconds: float) -> list[int]:

@@ -14,19 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from live.berths import Serve, add_sleeper, ask, ask_on, metric, start_berth, start_ready
+from live.berths import Serve, ask, ask_on, metric, start_berth, start_ready
 from live.server import HOST, free_port, wait_until
 
 pytestmark = pytest.mark.live
 FLOWER = {"features": [5.1, 3.5, 1.4, 0.2]}
-
-
-@pytest.fixture(scope="module")
-def sleeper_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with `sleeper`."""
-    store = tmp_path_factory.mktemp("sleepers")
-    add_sleeper(store, tmp_path_factory.mktemp("sleeper"))
-    return store
 
 
 @pytest.fixture
