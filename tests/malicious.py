@@ -83,7 +83,8 @@ def _after_stop(path: Path) -> None:
 
 def _torch_zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("model/data.pkl", whole(system(path)))
+        # Without a date of its own it gets the clock's, and at some seconds of the day that is another pickle.
+        archive.writestr(zipfile.ZipInfo("model/data.pkl"), whole(system(path)))
 
 
 def _zfile(path: Path) -> None:
@@ -122,7 +123,7 @@ MALICIOUS: dict[str, Builder] = {
     "joblib-old-wrapper": body(_old_wrapper, 2),
     "joblib-mapped": _mapped,
     "joblib-zlib": _packed(zlib.compress),
-    "joblib-gzip": _packed(gzip.compress),
+    "joblib-gzip": _packed(lambda data: gzip.compress(data, mtime=0)),
     "joblib-bz2": _packed(bz2.compress),
     "joblib-xz": _packed(lzma.compress),
     "joblib-lzma": _packed(lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE)),
