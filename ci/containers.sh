@@ -37,3 +37,9 @@ engine() {
 	*) if works podman; then echo podman; else die "images of $built are run by podman, which does not work here"; fi ;;
 	esac
 }
+
+# image_id NAME: of an image that podman and buildah have; fails where it is not there
+image_id() {
+	podman image inspect --format '{{.Id}}' "$1" 2>/dev/null ||
+		buildah inspect --type image --format '{{.FromImageID}}' "$1" 2>/dev/null
+}

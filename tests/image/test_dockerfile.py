@@ -13,6 +13,7 @@ from image.scripts import ROOT, load_script
 IMAGE = ROOT / "image"
 TEXT = (IMAGE / "Dockerfile").read_text("utf-8")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+TARGETS = ("train", "serve-gpu", "serve-torch", "serve")
 HASHED = sorted(path.name for path in IMAGE.glob("requirements-*.txt") if path.name != "requirements-torch.txt")
 
 
@@ -34,15 +35,17 @@ def entries(name: str) -> dict[str, str]:
 
 def test_the_four_targets_are_there_and_serve_is_the_default() -> None:
     stages = [rest.rpartition(" AS ")[2] for rest in words("FROM")]
-    assert {"serve", "serve-torch", "serve-gpu", "train"} <= set(stages)
+    assert set(TARGETS) <= set(stages)
     assert stages[-1] == "serve"
 
 
 def test_every_base_is_one_argument_so_that_it_can_be_pinned() -> None:
     stages = {rest.rpartition(" AS ")[2] for rest in words("FROM")}
     bases = {rest.partition(" AS ")[0] for rest in words("FROM")} - stages
-    assert bases == {"${BASE_IMAGE}", "scratch"}
-    assert "PYTHON_VERSION=3.11" in words("ARG")
+    # Of itself a variant stands on its own dependencies; ci/build-image may name an image of them.
+    kept = {f"${{DEPENDENCIES:-with-{target}}}" for target in TARGETS}
+    assert bases - kept == {"${BASE_IMAGE}", "scratch"}
+    assert {"PYTHON_VERSION=3.11", "DEPENDENCIES="} <= set(words("ARG"))
 
 
 def test_it_runs_as_a_number_that_is_not_root_in_exec_form() -> None:
@@ -62,13 +65,18 @@ def test_everything_is_installed_by_hash_but_torch() -> None:
     assert "PIP_ONLY_BINARY=:all:" in " ".join(words("ENV"))
 
 
-def test_code_comes_after_the_dependencies() -> None:
-    for target in ("train", "serve-gpu", "serve-torch", "serve"):
-        stage = TEXT[TEXT.index(f"AS {target}\n") :].partition("\nFROM ")[0]
-        copies = re.findall(r"^COPY --from=(\S+)", stage, re.MULTILINE)
-        assert copies[-1] == "code", target
-        assert copies[-2].startswith("build"), target
-        assert set(copies[:-2]) <= {"openmp"}, target
+def stage(name: str) -> str:
+    """The lines of one stage, below its FROM."""
+    return TEXT[TEXT.index(f" AS {name}\n") :].partition("\nFROM ")[0]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_code_is_all_that_is_laid_on_the_dependencies(target: str) -> None:
+    assert f"FROM ${{DEPENDENCIES:-with-{target}}} AS {target}\n" in TEXT
+    assert re.findall(r"^[A-Z]+ .*", stage(target), re.MULTILINE) == ["COPY --from=code /app /app"]
+    copies = re.findall(r"^COPY --from=(\S+)", stage(f"with-{target}"), re.MULTILINE)
+    assert copies[-1].startswith("build")
+    assert set(copies[:-1]) <= {"openmp"}
 
 
 def test_nothing_is_in_the_context_but_what_is_copied() -> None:
