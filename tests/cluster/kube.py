@@ -20,7 +20,7 @@ from pytest_helm_charts.clusters import Cluster
 ROOT = Path(__file__).resolve().parents[2]
 CHART, EXAMPLES = ROOT / "chart", ROOT / "values-examples"
 # An image with the sample models, iris and iris-forest, each as version 1 and 2 (ci/build-samples).
-REPOSITORY, _, TAG = os.environ.get("BERTH_IMAGE", "berth:dev").rpartition(":")
+REPOSITORY, _, TAG = os.environ.get("TEST_IMAGE", "berth:dev").rpartition(":")
 FLOWER = {"features": [5.1, 3.5, 1.4, 0.2]}
 
 Object = dict[str, Any]

@@ -1,6 +1,6 @@
 """Under Argo CD: a committed switch goes through the gate, and one to a bad slot is refused.
 
-BERTH_GITOPS names a folder with two programs: `commit REPOSITORY FOLDER` makes the folder's content the next commit,
+TEST_GITOPS names a folder with two programs: `commit REPOSITORY FOLDER` makes the folder's content the next commit,
 `sync FILE|APPLICATION SECONDS` syncs an Application and fails unless it becomes Synced and Healthy. CLUSTER_GIT_URL is
 the address under which Argo CD knows the repositories.
 """
@@ -18,8 +18,8 @@ import yaml
 
 from cluster.kube import CHART, EXAMPLES, FLOWER, SMALL, Namespace, Object, Release, Values, run
 
-PROGRAMS, GIT = os.environ.get("BERTH_GITOPS", ""), os.environ.get("CLUSTER_GIT_URL", "")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not PROGRAMS or not GIT, reason="BERTH_GITOPS is unset: no Argo CD")]
+PROGRAMS, GIT = os.environ.get("TEST_GITOPS", ""), os.environ.get("CLUSTER_GIT_URL", "")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not PROGRAMS or not GIT, reason="TEST_GITOPS is unset: no Argo CD")]
 
 
 @dataclass(frozen=True)
