@@ -24,7 +24,7 @@ LAYERS = {
     "models": "loaders store accelerate samples opening adding pulling tuning",
     "flow": "catalog predictor score optimize",
     "web": "web",
-    "roots": "cli __main__ app options gate",
+    "roots": "cli __main__ app options gate worker",
 }
 ORDER = list(LAYERS)
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules.split()}
@@ -38,7 +38,7 @@ RESERVED = {
     "werkzeug": r"web/.*|app\.py",
     "prometheus_client": r"metrics\.py|web/ops\.py",
     "prometheus_flask_exporter": r"metrics\.py|web/ops\.py",
-    "gunicorn": "nobody",
+    "gunicorn": r"worker/.*",
     "multiprocessing": "nobody",
     "berth.settings": r"cli/.*|app\.py|options\.py",
 }

@@ -53,6 +53,7 @@ class Service:
     stuck_seconds: float
     payloads: PayloadLog | None = None
     tracing: Tracing | None = None
+    express: Express | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
         """Load the models in the background and watch for stuck predictions."""
@@ -126,6 +127,7 @@ def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Predi
         batch_wait_seconds=settings.batch_wait_ms / 1000,
         cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
         note=note_answer,
+        may_wait=lambda: current().may_wait,
     )
 
 
@@ -219,8 +221,9 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     app = make_flask(settings, catalog, predictor, lifecycle, metrics)
     observe_http = export_http_metrics(app, metrics.registry, SECONDS)
     FlaskEdge(edge, recorder).install(app)
+    express = None
     if recorder is None:  # a recorder wants to see Flask's request and response
         routes = express_routes(catalog, predictor, settings.max_body_bytes)
-        app.wsgi_app = Express(app.wsgi_app, edge, routes, observe_http)  # type: ignore[method-assign]
-    app.extensions["berth"] = Service(catalog, lifecycle, edge.gate, settings.stuck_seconds, payloads, tracing)
+        express = app.wsgi_app = Express(app.wsgi_app, edge, routes, observe_http)  # type: ignore[method-assign]
+    app.extensions["berth"] = Service(catalog, lifecycle, edge.gate, settings.stuck_seconds, payloads, tracing, express)
     return app

@@ -30,6 +30,10 @@ _QUICK_ROWS = 64
 Note = Callable[[int, "float | None", float], None]
 
 
+class WouldWait(Exception):
+    """The caller said that it must not wait, and the answer has to be waited for. Nothing was predicted or counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What belongs to one model while it is served."""
@@ -56,6 +60,7 @@ class Predictor:
         batch_wait_seconds: float = 0.0,
         cache: PredictionCache | None = None,
         note: Note = lambda rows, age, began: None,
+        may_wait: Callable[[], bool] = lambda: True,
     ) -> None:
         self._slots = compute_slots
         # A lock does for one place, and is many times quicker than a semaphore.
@@ -66,6 +71,7 @@ class Predictor:
         self._batch_wait_seconds = batch_wait_seconds
         self._cache = cache
         self._note = note
+        self._may_wait = may_wait
         self._preparing = threading.Lock()
         self._prepared: dict[tuple[str, str], Prepared] = {}
 
@@ -107,18 +113,19 @@ class Predictor:
     def predict(self, model: Model, tensors: Tensors, outputs: Sequence[str], deadline: float) -> dict[str, Array]:
         """The wanted outputs, one row per input row. `deadline` is a `time.monotonic()`.
 
-        Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded.
+        Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded, WouldWait.
         """
         began = time.monotonic()
         prepared = self._prepare_once(model)
         tensors = check_tensors(tensors, model.inputs, self._max_rows)
         key = self._key(model, outputs, tensors)
-        found = self._look_up(key, prepared.metrics)
+        at_once = prepared.quick and _rows(tensors) <= _QUICK_ROWS and prepared.batcher is None
+        found = self._look_up(key, prepared.metrics, at_once or self._may_wait())
         if found is not None:
             answer = found.answer
         elif prepared.batcher is not None:
             answer = prepared.batcher.submit(tensors, outputs, deadline)
-        elif prepared.quick and _rows(tensors) <= _QUICK_ROWS:
+        elif at_once:
             answer = self._predict_at_once(model, prepared.metrics, tensors, outputs, deadline)
         else:
             answer = self._predict_alone(model, prepared.metrics, tensors, outputs, deadline)
@@ -136,11 +143,12 @@ class Predictor:
             return None
         return encode_key(model.name, model.version, model.sha256, outputs, tensors)
 
-    def _look_up(self, key: bytes | None, metrics: ModelMetrics) -> Cached | None:
-        if key is None or self._cache is None:
-            return None
-        found = self._cache.get(key)
-        metrics.count_cache(found is not None)
+    def _look_up(self, key: bytes | None, metrics: ModelMetrics, or_predict: bool) -> Cached | None:
+        found = self._cache.get(key) if key is not None and self._cache is not None else None
+        if found is None and not or_predict:
+            raise WouldWait
+        if key is not None:
+            metrics.count_cache(found is not None)
         return found
 
     def _predict_at_once(

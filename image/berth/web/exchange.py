@@ -38,6 +38,8 @@ class Exchange:
     api_key: ApiKey | None = None
     ticket: int | None = None
     error: BerthError | None = None
+    # False on a thread that has others to serve: what would make it wait raises WouldWait instead.
+    may_wait: bool = True
     # The body as it was read, where it is kept for the payload log.
     keeps_body: bool = False
     body: bytes | None = None

@@ -2,7 +2,11 @@
 
 Flask's routing, request object, response object and hooks cost more than a small model does. These routes do the same
 work as their views (the same functions, in the same edge), take what they need from the WSGI environment, and leave
-every other request to Flask. What it buys is in bench/RESULTS.md.
+every other request to Flask.
+
+`answer_plain` goes one step further: a request that came whole is answered from bytes to bytes, by the thread that
+found it, unless the answer has to be waited for. Handing a request to another thread, and the connection back, costs
+several times what a small model does. What both buy is in bench/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -12,7 +16,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
+from berth.predictor import WouldWait
 from berth.web.edge import Edge, begin
+from berth.web.exchange import Exchange
+from berth.web.plain import encode_response, parse_request
 from berth.web.wire import Reply
 
 Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -42,24 +49,51 @@ class Express:
         self._edge = edge
         self._routes = routes
         self._observe = observe
+        self._lines = {f"POST {path} HTTP/1.1".encode(): (path, route) for path, route in routes.items()}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         route = self._routes.get(environ["PATH_INFO"])
         if route is None or environ["REQUEST_METHOD"] != "POST":
             return self._behind(environ, start_response)
-        edge = self._edge
-        exchange = begin(environ, edge.timeout_seconds)
+        exchange = begin(environ, self._edge.timeout_seconds)
+        reply = self._answer(exchange, route)
+        start_response(_STATUS_LINES[reply.status], self._finish(exchange, route, reply))
+        return (reply.body,)
+
+    def answer_plain(self, data: bytes, client: str) -> tuple[bytes, bool] | None:
+        """The answer to a whole request as it came, and whether the connection must close then.
+
+        None, and nothing has happened, for a request that is none of ours or would have to wait.
+        """
+        path, route = self._lines.get(data[: data.find(b"\r\n")], ("", None))
+        environ = parse_request(data, "POST", path, client) if route is not None else None
+        if route is None or environ is None:
+            return None
+        exchange = begin(environ, self._edge.timeout_seconds)
+        exchange.may_wait = False
         try:
-            edge.admit(exchange, route.rule, route.protocol)
-            reply = route.answer()
+            reply = self._answer(exchange, route)
+        except WouldWait:
+            return None
+        closes = "Connection" in reply.headers
+        headers = [item for item in self._finish(exchange, route, reply) if item[0] != "Connection"]
+        return encode_response(_STATUS_LINES[reply.status], headers, reply.body, closes), closes
+
+    def _answer(self, exchange: Exchange, route: ExpressRoute) -> Reply:
+        try:
+            self._edge.admit(exchange, route.rule, route.protocol)
+            return route.answer()
+        except WouldWait:
+            raise
         except Exception as error:
-            reply = edge.refuse(exchange, error)
+            return self._edge.refuse(exchange, error)
         finally:
-            edge.leave(exchange)
-        headers = edge.finish(exchange, route.rule, reply.status)
+            self._edge.leave(exchange)
+
+    def _finish(self, exchange: Exchange, route: ExpressRoute, reply: Reply) -> list[tuple[str, str]]:
+        headers = self._edge.finish(exchange, route.rule, reply.status)
         headers.append(("Content-Type", reply.content_type))
         headers.append(("Content-Length", str(len(reply.body))))
         headers.extend(reply.headers.items())
         self._observe("POST", route.rule, reply.status, exchange.began)
-        start_response(_STATUS_LINES[reply.status], headers)
-        return (reply.body,)
+        return headers

@@ -1,0 +1,67 @@
+"""Plain HTTP/1.1 between bytes and WSGI: whole small requests with nothing unusual in them, and their answers.
+
+Most requests for a prediction are one packet. Reading them needs none of what a parser must be ready for: whatever is
+not exactly of this shape is told to be none of ours, and the server's own parser has it, unchanged.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Any
+
+# A name of letters and dashes and a value that may be printed, without spaces around it (RFC 9112 section 5).
+_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]*): ?([!-~](?:[ -~]*[!-~])?)?")
+# Fields that say how the message or the connection is to be read: the server's parser knows them.
+_FRAMING = frozenset(
+    {"CONNECTION", "EXPECT", "HTTP2-SETTINGS", "KEEP-ALIVE", "TE", "TRAILER", "TRANSFER-ENCODING", "UPGRADE"}
+)
+_MOST_DIGITS = 8
+# Far less than the server's own limits, which it alone refuses for.
+_MOST_HEAD_BYTES = 8000
+_MOST_FIELDS = 64
+
+
+def parse_request(data: bytes, method: str, path: str, client: str) -> dict[str, Any] | None:
+    """The WSGI environment of a request whose first line the caller knows; None unless `data` is it, whole and alone.
+
+    The fields are those of PEP 3333 that say something about the request, the server's own are not among them.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    if not end or len(head) > _MOST_HEAD_BYTES or len(lines) > _MOST_FIELDS:
+        return None
+    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": client}
+    for line in lines:
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            return None
+        name = field[1].upper()
+        key = "HTTP_" + name.replace("-", "_")
+        if key in environ or (name in _FRAMING and line.lower() != "connection: keep-alive"):
+            return None
+        environ[key] = field[2] or ""
+    length = environ.pop("HTTP_CONTENT_LENGTH", "")
+    if len(length) > _MOST_DIGITS or not length.isdigit() or int(length) != len(body) or "HTTP_HOST" not in environ:
+        return None
+    environ["CONTENT_LENGTH"] = length
+    if (media_type := environ.pop("HTTP_CONTENT_TYPE", None)) is not None:
+        environ["CONTENT_TYPE"] = media_type
+    environ["wsgi.input"] = io.BytesIO(body)
+    return environ
+
+
+@lru_cache(maxsize=2)
+def _opening(second: int) -> str:
+    return f"\r\nServer: gunicorn\r\nDate: {formatdate(second, usegmt=True)}\r\nConnection: "
+
+
+def encode_response(status_line: str, headers: Iterable[tuple[str, str]], body: bytes, closes: bool = False) -> bytes:
+    """An answer with the fields that gunicorn puts before an application's."""
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    connection = "close" if closes else "keep-alive"
+    return f"HTTP/1.1 {status_line}{_opening(int(time.time()))}{connection}\r\n{fields}\r\n".encode("latin-1") + body
