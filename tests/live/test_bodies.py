@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from live.server import Server
 
 pytestmark = pytest.mark.live
 
-GOOD = {"features": [5.1, 3.5, 1.4, 0.2]}
+GOOD = {"features": [0.0]}
 BODY = json.dumps(GOOD).encode()
 
 
@@ -33,8 +34,8 @@ def exchange(server: Server, head: str, body: bytes, *, end: bool = False) -> tu
         return status, json.loads(answer.read(length))
 
 
-def test_bodies_that_never_come_whole(serve: Serve, store: Path, run_dir: Path) -> None:
-    server = start_ready(serve, store, run_dir, workers=1, models="iris@1", request_timeout_seconds=2)
+def test_bodies_that_never_come_whole(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
+    server = start_ready(serve, sleeper_store, run_dir, workers=1, allow_code="true", request_timeout_seconds=2)
     length, chunked = f"Content-Length: {len(BODY)}", "Transfer-Encoding: chunked"
     chunk = f"{len(BODY):x}\r\n".encode() + BODY + b"\r\n"
     cases = [
@@ -52,8 +53,9 @@ def test_bodies_that_never_come_whole(serve: Serve, store: Path, run_dir: Path) 
         ("Content-Length: many", BODY, False, 400, None),
         (f"{length}\r\nContent-Length: 3", BODY, False, 400, None),
     ]
-    for head, body, end, status, code in cases:
-        found, document = exchange(server, head, body, end=end)
+    with ThreadPoolExecutor(3) as pool:  # two of them wait for their deadline
+        answers = list(pool.map(lambda case: exchange(server, case[0], case[1], end=case[2]), cases))
+    for (head, body, _, status, code), (found, document) in zip(cases, answers, strict=True):
         assert found == status, (head, body[:20], document)
         if status != 200:
             assert {"error", "code", "request_id"} == set(document)

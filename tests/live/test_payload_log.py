@@ -16,7 +16,7 @@ from live.server import Server
 
 pytestmark = pytest.mark.live
 
-ROW = [5.1, 3.5, 1.4, 0.2]
+NO_SLEEP = {"features": [0.0]}
 
 
 def end(server: Server) -> int:
@@ -32,11 +32,11 @@ def collector() -> Iterator[Collector]:
         yield running
 
 
-def test_workers_share_a_file(serve: Serve, store: Path, tmp_path: Path, run_dir: Path) -> None:
+def test_workers_share_a_file(serve: Serve, sleeper_store: Path, tmp_path: Path, run_dir: Path) -> None:
     path = tmp_path / "p.jsonl"
-    server = start_ready(serve, store, run_dir, models="iris@1", workers=2, payload_log=path)
+    server = start_ready(serve, sleeper_store, run_dir, allow_code="true", workers=2, payload_log=path)
     for number in range(60):
-        assert ask(server, "POST", "/predict", {"features": ROW}, X_Request_Id=str(number))[0] == 200
+        assert ask(server, "POST", "/predict", NO_SLEEP, X_Request_Id=str(number))[0] == 200
     assert end(server) == 0
     lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     assert sorted(int(line["request_id"]) for line in lines) == list(range(60))
@@ -44,12 +44,12 @@ def test_workers_share_a_file(serve: Serve, store: Path, tmp_path: Path, run_dir
 
 
 def test_the_end_loses_nothing_that_was_answered(
-    serve: Serve, store: Path, run_dir: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, sleeper_store: Path, run_dir: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otel is not installed")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-    server = start_ready(serve, store, run_dir, models="iris@1", workers=1, payload_log=f"{collector.url}/in")
-    assert ask(server, "POST", "/predict", {"features": ROW}, X_Request_Id="last")[0] == 200
+    server = start_ready(serve, sleeper_store, run_dir, allow_code="true", workers=1, payload_log=f"{collector.url}/in")
+    assert ask(server, "POST", "/predict", NO_SLEEP, X_Request_Id="last")[0] == 200
     # Both wait a second and longer for more to send; the end does not.
     assert end(server) == 0
     posts = {path: body for path, _, body in collector.posts}
@@ -58,12 +58,12 @@ def test_the_end_loses_nothing_that_was_answered(
 
 
 def test_a_dead_collector_does_not_hold_up_the_end(
-    serve: Serve, store: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, sleeper_store: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = "http://127.0.0.1:9"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", nowhere)
-    server = start_ready(serve, store, run_dir, models="iris@1", workers=1, payload_log=nowhere)
-    assert ask(server, "POST", "/predict", {"features": ROW})[0] == 200
+    server = start_ready(serve, sleeper_store, run_dir, allow_code="true", workers=1, payload_log=nowhere)
+    assert ask(server, "POST", "/predict", NO_SLEEP)[0] == 200
     began = time.monotonic()
     assert end(server) == 0
     assert time.monotonic() - began < 12

@@ -19,6 +19,8 @@ from live.server import HOST, free_port, wait_until
 
 pytestmark = pytest.mark.live
 FLOWER = {"features": [5.1, 3.5, 1.4, 0.2]}
+# What `sleeper` answers at once: it starts in half a second, for it needs no scikit-learn.
+NO_SLEEP = {"features": [0.0]}
 
 
 @pytest.fixture
@@ -70,9 +72,9 @@ def test_exit_on_load_failure_ends_the_server(serve: Serve, own_store: Path, run
 
 
 def test_drain_turns_readiness_off_in_all_workers_while_requests_go_on(
-    serve: Serve, store: Path, run_dir: Path
+    serve: Serve, sleeper_store: Path, run_dir: Path
 ) -> None:
-    server = start_ready(serve, store, run_dir, workers=2, models="iris")
+    server = start_ready(serve, sleeper_store, run_dir, workers=2, allow_code="true")
     drained = subprocess.run(
         [sys.executable, "-m", "berth", "drain", "--run-dir", str(run_dir)], capture_output=True, text=True, check=True
     )
@@ -80,17 +82,17 @@ def test_drain_turns_readiness_off_in_all_workers_while_requests_go_on(
     answers = [ask(server, "GET", "/readyz") for _ in range(8)]
     assert {status for status, _ in answers} == {503}
     assert "draining" in answers[0][1]["error"]
-    assert ask(server, "POST", "/predict", FLOWER)[0] == 200
+    assert ask(server, "POST", "/predict", NO_SLEEP)[0] == 200
     assert ask(server, "GET", "/livez")[0] == 200
 
 
-def test_a_new_start_inherits_nothing_from_the_run_directory(serve: Serve, store: Path, run_dir: Path) -> None:
+def test_a_new_start_inherits_nothing_from_the_run_directory(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
     (run_dir / "drain").touch()
     (run_dir / "all-ready").touch()
     (run_dir / "stuck-1").touch()
-    (run_dir / "workers" / "1.json").write_text('{"iris@1": {"state": "failed", "reason": "old"}}', "utf-8")
+    (run_dir / "workers" / "1.json").write_text('{"sleeper@1": {"state": "failed", "reason": "old"}}', "utf-8")
     (run_dir / "kept.txt").write_text("somebody else's", "utf-8")
-    server = start_ready(serve, store, run_dir, workers=1, models="iris")
+    server = start_ready(serve, sleeper_store, run_dir, workers=1, allow_code="true")
     assert ask(server, "GET", "/livez")[0] == 200
     assert (run_dir / "kept.txt").exists()
 
@@ -119,8 +121,10 @@ def test_sigterm_loses_none_of_12_keepalive_clients_in_mid_request(
     assert server.wait() == 0
 
 
-def test_a_killed_worker_takes_no_count_with_it_and_is_replaced(serve: Serve, store: Path, run_dir: Path) -> None:
-    server = start_ready(serve, store, run_dir, workers=2, models="iris")
+def test_a_killed_worker_takes_no_count_with_it_and_is_replaced(
+    serve: Serve, sleeper_store: Path, run_dir: Path
+) -> None:
+    server = start_ready(serve, sleeper_store, run_dir, workers=2, allow_code="true")
     answered, lost = [0], [0]
     stop = threading.Event()
     lock = threading.Lock()
@@ -129,7 +133,7 @@ def test_a_killed_worker_takes_no_count_with_it_and_is_replaced(serve: Serve, st
         connection = http.client.HTTPConnection(HOST, server.port, timeout=20)
         while not stop.is_set():
             try:
-                status, _ = ask_on(connection, "POST", "/predict", FLOWER)
+                status, _ = ask_on(connection, "POST", "/predict", NO_SLEEP)
             except (OSError, http.client.HTTPException):
                 connection.close()
                 with lock:
@@ -165,7 +169,7 @@ def test_a_killed_worker_takes_no_count_with_it_and_is_replaced(serve: Serve, st
 
 def test_a_stuck_prediction_fails_liveness_on_every_worker(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
     server = start_ready(serve, sleeper_store, run_dir, workers=2, allow_code="true", stuck_seconds=1)
-    thread = threading.Thread(target=ask, args=(server, "POST", "/predict", {"features": [4.0]}))
+    thread = threading.Thread(target=ask, args=(server, "POST", "/predict", {"features": [3.0]}))
     thread.start()
     wait_until(lambda: ask(server, "GET", "/livez")[0] == 503, "liveness to fail")
     statuses = {ask(server, "GET", "/livez")[0] for _ in range(8)}
@@ -174,10 +178,11 @@ def test_a_stuck_prediction_fails_liveness_on_every_worker(serve: Serve, sleeper
     wait_until(lambda: ask(server, "GET", "/livez")[0] == 200, "liveness to come back")
 
 
-def test_a_run_directory_of_its_own_goes_with_the_server(serve: Serve, store: Path, tmp_path: Path) -> None:
+def test_a_run_directory_of_its_own_goes_with_the_server(serve: Serve, sleeper_store: Path) -> None:
     port = free_port()
-    environ = {"BERTH_HOST": HOST, "BERTH_PORT": str(port), "BERTH_MODEL_STORE": str(store), "BERTH_LOG_FORMAT": "json"}
-    server = serve([sys.executable, "-m", "berth", "serve", "--models", "iris"], environ, port)
+    environ = {"BERTH_HOST": HOST, "BERTH_PORT": str(port), "BERTH_LOG_FORMAT": "json", "BERTH_ALLOW_CODE": "true"}
+    environ |= {"BERTH_MODEL_STORE": str(sleeper_store)}
+    server = serve([sys.executable, "-m", "berth", "serve", "--models", "sleeper"], environ, port)
     starts = wait_until(lambda: [line for line in server.log_lines() if "settings" in line], "the first line")
     made = Path(starts[0]["settings"]["BERTH_RUN_DIR"])
     assert made.is_dir()
