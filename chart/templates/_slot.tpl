@@ -50,9 +50,10 @@
 {{- toYaml $slot -}}
 {{- end -}}
 
-{{/* berth.image: repository:tag@digest. */}}
+{{/* berth.image: repository:tag@digest. A digest of its own wins over the one in the tag, which a released chart's has. */}}
 {{- define "berth.image" -}}
-{{- .repository -}}{{- with .tag }}:{{ . }}{{ end -}}{{- with .digest }}@{{ . }}{{ end -}}
+{{- $tag := .digest | empty | ternary .tag (splitList "@" .tag | first) -}}
+{{- .repository -}}{{- with $tag }}:{{ . }}{{ end -}}{{- with .digest }}@{{ . }}{{ end -}}
 {{- end -}}
 
 {{/* berth.models: the value of BERTH_MODELS, the first model being /predict's. */}}

@@ -4,8 +4,9 @@ import re
 import subprocess
 from typing import Any
 
+import pytest
 import yaml
-from helm_chart import BOTH, CHART, EXAMPLES, HELM, Helm, Values, overlay, read_values
+from helm_chart import BOTH, CHART, EXAMPLES, HELM, SLOTS, Helm, Values, overlay, read_values
 
 QUICKSTART = read_values(EXAMPLES / "quickstart.yaml")
 
@@ -47,11 +48,21 @@ def test_notes_lead_from_install_to_retirement(helm: Helm) -> None:
     assert "Deployment/iris-berth-blue" not in helm.objects(retired)
 
 
-def test_notes_pin_slots_that_are_not(helm: Helm) -> None:
-    loose: Values = {"slotDefaults": {"model": {"name": "iris"}}}
+DIGEST = "sha256:" + "5" * 64
+
+
+@pytest.mark.parametrize(
+    "image",
+    [{}, {"tag": f"0.1.0@{DIGEST}"}, {"tag": "0.1.0", "digest": DIGEST}, {"tag": "", "digest": DIGEST}],
+    ids=["as in the repository", "as released", "tag and digest", "digest alone"],
+)
+def test_notes_pin_slots_that_are_not_and_leave_the_live_one_as_it_is(helm: Helm, image: dict[str, str]) -> None:
+    loose: Values = {"slotDefaults": {"model": {"name": "iris"}, "image": image}}
+    pinned = {"tag": "0.1.0", **image}
     sets = command(helm.notes(loose), "stage green")
-    assert {"slots.blue.image.tag=0.1.0", "slots.green.image.tag=0.1.0"} <= set(sets)
-    assert helm.render(with_sets(loose, sets))
+    assert {f"slots.{slot}.image.{key}={pinned[key]}" for slot in SLOTS for key in pinned if pinned[key]} <= set(sets)
+    live = "Deployment/iris-berth-blue"
+    assert helm.objects(with_sets(loose, sets))[live] == helm.objects(loose)[live]
 
 
 def test_notes_tell_the_outside_addresses(helm: Helm) -> None:

@@ -9,6 +9,7 @@ from every_value import EVERYTHING, ON, SET
 from helm_chart import BOTH, Helm, Object, Rendered, Values, overlay, pods, server
 
 BLUE = "Deployment/iris-berth-blue"
+ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
 
 
 def environment(pod: Object, objects: dict[str, Object]) -> dict[str, str]:
@@ -87,11 +88,26 @@ def test_claims_of_devices_take_the_place_of_the_resource(helm: Helm) -> None:
 
 
 def test_a_slots_own_tag_replaces_the_defaults_digest(helm: Helm) -> None:
-    one, two = (f"sha256:{digit * 64}" for digit in "12")
-    values = overlay(BOTH, {"slotDefaults": {"image": {"tag": "1.0.0", "digest": one}}})
-    values = overlay(values, {"slots": {"green": {"image": {"tag": "", "digest": two}}}})
+    values = overlay(BOTH, {"slotDefaults": {"image": {"tag": "1.0.0", "digest": ONE}}})
+    values = overlay(values, {"slots": {"green": {"image": {"tag": "", "digest": TWO}}}})
     images = {key: server(pod)["image"] for key, pod in pods(helm.render(values)).items() if "Deployment" in key}
-    assert list(images.values()) == ["ghcr.io/berth/berth:0.1.0", f"ghcr.io/berth/berth@{two}"]
+    assert list(images.values()) == ["ghcr.io/berth/berth:0.1.0", f"ghcr.io/berth/berth@{TWO}"]
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        ({}, f"ghcr.io/berth/berth:0.1.0@{ONE}"),
+        ({"repository": "registry.example/berth"}, f"registry.example/berth:0.1.0@{ONE}"),
+        ({"tag": "0.1.0-gpu"}, "ghcr.io/berth/berth:0.1.0-gpu"),
+        ({"digest": TWO}, f"ghcr.io/berth/berth:0.1.0@{TWO}"),
+    ],
+    ids=["nothing set", "a mirror", "another tag", "another digest"],
+)
+def test_a_released_charts_digest_goes_with_its_tag(helm: Helm, image: dict[str, str], reference: str) -> None:
+    released = {"tag": f"0.1.0@{ONE}"}  # what ci/package-chart writes
+    values: Values = {"slotDefaults": {"model": {"name": "iris"}, "image": {**released, **image}}}
+    assert server(pods(helm.render(values))[BLUE])["image"] == reference
 
 
 def test_the_end_of_a_pod_leaves_time_for_everything(helm: Helm) -> None:

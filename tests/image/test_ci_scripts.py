@@ -18,8 +18,8 @@ def test_the_chart_is_pinned_to_one_image() -> None:
     values = (ROOT / "chart" / "values.yaml").read_text("utf-8")
     pinned = load_script("package-chart").pin_image(values, "example.com/berth", "1.2.3", DIGEST)
     assert "    repository: example.com/berth\n" in pinned
-    assert '    tag: "1.2.3"\n' in pinned
-    assert f'    digest: "{DIGEST}"\n' in pinned
+    assert f'    tag: "1.2.3@{DIGEST}"\n' in pinned
+    assert '    digest: ""\n' in pinned
     assert len(pinned.splitlines()) == len(values.splitlines())
 
 
