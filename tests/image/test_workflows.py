@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from image.scripts import ROOT
+from image.scripts import ROOT, load_script
 
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTION = ROOT / ".github" / "actions" / "setup" / "action.yml"
@@ -97,8 +97,32 @@ def test_what_workflows_run_is_there(path: Path) -> None:
             assert os.access(ROOT / script, os.X_OK), f"{path.name}: {script}"
         for target in re.findall(r"\bmake ([a-z]+)", step.get("run", "")):
             assert target in targets, f"{path.name}: make {target}"
-        if target := step.get("with", {}).get("environment"):
-            assert target in targets, f"{path.name}: make {target}"
+        if environment := step.get("with", {}).get("environment"):
+            named = set(re.findall(r"\.venv/[.\w]+", environment))  # in an expression, or alone
+            assert named, f"{path.name}: {environment}"
+            assert named <= targets, f"{path.name}: make {environment}"
+
+
+def published_variants() -> set[str]:
+    """What build.yml builds, and joins, each under its own name."""
+    build = jobs(ROOT / ".github" / "workflows" / "build.yml")
+    matrix = build["image"]["strategy"]["matrix"]
+    built = {*matrix["variant"], *(each["variant"] for each in matrix["include"])}
+    assert set(build["index"]["strategy"]["matrix"]["variant"]) == built
+    return built
+
+
+def test_every_image_that_the_examples_name_is_published() -> None:
+    version = load_script("release-check").read_versions(ROOT)["pyproject.toml"]
+    suffixes = {variant.removeprefix("serve").removeprefix("-") for variant in published_variants()}
+    published = {f"{version}{suffix and '-'}{suffix}" for suffix in suffixes}
+    named = set()
+    for path in (ROOT / "values-examples").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text("utf-8"))
+        if "repository" not in values.get("slotDefaults", {}).get("image", {}):  # else it is somebody's own
+            slots = [values.get("slotDefaults", {}), *values.get("slots", {}).values()]
+            named |= {slot["image"]["tag"] for slot in slots if "tag" in slot.get("image", {})}
+    assert {f"{version}-samples", f"{version}-gpu"} <= named <= published
 
 
 def test_traffic_moves_only_after_an_approval() -> None:
