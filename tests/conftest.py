@@ -1,24 +1,21 @@
-"""A store of real models and the application over it, shared by every test that needs some."""
+"""A store of real models and the application over it, shared by every test that needs some; how tests are named.
+
+scikit-learn and pandas are imported where they are needed: every process of `make test` reads this file, even the one
+that runs no test, and a test of one small file should not wait for them.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
-import pandas as pd
 import pytest
 from flask.testing import FlaskClient
-from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.tree import DecisionTreeClassifier
 
 from berth.adding import AddRequest, add_version
 from berth.app import create_app
@@ -28,13 +25,24 @@ from web.asking import MakeApp, ReadLog
 
 # What `client` serves; iris without a version is iris@1.
 SERVED = "iris@1,iris@2,people,prices"
+# gzip's shortest file; what is shorter tells no time.
+_SHORTEST_ARCHIVE = 20
 _ECHO = """
 def load(directory):
     return dict
 """
 
 
-def _add(store: Path, folder: Path, name: str, version: str, estimator: Any, sample: pd.DataFrame | None) -> None:
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes that are no text name no test: an archive's tell the time, and then two processes know other tests."""
+    if isinstance(val, bytes) and len(val) >= _SHORTEST_ARCHIVE and val.translate(None, string.printable.encode()):
+        return argname
+    return None
+
+
+def _add(store: Path, folder: Path, name: str, version: str, estimator: Any, sample: Any = None) -> None:
+    import joblib
+
     file = folder / f"{name}-{version}.joblib"
     joblib.dump(estimator, file)
     csv = folder / f"{name}-{version}.csv"
@@ -44,8 +52,14 @@ def _add(store: Path, folder: Path, name: str, version: str, estimator: Any, sam
     add_version(store, file, request, LoadOptions())
 
 
-def _people() -> tuple[Any, pd.DataFrame]:
+def _people() -> tuple[Any, Any]:
     """A pipeline over a frame with a string column: age FP64, city BYTES, member FP64."""
+    import pandas as pd
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
     frame = pd.DataFrame(
         {"age": [20.0, 30.0, 40.0, 50.0], "city": ["Rome", "Oslo", "Rome", "Bern"], "member": [1.0, 0.0, 1.0, 0.0]}
     )
@@ -59,15 +73,19 @@ def _people() -> tuple[Any, pd.DataFrame]:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """iris@1 (logistic regression, named columns), iris@2 (tree, none), people (strings) and prices."""
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+    from sklearn.tree import DecisionTreeClassifier
+
     store, folder = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("artifacts")
     features, target = load_iris(return_X_y=True, as_frame=True)
     model = LogisticRegression(max_iter=1000).fit(features, target)
     _add(store, folder, "iris", "1", model, features)
-    _add(store, folder, "iris", "2", DecisionTreeClassifier(random_state=0).fit(features.to_numpy(), target), None)
+    _add(store, folder, "iris", "2", DecisionTreeClassifier(random_state=0).fit(features.to_numpy(), target))
     people, frame = _people()
     _add(store, folder, "people", "1", people, frame)
     line = np.arange(20.0).reshape(10, 2)
-    _add(store, folder, "prices", "1", LinearRegression().fit(line, line.sum(axis=1)), None)
+    _add(store, folder, "prices", "1", LinearRegression().fit(line, line.sum(axis=1)))
     return store
 
 
@@ -118,6 +136,8 @@ def echo_client(make_app: MakeApp, echo_store: Path) -> FlaskClient:
 @pytest.fixture(scope="session")
 def iris_rows() -> Sequence[Sequence[float]]:
     """Three rows that iris@1 answers with 0, 1 and 2."""
+    from sklearn.datasets import load_iris
+
     rows: list[list[float]] = load_iris().data[[0, 60, 120]].tolist()
     return rows
 
