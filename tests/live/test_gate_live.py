@@ -214,12 +214,12 @@ def test_a_request_that_the_model_does_not_take(slots: Slots, lookup: Lookup, to
 
 
 def test_a_slot_behind_a_key(
-    slots: Slots, serve: Serve, store: Path, run_dir: Path, lookup: Lookup, told: list[str], tmp_path: Path
+    slots: Slots, serve: Serve, sleeper_store: Path, run_dir: Path, lookup: Lookup, told: list[str], tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"gate:{hashlib.sha256(b'open sesame').hexdigest()}\n")
-    settings = {"slot": "green", "fingerprint": GREEN, "models": "iris@2", "api_keys_file": keys, "workers": 1}
-    locked = start_ready(serve, store, run_dir, **settings)
+    settings = {"slot": "green", "fingerprint": GREEN, "api_keys_file": keys, "workers": 1, "allow_code": "true"}
+    locked = start_ready(serve, sleeper_store, run_dir, **settings)
     plan = replace(plan_of(slots), target_url=locked.url)
     passed, sentence = judge(plan, lookup, told)
     assert not passed
