@@ -44,6 +44,10 @@ models: $(VENV)/.run ## Train the sample models into model_store/ (once)
 run: models ## Serve the sample models on http://localhost:8000 (PORT=… for another)
 	@exec $(BIN)/berth serve model_store --port $(PORT)
 
+# Two processes whose every fit starts a thread for each core wait for one another: the models' tests took half as long
+# again. Servers that a test starts set their own.
+test: export OMP_NUM_THREADS ?= 1
+
 test: $(VENV)/.test ## Run every test that this machine can run (the long ones: make slow)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not cluster" $(PYTEST_ARGS)
 
