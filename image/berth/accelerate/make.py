@@ -6,7 +6,7 @@ import importlib.util
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,24 @@ class Accelerated:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be accelerated: a model as it was loaded, or the part of it that ends with one step."""
+
+    loaded: Loaded
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+    sample: Tensors | None
+    path: Path
+    threads: int
+    rows: int
+
+    @property
+    def estimator(self) -> Any:
+        """What answers."""
+        return unwrap(self.loaded.estimator)
+
+
 def _time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorSpec]) -> float:
     """The milliseconds of one row: the quickest of a few."""
     one, names = {name: array[:1] for name, array in rows.items()}, [spec.name for spec in outputs]
@@ -71,40 +89,36 @@ def _tell_slow(made: Accelerated) -> str | None:
     return None
 
 
-def _check_form(estimator: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Refusal | None:
+def _check_form(task: _Task) -> Refusal | None:
     """What can be said without trying."""
+    estimator, outputs = task.loaded.estimator, task.outputs
     name = step_name("", estimator)
     if missing := [library for library in _NEEDED if importlib.util.find_spec(library) is None]:
         return Refusal("berth", f'{missing[0]} is not installed; pip install "berth[accelerate]"')
     texts = [part for part in walk_fitted(estimator) if is_text_part(part)]
     if texts or takes_text(estimator):
         return Refusal(step_name("", (texts or [estimator])[0]), "ONNX splits text into words in another way")
-    if odd := [spec for spec in inputs if spec.datatype not in _DATATYPES or -1 in spec.shape[1:]]:
+    if odd := [spec for spec in task.inputs if spec.datatype not in _DATATYPES or -1 in spec.shape[1:]]:
         return Refusal(name, f"the input {odd[0].name} is {odd[0].datatype} {list(odd[0].shape)}")
     if len(outputs) > 2 or any(-1 in spec.shape[1:] for spec in outputs):
         return Refusal(name, f"it has the outputs {', '.join(spec.name for spec in outputs)}")
     return None
 
 
-def _limits(
-    estimator: Any,
-    plain: PredictFunction,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    sample: Tensors | None,
-) -> Limits | Refusal:
-    names = [spec.name for spec in outputs]
+def _limits(task: _Task) -> Limits | Refusal:
+    estimator, sample = task.estimator, task.sample
+    names = [spec.name for spec in task.outputs]
 
     def takes(tensors: Tensors) -> bool:
         try:
-            plain(tensors, names)
+            task.loaded.predict(tensors, names)
         except Exception:  # whatever the model raises, it does not take the row
             return False
         return True
 
-    row = example_row(estimator, inputs) if sample is None else {name: array[:1] for name, array in sample.items()}
+    row = example_row(estimator, task.inputs) if sample is None else {name: array[:1] for name, array in sample.items()}
     try:
-        limits = learn_limits(estimator, takes, row, inputs)
+        limits = learn_limits(estimator, takes, row, task.inputs)
     except ValueError as error:
         return Refusal(step_name("", estimator), one_line(error))
     return limits or Refusal(step_name("", estimator), "no row is known that it takes; give --sample X.csv")
@@ -121,55 +135,39 @@ def _write(model: Any, path: Path, limits: Limits, outputs: Sequence[TensorSpec]
     path.write_bytes(encode_model(model, meta))
 
 
-def _try(
-    loaded: Loaded,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    sample: Tensors | None,
-    path: Path,
-    threads: int,
-    count: int = ROWS,
-) -> Accelerated | Refusal:
-    estimator = unwrap(loaded.estimator)
-    limits = _limits(estimator, loaded.predict, inputs, outputs, sample)
+def _try(task: _Task) -> Accelerated | Refusal:
+    estimator, plain, outputs = task.estimator, task.loaded.predict, task.outputs
+    limits = _limits(task)
     if isinstance(limits, Refusal):
         return limits
-    model = convert(estimator, inputs)
+    model = convert(estimator, task.inputs)
     if isinstance(model, Refusal):
         return model
-    _write(model, path, limits, loaded.outputs)
-    rows = make_rows(estimator, inputs, limits, sample, count)
-    fast = load_accelerated(path, inputs, outputs, threads).predict
-    proof = prove(loaded.predict, fast, rows, outputs, _exact(estimator, outputs))
+    _write(model, task.path, limits, task.loaded.outputs)
+    rows = make_rows(estimator, task.inputs, limits, task.sample, task.rows)
+    fast = load_accelerated(task.path, task.inputs, outputs, task.threads).predict
+    proof = prove(plain, fast, rows, outputs, _exact(estimator, outputs))
     if isinstance(proof, str):
-        return Refusal(step_name("", estimator), f"{proof}, of {count} rows")
-    made = Accelerated(proof, _time_one(loaded.predict, rows, outputs), _time_one(fast, rows, outputs))
+        return Refusal(step_name("", estimator), f"{proof}, of {task.rows} rows")
+    made = Accelerated(proof, _time_one(plain, rows, outputs), _time_one(fast, rows, outputs))
     if (slow := _tell_slow(made)) is not None:
         return Refusal(step_name("", estimator), slow)
     return made
 
 
-def _attempt(
-    loaded: Loaded,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    sample: Tensors | None,
-    path: Path,
-    threads: int,
-    count: int = ROWS,
-) -> Accelerated | Refusal:
-    """The accelerated form at `path`, or nothing there and the reason."""
-    if (refusal := _check_form(loaded.estimator, inputs, outputs)) is not None:
+def _attempt(task: _Task) -> Accelerated | Refusal:
+    """The accelerated form at the task's path, or nothing there and the reason."""
+    if (refusal := _check_form(task)) is not None:
         return refusal
     try:
         # The rows go to the edges of what numbers can be; what numpy says of that is no news.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = _try(loaded, inputs, outputs, sample, path, threads, count)
+            result = _try(task)
     except Exception as error:  # a form that cannot be run or compared is not served
-        result = Refusal(step_name("", unwrap(loaded.estimator)), f"its ONNX form fails: {one_line(error)}")
+        result = Refusal(step_name("", task.estimator), f"its ONNX form fails: {one_line(error)}")
     if isinstance(result, Refusal):
-        path.unlink(missing_ok=True)
+        task.path.unlink(missing_ok=True)
     return result
 
 
@@ -180,10 +178,11 @@ def make_accelerated(
     sample: Tensors | None,
     path: Path,
     threads: int,
-    count: int = ROWS,
+    rows: int = ROWS,
 ) -> Accelerated | Refusal:
     """Write the accelerated form of a loaded estimator to `path`, proven; or nothing, and which step is the reason."""
-    result = _attempt(loaded, inputs, outputs, sample, path, threads, count)
+    task = _Task(loaded, inputs, outputs, sample, path, threads, rows)
+    result = _attempt(task)
     if isinstance(result, Accelerated):
         return result
 
@@ -192,8 +191,8 @@ def make_accelerated(
             alone = serve_estimator(part, inputs, {})
         except Exception:  # cut off from the rest it may not work at all, and then it tells nothing
             return None
-        tried = _attempt(alone, inputs, alone.outputs, sample, path, threads, count)
+        tried = _attempt(replace(task, loaded=alone, outputs=alone.outputs))
         path.unlink(missing_ok=True)
         return tried if isinstance(tried, Refusal) else None
 
-    return find_step(unwrap(loaded.estimator), result, attempt)
+    return find_step(task.estimator, result, attempt)
