@@ -122,7 +122,7 @@ def _describe(loaded: Loaded, manifest: Manifest, request: AddRequest, sample: S
     try:
         outputs = _describe_outputs(loaded, request, tensors)
         return replace(manifest, outputs=outputs, example=make_example(loaded, tensors, outputs))
-    except Exception as error:
+    except Exception as error:  # whatever a model raises, it does not answer
         if sample is None and loaded.outputs:  # blank rows prove nothing: the model may refuse them
             return replace(manifest, outputs=request.outputs or loaded.outputs)
         raise LoadError(f"the model does not answer its sample: {' '.join(str(error).split())[:500]}") from error

@@ -55,7 +55,7 @@ class Tracing:
             try:
                 self._provider = _make_provider(self._url, self._version)
                 self._tracer = self._provider.get_tracer("berth", self._version)
-            except Exception as error:
+            except Exception as error:  # the SDK loads whatever exporters and samplers are named in the environment
                 log("no traces: the OpenTelemetry SDK did not start", level=logging.WARNING, error=repr(error))
             else:
                 atexit.register(self.close)

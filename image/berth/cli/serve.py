@@ -144,7 +144,7 @@ def serve(
         if not gunicorn_file().exists():
             raise SettingsError(f"{gunicorn_file()} is missing; install berth again")
         _log_start(settings)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nobody else knows of the directory
         if not read_settings().run_dir:
             shutil.rmtree(run_dir, ignore_errors=True)
         raise

@@ -39,7 +39,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:
+        except BaseException as error:  # whatever ends the call is for the thread that waits for it
             future.set_exception(error)
 
     threading.Thread(target=run, name="ask", daemon=True).start()

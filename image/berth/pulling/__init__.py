@@ -176,7 +176,7 @@ class _Pull:
 
         try:
             write_version(self._into, entry.name, entry.version, fill)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nothing half is left behind
             with contextlib.suppress(OSError):  # only if it is empty: made for a version that did not come
                 entry.folder.parent.rmdir()
             raise

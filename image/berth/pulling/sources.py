@@ -67,7 +67,7 @@ def _open_archive(uri: str, suffix: str, work: Path, access: Access, moved: Move
         versions = find_versions(folder)
         if not versions:
             raise StoreError(f"{shown} holds no model.json; pack a version's folder as `berth add` made it")
-    except BaseException:
+    except BaseException:  # Ctrl-C too: what was unpacked may be large
         shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:

@@ -57,8 +57,7 @@ def _run(path: Path, read: Callable[[Source], _T]) -> _T:
         raise LoadError(error.message if path.name in error.message else f"{path.name}: {error.message}") from error
     except (EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
         raise LoadError(f"{path.name} is not a whole pickle or joblib file: {_brief(error)}") from error
-    except Exception as error:
-        # A damaged state makes scikit-learn, numpy and scipy raise whatever they like.
+    except Exception as error:  # a damaged state makes scikit-learn, numpy and scipy raise whatever they like
         raise LoadError(f"{path.name} cannot be loaded: {_brief(error)}") from error
 
 
