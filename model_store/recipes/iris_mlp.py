@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import click
-
-from berth.adding import AddRequest, add_version, next_version
-from berth.errors import BerthError
-from berth.loaders import LoadOptions
 from berth.tensors import TensorSpec
+from recipe import Trained, make_command, write_sample
 
-NAME = "iris-mlp"
 EPOCHS = 300
 
 
@@ -52,8 +45,8 @@ def train_network(features: Any, target: Any) -> Any:
     return network.eval()
 
 
-def add_network(store: Path, version: str) -> float:
-    """Train, export and add the network; the share of the data that it gets right. Raises OperatorError."""
+def train(folder: Path) -> Trained:
+    """The network as an exported program, and the share of the data that it gets right."""
     import torch
     from sklearn.datasets import load_iris
 
@@ -62,32 +55,15 @@ def add_network(store: Path, version: str) -> float:
     target = torch.tensor(iris.target)
     network = train_network(features, target)
     right = float((network(features).argmax(dim=1) == target).float().mean())
-    with tempfile.TemporaryDirectory() as folder:
-        artifact, rows = Path(folder, "model.pt2"), Path(folder, "sample.csv")
-        program = torch.export.export(network, (features[:2],), dynamic_shapes=({0: torch.export.Dim("rows")},))
-        torch.export.save(program, artifact)
-        with rows.open("w", newline="") as file:
-            csv.writer(file).writerows([iris.feature_names, *iris.data.tolist()])
-        outputs = (TensorSpec("probabilities", "FP32", (-1, 3)),)
-        facts = {"recipe": Path(__file__).name, "accuracy": round(right, 4), "deterministic": True}
-        add_version(
-            store, artifact, AddRequest(NAME, version, sample=rows, outputs=outputs, metadata=facts), LoadOptions()
-        )
-    return right
+    artifact, sample = folder / "model.pt2", folder / "sample.csv"
+    program = torch.export.export(network, (features[:2],), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    torch.export.save(program, artifact)
+    write_sample(sample, iris.feature_names, iris.data.tolist())
+    facts = {"accuracy": round(right, 4), "deterministic": True}
+    return Trained(artifact, sample, facts, outputs=(TensorSpec("probabilities", "FP32", (-1, 3)),))
 
 
-@click.command()
-@click.option("--store", type=click.Path(path_type=Path), default=Path("model_store"), show_default=True)
-@click.option("--version", help="The version to add [default: the next number].")
-def main(store: Path, version: str | None) -> None:
-    """Train the network and add it to STORE."""
-    version = version or next_version(store, NAME)
-    try:
-        right = add_network(store, version)
-    except BerthError as error:
-        raise click.ClickException(error.message) from error
-    click.echo(f"{NAME} version {version} added to {store}; accuracy {right:.3f}")
-
+main = make_command(__file__, {"iris-mlp": train})
 
 if __name__ == "__main__":
     main()
