@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import pytest
@@ -19,7 +20,12 @@ class Gunicorn(Protocol):
     """How tests call the `gunicorn` fixture."""
 
     def __call__(
-        self, app: str, workers: int = 1, threads: int = 2, options: Sequence[str] = (), **constants: object
+        self,
+        app: str,
+        workers: int = 1,
+        threads: int = 2,
+        options: Sequence[str] = (),
+        constants: Mapping[str, object] = MappingProxyType({}),
     ) -> Server: ...
 
 
@@ -60,7 +66,13 @@ def run_dir(tmp_path: Path) -> Path:
 def gunicorn(serve: Serve, tmp_path: Path, run_dir: Path) -> Gunicorn:
     """gunicorn("app", workers, threads): an application of live/apps.py; constants of the file may be shortened."""
 
-    def start(app: str, workers: int = 1, threads: int = 2, options: Sequence[str] = (), **constants: object) -> Server:
+    def start(
+        app: str,
+        workers: int = 1,
+        threads: int = 2,
+        options: Sequence[str] = (),
+        constants: Mapping[str, object] = MappingProxyType({}),
+    ) -> Server:
         port = free_port()
         conf = tmp_path / "gunicorn.conf.py"
         lines = [CONF.read_text("utf-8"), *(f"{name} = {value!r}" for name, value in constants.items())]

@@ -115,7 +115,7 @@ def test_no_connection_waits_at_a_full_worker_while_another_is_free(gunicorn: Gu
 
 def test_gunicorns_own_worker_does_misplace_connections(gunicorn: Gunicorn, run_dir: Path) -> None:
     # The day this fails, gunicorn has mended it and FairThreadWorker can go.
-    server = gunicorn("hold", workers=2, threads=2, worker_class="gthread")
+    server = gunicorn("hold", workers=2, threads=2, constants={"worker_class": "gthread"})
     full = _fill_one_worker(server, run_dir, threads=2)
     assert _misplaced(server, 12) > 0
     for held in full:
@@ -190,7 +190,7 @@ def _trickle(connection: socket.socket, piece: bytes, stop: threading.Event) -> 
 
 
 def test_slow_headers_are_cut_off_and_their_thread_is_free_again(gunicorn: Gunicorn) -> None:
-    server = gunicorn("hold", threads=2, **{"Worker.header_seconds": 0.6})
+    server = gunicorn("hold", threads=2, constants={"Worker.header_seconds": 0.6})
     stop = threading.Event()
     with _connections(server, 2) as slow:
         for connection in slow:
@@ -215,7 +215,7 @@ def test_connections_that_say_nothing_do_not_hold_the_threads(gunicorn: Gunicorn
 
 
 def test_a_body_that_stops_is_a_timeout_for_the_application(gunicorn: Gunicorn) -> None:
-    server = gunicorn("read", **{"Worker.exchange_seconds": 0.4})
+    server = gunicorn("read", constants={"Worker.exchange_seconds": 0.4})
     stop = threading.Event()
     with server.connect() as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
@@ -227,7 +227,7 @@ def test_a_body_that_stops_is_a_timeout_for_the_application(gunicorn: Gunicorn) 
 
 
 def test_clients_that_do_not_read_their_answers_free_the_threads(gunicorn: Gunicorn) -> None:
-    server = gunicorn("large", threads=2, **{"Worker.exchange_seconds": 0.5})
+    server = gunicorn("large", threads=2, constants={"Worker.exchange_seconds": 0.5})
     with _connections(server, 2) as deaf:
         for connection in deaf:
             connection.sendall(b"GET /large HTTP/1.1\r\n\r\n")
