@@ -11,23 +11,28 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from image.scripts import ROOT
+from image.scripts import ROOT, ci, find, load_script, make_keys
 from live.server import wait_until
 
 NAME = "localhost/berth-test:serve"
 MODELS = "localhost/berth-test:models"
-
-
-def find(what: str) -> str:
-    """What ci/containers.sh finds as `builder` or `engine`; empty when it finds none."""
-    script = f'. "{ROOT}/ci/containers.sh"; {what}'
-    return subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout.strip()
+VERSION = load_script("release-check").read_versions(ROOT)["pyproject.toml"]
+# What the tests name, and what ci/release-image names.
+NAMES = [
+    NAME,
+    f"{NAME}-changed",
+    f"{NAME}-other",
+    MODELS,
+    f"localhost/berth:{VERSION}",
+    f"localhost/berth:{VERSION}-samples",
+]
 
 
 ENGINE = find("engine")
@@ -40,17 +45,6 @@ pytestmark = [
 needs_registry = pytest.mark.skipif(bool(MISSING), reason=f"not on PATH: {', '.join(MISSING)}")
 
 
-def ci(
-    script: str, *words: str | Path, cwd: Path = ROOT, fails: bool = False, environ: Mapping[str, str] | None = None
-) -> str:
-    """What a script prints; with `fails`, what it complains of."""
-    done = subprocess.run(
-        [cwd / "ci" / script, *words], capture_output=True, text=True, env={**os.environ, **(environ or {})}
-    )
-    assert (done.returncode != 0) == fails, f"{script}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
-    return (done.stderr if fails else done.stdout).strip()
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean checkout: nothing in it that git does not know."""
@@ -59,12 +53,30 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def check_engine() -> None:
+    """Skip where the engine starts no container at all: the base, which is here by now, does nothing but end."""
+    base = "docker.io/library/python:3.11-slim-bookworm"
+    done = subprocess.run([ENGINE, "run", "--rm", "--network", "none", base, "true"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"{ENGINE} starts no containers here: {done.stderr.strip().splitlines()[-1]}")
+
+
+def is_there(name: str) -> bool:
+    """Whether the engine has an image of that name."""
+    return subprocess.run([ENGINE, "image", "inspect", name], capture_output=True).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def image(checkout: Path) -> Iterator[str]:
     """The serving image of that checkout; the names made here go, the layers stay for the next build."""
-    yield ci("build-image", "serve", NAME, cwd=checkout)
-    for name in (NAME, f"{NAME}-changed", f"{NAME}-other", MODELS):
-        subprocess.run([ENGINE, "image", "untag" if ENGINE == "podman" else "rm", name], capture_output=True)
+    names = [name for name in NAMES if not is_there(name)]
+    try:
+        built = ci("build-image", "serve", NAME, cwd=checkout)
+        check_engine()
+        yield built
+    finally:
+        for name in names:
+            subprocess.run([ENGINE, "image", "untag" if ENGINE == "podman" else "rm", name], capture_output=True)
 
 
 def test_it_keeps_its_promises(checkout: Path, image: str) -> None:
@@ -127,20 +139,20 @@ def _listens(address: str) -> bool:
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of somebody who may sign."""
-    folder = tmp_path_factory.mktemp("keys")
-    environ = {"COSIGN_PASSWORD": "", "PLAIN_HTTP": "1"}
-    command = ["cosign", "generate-key-pair"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, env={**os.environ, **environ})
-    return environ | {"COSIGN_KEY": f"{folder}/cosign.key", "COSIGN_PUBLIC_KEY": f"{folder}/cosign.pub"}
+    return make_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def published(checkout: Path, image: str, registry: str, keys: dict[str, str]) -> str:
+    """The digested name of the image, pushed and not signed."""
+    return ci("publish", "image", image, f"{registry}/berth:1", cwd=checkout, environ=keys)
 
 
 @needs_registry
 def test_image_and_chart_are_released_once_and_verified(
-    checkout: Path, image: str, registry: str, keys: dict[str, str], tmp_path: Path
+    checkout: Path, image: str, published: str, registry: str, keys: dict[str, str], tmp_path: Path
 ) -> None:
-    repository = f"{registry}/berth"
-    reference = ci("publish", "image", image, f"{repository}:1", cwd=checkout, environ=keys)
+    repository, reference = f"{registry}/berth", published
     assert reference.startswith(f"{repository}@sha256:")
     ci("verify", "image", reference, cwd=checkout, fails=True, environ=keys)  # not signed yet
     sbom = tmp_path / "sbom.json"
@@ -159,14 +171,28 @@ def test_image_and_chart_are_released_once_and_verified(
     set_name = ["--set", "slotDefaults.model.name=iris"]
     command = ["helm", "template", "iris", f"oci://{chart}", "--plain-http", *set_name]
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert f"{repository}:0.1.0@{reference.split('@')[1]}" in rendered
+    assert f"image: {repository}:{VERSION}@{reference.split('@')[1]}\n" in rendered
 
 
 @needs_registry
-def test_another_commit_cannot_take_a_published_name(
-    checkout: Path, image: str, registry: str, keys: dict[str, str]
-) -> None:
-    ci("publish", "image", image, f"{registry}/berth:2", cwd=checkout, environ=keys)
+def test_another_commit_cannot_take_a_published_name(checkout: Path, published: str, keys: dict[str, str]) -> None:
     other = ci("build-image", "serve", f"{NAME}-other", cwd=checkout, environ={"REVISION": "0" * 40})
-    said = ci("publish", "image", other, f"{registry}/berth:2", cwd=checkout, fails=True, environ=keys)
+    name = f"{published.partition('@')[0]}:1"
+    said = ci("publish", "image", other, name, cwd=checkout, fails=True, environ=keys)
     assert "versions never change" in said
+
+
+@needs_registry
+def test_the_samples_are_released_by_the_scripts_that_the_workflow_calls(
+    checkout: Path, image: str, registry: str, keys: dict[str, str], tmp_path: Path
+) -> None:
+    environ = {"REPOSITORY": f"{registry}/released", "CHARTS": f"oci://{registry}/released", "PYTHON": sys.executable}
+    environ |= keys | {"SCAN": "no", "READY_SECONDS": "60"}  # a scan needs today's list of holes
+    words = ("samples", VERSION, tmp_path)
+    ci("release-image", *words, cwd=checkout, environ=environ)
+    joined = ci("release-index", *words, cwd=checkout, environ=environ)
+    chart = ci("release-chart", joined, tmp_path, cwd=checkout, environ=environ)
+    assert {"samples.ref", "chart.ref"} <= {path.name for path in tmp_path.glob("*.ref")}
+    command = ["crane", "digest", f"{registry}/released:{VERSION}-samples"]
+    assert joined == f"{registry}/released@{subprocess.check_output(command, text=True).strip()}"
+    assert chart.startswith(f"{registry}/released/berth@sha256:")
