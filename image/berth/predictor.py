@@ -12,19 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from berth.batching import Batcher
-from berth.cache import Cached, PredictionCache, encode_key
+from berth.cache import PredictionCache, encode_key
 from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel
 from berth.logs import log
 from berth.metrics import Metrics, ModelMetrics
 from berth.model import Model
 from berth.schema import check_tensors
 from berth.tensors import Array, Tensors
-from berth.tuning import BatchChoice, choose_batching, is_quick
+from berth.tuning import BatchChoice, choose_batching, is_brief, is_quick, measure_row
 
 # Exceptions by which libraries say that the values were wrong, not the model.
 _REFUSALS = (ValueError, TypeError)
-# Up to so many rows, a model that is quick with one row does not wait for a place to compute.
-_QUICK_ROWS = 64
+# Up to so many rows, a model that is quick or brief with one row is so with all of them.
+_FEW_ROWS = 64
 # (rows, seconds the answer had been in the cache or None, `time.monotonic()` when this began): what the caller wants
 # to know beside the answer.
 Note = Callable[[int, "float | None", float], None]
@@ -42,6 +42,7 @@ class Prepared:
     choice: BatchChoice
     batcher: Batcher | None
     quick: bool
+    brief: bool
 
 
 class Predictor:
@@ -79,7 +80,8 @@ class Predictor:
         """Decide, before the first request, whether waiting requests for `model` share calls."""
         classes = next((spec.labels for spec in model.outputs if spec.labels), ())
         metrics = self._metrics.bind(model.name, model.version, classes)
-        choice = choose_batching(model, self._batch_max_rows)
+        row_seconds = measure_row(model)
+        choice = choose_batching(model, self._batch_max_rows, row_seconds)
         batcher = None
         if choice.max_rows > 1:
 
@@ -95,7 +97,8 @@ class Predictor:
                 on_wait=metrics.observe_queue,
                 on_depth=metrics.set_queue_depth,
             )
-        self._prepared[model.name, model.version] = Prepared(metrics, choice, batcher, is_quick(model))
+        quick, brief = is_quick(model, row_seconds), is_brief(row_seconds)
+        self._prepared[model.name, model.version] = Prepared(metrics, choice, batcher, quick, brief)
         return choice
 
     def choice(self, model: Model) -> BatchChoice:
@@ -119,18 +122,12 @@ class Predictor:
         prepared = self._prepare_once(model)
         tensors = check_tensors(tensors, model.inputs, self._max_rows)
         key = self._key(model, outputs, tensors)
-        at_once = prepared.quick and _rows(tensors) <= _QUICK_ROWS and prepared.batcher is None
-        found = self._look_up(key, prepared.metrics, at_once or self._may_wait())
-        if found is not None:
-            answer = found.answer
-        elif prepared.batcher is not None:
-            answer = prepared.batcher.submit(tensors, outputs, deadline)
-        elif at_once:
-            answer = self._predict_at_once(model, prepared.metrics, tensors, outputs, deadline)
-        else:
-            answer = self._predict_alone(model, prepared.metrics, tensors, outputs, deadline)
-        if key is not None and found is None and self._cache is not None:
-            self._cache.put(key, answer)
+        found = self._cache.get(key) if self._cache is not None and key is not None else None
+        answer = found.answer if found else self._compute(model, prepared, tensors, outputs, deadline)
+        if self._cache is not None and key is not None:
+            prepared.metrics.count_cache(found is not None)
+            if found is None:
+                self._cache.put(key, answer)
         self._note(_rows(tensors), time.monotonic() - found.made if found else None, began)
         _count(model, prepared.metrics, answer)
         if time.monotonic() >= deadline:
@@ -143,13 +140,18 @@ class Predictor:
             return None
         return encode_key(model.name, model.version, model.sha256, outputs, tensors)
 
-    def _look_up(self, key: bytes | None, metrics: ModelMetrics, or_predict: bool) -> Cached | None:
-        found = self._cache.get(key) if key is not None and self._cache is not None else None
-        if found is None and not or_predict:
-            raise WouldWait
-        if key is not None:
-            metrics.count_cache(found is not None)
-        return found
+    def _compute(
+        self, model: Model, prepared: Prepared, tensors: Tensors, outputs: Sequence[str], deadline: float
+    ) -> dict[str, Array]:
+        """The model's answer, in the way that suits the model and the caller."""
+        few = _rows(tensors) <= _FEW_ROWS
+        if prepared.batcher is not None:
+            if not self._may_wait():
+                raise WouldWait
+            return prepared.batcher.submit(tensors, outputs, deadline)
+        if prepared.quick and few:
+            return self._predict_at_once(model, prepared.metrics, tensors, outputs, deadline)
+        return self._predict_alone(model, prepared, tensors, outputs, deadline, few)
 
     def _predict_at_once(
         self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
@@ -161,19 +163,27 @@ class Predictor:
         return self._call(model, metrics, tensors, outputs)
 
     def _predict_alone(
-        self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
+        self, model: Model, prepared: Prepared, tensors: Tensors, outputs: Sequence[str], deadline: float, few: bool
     ) -> dict[str, Array]:
+        """A call that has a place to compute for itself."""
         began = time.monotonic()
-        if not self._places.acquire(timeout=min(max(0.0, deadline - began), threading.TIMEOUT_MAX)):
-            raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")
+        self._take_place(prepared.brief and few, deadline - began)
         try:
             started = time.monotonic()
             if started >= deadline:
                 raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
-            metrics.observe_queue(started - began)
-            return self._call(model, metrics, tensors, outputs)
+            prepared.metrics.observe_queue(started - began)
+            return self._call(model, prepared.metrics, tensors, outputs)
         finally:
             self._places.release()
+
+    def _take_place(self, soon_free: bool, seconds: float) -> None:
+        """Wait for a place to compute, or take a free one for a call that is soon over. Raises as `predict` does."""
+        if not self._may_wait():
+            if not (soon_free and self._places.acquire(blocking=False)):
+                raise WouldWait
+        elif not self._places.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
+            raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")
 
     def _call(self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
         """One call of the model, timed and counted whether it answers or breaks."""

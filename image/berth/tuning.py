@@ -1,4 +1,4 @@
-"""Whether requests for a model may share a call, and whether that pays: found out by asking it at warm-up."""
+"""How long a model takes for a row, and whether requests for it may share a call: found out by asking it at warm-up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from berth.tensors import Array, Tensors
 _LEAST_GAIN = 2.0
 # A model that answers in less has no queue worth joining: waking a thread costs as much.
 _LEAST_SECONDS = 0.0002
+# A thread that serves others too may be kept for so long.
+_BRIEF_SECONDS = 0.001
 _ROWS = 32
 _STEADY = ("onnx", "xgboost", "lightgbm")
+# What runs code of its own may take any time for some row, however long it took for another.
+_UNFORESEEN = ("python", "mlflow")
 _AUTO_MAX_ROWS = 128
 _TOLERANCE = 1e-6
 _PATIENCE_SECONDS = 0.2
@@ -70,21 +74,35 @@ def _is_quantized(model: Model) -> bool:
     return isinstance(told, Mapping) and told.get("method") == "int8"
 
 
-def is_quick(model: Model) -> bool:
+def measure_row(model: Model) -> float | None:
+    """The seconds that one row takes; None where another row may well take others, or the model refuses this one."""
+    if not model.accelerated and model.format in _UNFORESEEN:
+        return None
+    try:
+        return _seconds(model, _one_row(model), [spec.name for spec in model.outputs])
+    except Exception:  # whatever the model raises: it will raise it for its callers, who are told
+        return None
+
+
+def is_quick(model: Model, row_seconds: float | None) -> bool:
     """Whether one row takes less time than waking a thread that waits for its turn.
 
-    Only graphs and trees are asked: what they cost does not depend on what a row says.
+    Only graphs and trees are asked: what they cost does not depend on what a row says, nor on who else calls them.
     """
-    if not model.accelerated and model.format not in _STEADY:
-        return False
-    try:
-        return _seconds(model, _one_row(model), [spec.name for spec in model.outputs]) < _LEAST_SECONDS
-    except Exception:  # what cannot be measured waits for its turn
-        return False
+    steady = model.accelerated or model.format in _STEADY
+    return steady and row_seconds is not None and row_seconds < _LEAST_SECONDS
 
 
-def choose_batching(model: Model, max_rows: int | None) -> BatchChoice:
-    """The rows to share: 1 when `max_rows` is 1 or the model cannot; None measures one row against 32."""
+def is_brief(row_seconds: float | None) -> bool:
+    """Whether one row may be answered on a thread that serves others too."""
+    return row_seconds is not None and row_seconds < _BRIEF_SECONDS
+
+
+def choose_batching(model: Model, max_rows: int | None, row_seconds: float | None = None) -> BatchChoice:
+    """The rows to share: 1 when `max_rows` is 1 or the model cannot; None measures one row against 32.
+
+    `row_seconds` is what one row takes, where it is known.
+    """
     if max_rows == 1:
         return BatchChoice(1, "off by BERTH_BATCH_MAX_ROWS=1")
     if any(spec.shape[0] != -1 for spec in model.inputs):
@@ -99,7 +117,8 @@ def choose_batching(model: Model, max_rows: int | None) -> BatchChoice:
             return BatchChoice(1, "rows are not answered one by one")
         if max_rows is not None:
             return BatchChoice(max_rows, "on by BERTH_BATCH_MAX_ROWS")
-        single, joint = _seconds(model, row, outputs), _seconds(model, rows, outputs)
+        single = row_seconds if row_seconds is not None else _seconds(model, row, outputs)
+        joint = _seconds(model, rows, outputs)
     except Exception as error:  # a model that refuses its own example or blank rows cannot be measured
         return BatchChoice(1, f"could not be measured: {type(error).__name__}")
     told = f"1 row takes {single * 1e3:.3g} ms, {_ROWS} rows {joint * 1e3:.3g} ms"
