@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 import struct
 import threading
 import time
@@ -26,7 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -44,6 +45,24 @@ MOST_LABELS, OTHER = 50, "other"
 # A scrape and a merge take milliseconds; a process that was stopped while it scrapes must not stop the others.
 LOCK_SECONDS = 2.0
 _SUMMED = ("counter", "histogram", "summary")
+
+
+class _Process:
+    """This process's id, asked of the kernel once: a request updates fifteen values, and each wants to know."""
+
+    def __init__(self) -> None:
+        self._refresh()
+        os.register_at_fork(after_in_child=self._refresh)
+
+    def _refresh(self) -> None:
+        self._pid = os.getpid()
+
+    def __call__(self) -> int:
+        return self._pid
+
+
+if values.ValueClass is not values.MutexValue:  # PROMETHEUS_MULTIPROC_DIR is set
+    values.ValueClass = values.MultiProcessValue(_Process())  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -114,6 +133,12 @@ class Metrics:
         return generate_latest(self.registry) if self._directory is None else render(self._directory)
 
 
+def _observe(child: Histogram, value: float) -> None:
+    """What `child.observe` does, without looking at each bucket and for exemplars: a third of its time."""
+    child._sum.inc(value)
+    child._buckets[bisect_left(child._upper_bounds, value)].inc(1)
+
+
 class ModelMetrics:
     """One model's metrics. Labels are looked up once: doing so again doubles the cost of an update."""
 
@@ -137,16 +162,16 @@ class ModelMetrics:
     def observe_request(self, protocol: str, status: int, seconds: float) -> None:
         """A request was answered, or is about to be: count before the answer leaves, and no answer goes uncounted."""
         self._child(self._metrics.requests, protocol, status).inc()
-        self._child(self._metrics.request_seconds).observe(seconds)
+        _observe(self._child(self._metrics.request_seconds), seconds)
 
     def observe_predict(self, seconds: float, rows: int) -> None:
         """The model was called once."""
-        self._child(self._metrics.predict_seconds).observe(seconds)
-        self._child(self._metrics.batch_rows).observe(rows)
+        _observe(self._child(self._metrics.predict_seconds), seconds)
+        _observe(self._child(self._metrics.batch_rows), rows)
 
     def observe_queue(self, seconds: float) -> None:
         """A prediction has waited for the model."""
-        self._child(self._metrics.queue_seconds).observe(seconds)
+        _observe(self._child(self._metrics.queue_seconds), seconds)
 
     def reject(self, reason: str) -> None:
         """A request was turned away; `reason` is an error's code."""
