@@ -186,6 +186,8 @@ def test_a_run_directory_of_its_own_goes_with_the_server(serve: Serve, sleeper_s
     starts = wait_until(lambda: [line for line in server.log_lines() if "settings" in line], "the first line")
     made = Path(starts[0]["settings"]["BERTH_RUN_DIR"])
     assert made.is_dir()
+    # A worker that has just been forked does not hear SIGTERM yet, and the server waits for it.
+    wait_until(lambda: ask(server, "GET", "/readyz")[0] == 200, "readiness")
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert not made.exists()
