@@ -15,7 +15,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
-from berth.metrics import merge_dead_worker
+from berth.metrics.files import merge_dead_worker
 from berth.worker import FairThreadWorker
 from berth.worker.refusals import MOST_LINE_BYTES
 

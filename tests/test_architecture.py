@@ -36,8 +36,8 @@ HEAVY = {
 RESERVED = {
     "flask": r"web/.*|app\.py",
     "werkzeug": r"web/.*|app\.py",
-    "prometheus_client": r"metrics\.py|web/ops\.py",
-    "prometheus_flask_exporter": r"metrics\.py|web/ops\.py",
+    "prometheus_client": r"metrics/.*|web/ops\.py",
+    "prometheus_flask_exporter": r"metrics/.*|web/ops\.py",
     "gunicorn": r"worker/.*",
     "multiprocessing": "nobody",
     "berth.settings": r"cli/.*|app\.py|options\.py",

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 
-from berth.metrics import MOST_LABELS, OTHER, VALUES, Metrics, _encode_values, merge_dead_worker, render
+from berth.metrics import MOST_LABELS, OTHER, VALUES, Metrics
+from berth.metrics.files import _encode_values, merge_dead_worker, render
 
 # Part of the contract: dashboards and alerts are written against these.
 TABLE = {

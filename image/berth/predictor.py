@@ -80,8 +80,8 @@ class Predictor:
         """Decide, before the first request, whether waiting requests for `model` share calls."""
         classes = next((spec.labels for spec in model.outputs if spec.labels), ())
         metrics = self._metrics.bind(model.name, model.version, classes)
-        row_seconds = measure_row(model)
-        choice = choose_batching(model, self._batch_max_rows, row_seconds)
+        cost = measure_row(model)
+        choice = choose_batching(model, self._batch_max_rows, cost)
         batcher = None
         if choice.max_rows > 1:
 
@@ -97,8 +97,8 @@ class Predictor:
                 on_wait=metrics.observe_queue,
                 on_depth=metrics.set_queue_depth,
             )
-        quick, brief = is_quick(model, row_seconds), is_brief(row_seconds)
-        self._prepared[model.name, model.version] = Prepared(metrics, choice, batcher, quick, brief)
+        prepared = Prepared(metrics, choice, batcher, is_quick(model, cost), is_brief(cost))
+        self._prepared[model.name, model.version] = prepared
         return choice
 
     def choice(self, model: Model) -> BatchChoice:
@@ -145,13 +145,13 @@ class Predictor:
     ) -> dict[str, Array]:
         """The model's answer, in the way that suits the model and the caller."""
         few = _rows(tensors) <= _FEW_ROWS
+        if not self._may_wait() and (prepared.batcher is not None or not (prepared.brief and few)):
+            raise WouldWait
         if prepared.batcher is not None:
-            if not self._may_wait():
-                raise WouldWait
             return prepared.batcher.submit(tensors, outputs, deadline)
         if prepared.quick and few:
             return self._predict_at_once(model, prepared.metrics, tensors, outputs, deadline)
-        return self._predict_alone(model, prepared, tensors, outputs, deadline, few)
+        return self._predict_alone(model, prepared.metrics, tensors, outputs, deadline)
 
     def _predict_at_once(
         self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
@@ -163,24 +163,24 @@ class Predictor:
         return self._call(model, metrics, tensors, outputs)
 
     def _predict_alone(
-        self, model: Model, prepared: Prepared, tensors: Tensors, outputs: Sequence[str], deadline: float, few: bool
+        self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
     ) -> dict[str, Array]:
         """A call that has a place to compute for itself."""
         began = time.monotonic()
-        self._take_place(prepared.brief and few, deadline - began)
+        self._take_place(deadline - began)
         try:
             started = time.monotonic()
             if started >= deadline:
                 raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
-            prepared.metrics.observe_queue(started - began)
-            return self._call(model, prepared.metrics, tensors, outputs)
+            metrics.observe_queue(started - began)
+            return self._call(model, metrics, tensors, outputs)
         finally:
             self._places.release()
 
-    def _take_place(self, soon_free: bool, seconds: float) -> None:
-        """Wait for a place to compute, or take a free one for a call that is soon over. Raises as `predict` does."""
+    def _take_place(self, seconds: float) -> None:
+        """Wait for a place to compute, or find one free. Raises DeadlineExceeded, WouldWait."""
         if not self._may_wait():
-            if not (soon_free and self._places.acquire(blocking=False)):
+            if not self._places.acquire(blocking=False):
                 raise WouldWait
         elif not self._places.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
             raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")

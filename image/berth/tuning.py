@@ -14,10 +14,14 @@ from berth.tensors import Array, Tensors
 
 # What 32 rows in one call must save at least, against 32 calls, for sharing to pay.
 _LEAST_GAIN = 2.0
-# A model that answers in less has no queue worth joining: waking a thread costs as much.
-_LEAST_SECONDS = 0.0002
+# A model that answers in less has no queue worth joining: handing requests from thread to thread costs as much.
+_LEAST_SECONDS = 0.0005
+# Waking a thread that waits for its turn costs as much.
+_QUICK_SECONDS = 0.0002
 # A thread that serves others too may be kept for so long.
 _BRIEF_SECONDS = 0.001
+# And so many values it may write for a row, which takes as long as to predict some.
+_FEW_VALUES = 64
 _ROWS = 32
 _STEADY = ("onnx", "xgboost", "lightgbm")
 # What runs code of its own may take any time for some row, however long it took for another.
@@ -42,17 +46,17 @@ def _one_row(model: Model) -> dict[str, Array]:
     return blank_inputs(model.inputs, 1)
 
 
-def _seconds(model: Model, tensors: Tensors, outputs: list[str]) -> float:
-    """The best of up to five calls, within the patience."""
-    best, spent = float("inf"), 0.0
+def _seconds(model: Model, tensors: Tensors, outputs: list[str]) -> tuple[float, int]:
+    """The best of up to five calls, within the patience; and how many values the answer has."""
+    best, spent, answer = float("inf"), 0.0, {}
     for _ in range(5):
         began = time.perf_counter()
-        model.predict(tensors, outputs)
+        answer = model.predict(tensors, outputs)
         took = time.perf_counter() - began
         best, spent = min(best, took), spent + took
         if spent > _PATIENCE_SECONDS:
             break
-    return best
+    return best, sum(array.size for array in answer.values())
 
 
 def _answers_alike(one: Mapping[str, Array], many: Mapping[str, Array]) -> bool:
@@ -74,34 +78,45 @@ def _is_quantized(model: Model) -> bool:
     return isinstance(told, Mapping) and told.get("method") == "int8"
 
 
-def measure_row(model: Model) -> float | None:
-    """The seconds that one row takes; None where another row may well take others, or the model refuses this one."""
+@dataclass(frozen=True, slots=True)
+class RowCost:
+    """What one row takes: seconds in the model, values in the answer."""
+
+    seconds: float
+    values: int
+
+
+# Of what must be expected to take any time.
+UNKNOWN = RowCost(float("inf"), 0)
+
+
+def measure_row(model: Model) -> RowCost:
+    """Ask the model for one row; UNKNOWN where another row may well take longer, or the model refuses this one."""
     if not model.accelerated and model.format in _UNFORESEEN:
-        return None
+        return UNKNOWN
     try:
-        return _seconds(model, _one_row(model), [spec.name for spec in model.outputs])
+        return RowCost(*_seconds(model, _one_row(model), [spec.name for spec in model.outputs]))
     except Exception:  # whatever the model raises: it will raise it for its callers, who are told
-        return None
+        return UNKNOWN
 
 
-def is_quick(model: Model, row_seconds: float | None) -> bool:
+def is_quick(model: Model, cost: RowCost) -> bool:
     """Whether one row takes less time than waking a thread that waits for its turn.
 
     Only graphs and trees are asked: what they cost does not depend on what a row says, nor on who else calls them.
     """
-    steady = model.accelerated or model.format in _STEADY
-    return steady and row_seconds is not None and row_seconds < _LEAST_SECONDS
+    return (model.accelerated or model.format in _STEADY) and cost.seconds < _QUICK_SECONDS
 
 
-def is_brief(row_seconds: float | None) -> bool:
+def is_brief(cost: RowCost) -> bool:
     """Whether one row may be answered on a thread that serves others too."""
-    return row_seconds is not None and row_seconds < _BRIEF_SECONDS
+    return cost.seconds < _BRIEF_SECONDS and cost.values <= _FEW_VALUES
 
 
-def choose_batching(model: Model, max_rows: int | None, row_seconds: float | None = None) -> BatchChoice:
+def choose_batching(model: Model, max_rows: int | None, cost: RowCost = UNKNOWN) -> BatchChoice:
     """The rows to share: 1 when `max_rows` is 1 or the model cannot; None measures one row against 32.
 
-    `row_seconds` is what one row takes, where it is known.
+    `cost` is what one row takes, where it is known.
     """
     if max_rows == 1:
         return BatchChoice(1, "off by BERTH_BATCH_MAX_ROWS=1")
@@ -117,8 +132,8 @@ def choose_batching(model: Model, max_rows: int | None, row_seconds: float | Non
             return BatchChoice(1, "rows are not answered one by one")
         if max_rows is not None:
             return BatchChoice(max_rows, "on by BERTH_BATCH_MAX_ROWS")
-        single = row_seconds if row_seconds is not None else _seconds(model, row, outputs)
-        joint = _seconds(model, rows, outputs)
+        single = cost.seconds if cost is not UNKNOWN else _seconds(model, row, outputs)[0]
+        joint = _seconds(model, rows, outputs)[0]
     except Exception as error:  # a model that refuses its own example or blank rows cannot be measured
         return BatchChoice(1, f"could not be measured: {type(error).__name__}")
     told = f"1 row takes {single * 1e3:.3g} ms, {_ROWS} rows {joint * 1e3:.3g} ms"

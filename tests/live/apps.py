@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from berth.metrics import Metrics, ModelMetrics, render
+from berth.metrics import Metrics, ModelMetrics
+from berth.metrics.files import render
 
 Environ = dict[str, Any]
 Start = Callable[[str, list[tuple[str, str]]], object]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from berth.web.express import Express
+from berth.web.express import INCOMPLETE, Express
 from web.asking import MakeApp
 
 GOOD = {"features": [5.1, 3.5, 1.4, 0.2]}
@@ -34,7 +35,7 @@ CASES: list[tuple[str, Any, dict[str, str]]] = [
 @pytest.fixture(scope="module")
 def both(make_app: MakeApp, store: Path) -> tuple[FlaskClient, FlaskClient]:
     """The same application with the express path, and with Flask alone."""
-    with_express, alone = (make_app(store, models="iris@1", slot="blue") for _ in range(2))
+    with_express, alone = (make_app(store, models="iris@1", slot="blue", batch_max_rows=1) for _ in range(2))
     app: Flask = alone.application
     assert isinstance(app.wsgi_app, Express)
     app.wsgi_app = app.wsgi_app._behind  # type: ignore[method-assign,assignment]
@@ -54,6 +55,68 @@ def test_both_paths_answer_alike(
         # Without a request id of our own, the length of the body is the same all the same.
         seen.append((answer.status_code, body, told))
     assert seen[0] == seen[1]
+
+
+def _as_sent(path: str, document: Any, headers: dict[str, str]) -> bytes:
+    body = json.dumps(document).encode()
+    sent = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(body))} | headers
+    fields = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    return f"POST {path} HTTP/1.1\r\n{fields}\r\n".encode() + body
+
+
+@pytest.mark.parametrize(("path", "document", "headers"), CASES)
+def test_a_whole_request_is_answered_alike(
+    both: tuple[FlaskClient, FlaskClient], path: str, document: Any, headers: dict[str, str]
+) -> None:
+    express = both[0].application.extensions["berth"].express
+    answer = express.answer_plain(_as_sent(path, document, headers), "127.0.0.1")
+    assert answer is not None
+    data, closes = answer
+    head, _, body = data.partition(b"\r\n\r\n")
+    status_line, *fields = head.decode().split("\r\n")
+    told = dict(field.split(": ", 1) for field in fields)
+    assert told.pop("Server") == "gunicorn"
+    assert told.pop("Date")
+    assert told.pop("Connection") == ("close" if closes else "keep-alive")
+    sent = {"Content-Type": "application/json"} | headers
+    flask = both[1].post(path, data=json.dumps(document), headers=sent)
+    wanted = {name: value for name, value in flask.headers.items() if name != "Connection"}
+    for headers_seen in (told, wanted):
+        if "X-Request-Id" not in headers:
+            del headers_seen["X-Request-Id"]
+    ids = re.compile(rb'"request_id":"[0-9a-f]{32}"')
+    assert (status_line, told) == (f"HTTP/1.1 {flask.status_code} {HTTPStatus(flask.status_code).phrase}", wanted)
+    assert ids.sub(b"", body) == ids.sub(b"", flask.data)
+
+
+def test_other_requests_are_left_to_the_servers_parser(make_app: MakeApp, store: Path) -> None:
+    express = make_app(store, models="iris@1", batch_max_rows=1).application.extensions["berth"].express
+    whole = _as_sent("/predict", GOOD, {})
+    assert express.answer_plain(whole, "") is not None
+    assert express.answer_plain(whole[:-1], "") == INCOMPLETE
+    for other in (whole + b"x", whole.replace(b"POST", b"PUT"), whole.replace(b"/predict", b"/predict?a")):
+        assert express.answer_plain(other, "") is None
+
+
+def test_a_body_over_the_limit_closes_the_connection(make_app: MakeApp, store: Path) -> None:
+    express = (
+        make_app(store, models="iris@1", max_body_bytes=20, batch_max_rows=1).application.extensions["berth"].express
+    )
+    data, closes = express.answer_plain(_as_sent("/predict", GOOD, {}), "")
+    assert closes
+    assert data.startswith(b"HTTP/1.1 413 ")
+    assert data.count(b"Connection: close") == 1
+
+
+def test_what_would_wait_is_not_begun(make_app: MakeApp, store: Path) -> None:
+    client = make_app(store, models="iris@1", batch_max_rows=1)
+    service = client.application.extensions["berth"]
+    rows = {"features": [GOOD["features"]] * 65}
+    assert service.express.answer_plain(_as_sent("/predict", rows, {}), "") is None
+    assert service.gate.inside == 0
+    assert "berth_requests_total{" not in client.get("/metrics").text
+    few = {"features": [GOOD["features"]] * 64}
+    assert service.express.answer_plain(_as_sent("/predict", few, {}), "")[0].startswith(b"HTTP/1.1 200 ")
 
 
 def test_both_paths_count_alike(both: tuple[FlaskClient, FlaskClient]) -> None:

@@ -14,16 +14,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from berth.predictor import WouldWait
 from berth.web.edge import Edge, begin
 from berth.web.exchange import Exchange
-from berth.web.plain import encode_response, parse_request
+from berth.web.plain import encode_response, is_whole, parse_request
 from berth.web.wire import Reply
 
 Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+class Answer(NamedTuple):
+    """What to send, and whether the connection must close then."""
+
+    data: bytes
+    closes: bool
+
+
+# The request is plain so far, and its rest is on the way.
+INCOMPLETE = Answer(b"", closes=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +71,8 @@ class Express:
         start_response(_STATUS_LINES[reply.status], self._finish(exchange, route, reply))
         return (reply.body,)
 
-    def answer_plain(self, data: bytes, client: str) -> tuple[bytes, bool] | None:
-        """The answer to a whole request as it came, and whether the connection must close then.
+    def answer_plain(self, data: bytes, client: str) -> Answer | None:
+        """The answer to a request as it came, or INCOMPLETE.
 
         None, and nothing has happened, for a request that is none of ours or would have to wait.
         """
@@ -69,6 +80,8 @@ class Express:
         environ = parse_request(data, "POST", path, client) if route is not None else None
         if route is None or environ is None:
             return None
+        if not is_whole(environ):
+            return INCOMPLETE
         exchange = begin(environ, self._edge.timeout_seconds)
         exchange.may_wait = False
         try:
@@ -77,7 +90,7 @@ class Express:
             return None
         closes = "Connection" in reply.headers
         headers = [item for item in self._finish(exchange, route, reply) if item[0] != "Connection"]
-        return encode_response(_STATUS_LINES[reply.status], headers, reply.body, closes), closes
+        return Answer(encode_response(_STATUS_LINES[reply.status], headers, reply.body, closes), closes)
 
     def _answer(self, exchange: Exchange, route: ExpressRoute) -> Reply:
         try:

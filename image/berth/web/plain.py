@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
@@ -24,12 +24,15 @@ _MOST_DIGITS = 8
 # Far less than the server's own limits, which it alone refuses for.
 _MOST_HEAD_BYTES = 8000
 _MOST_FIELDS = 64
+# A longer body takes long to read as well: not for a thread that has others to serve.
+_MOST_BODY_BYTES = 16384
 
 
 def parse_request(data: bytes, method: str, path: str, client: str) -> dict[str, Any] | None:
-    """The WSGI environment of a request whose first line the caller knows; None unless `data` is it, whole and alone.
+    """The WSGI environment of a request whose first line the caller knows; None unless it is plain and has its length.
 
     The fields are those of PEP 3333 that say something about the request, the server's own are not among them.
+    `is_whole` tells whether `wsgi.input` has all of the body.
     """
     head, end, body = data.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")[1:]
@@ -46,13 +49,20 @@ def parse_request(data: bytes, method: str, path: str, client: str) -> dict[str,
             return None
         environ[key] = field[2] or ""
     length = environ.pop("HTTP_CONTENT_LENGTH", "")
-    if len(length) > _MOST_DIGITS or not length.isdigit() or int(length) != len(body) or "HTTP_HOST" not in environ:
+    if not length.isdigit() or not len(body) <= int(length[:_MOST_DIGITS]) <= _MOST_BODY_BYTES:
+        return None
+    if len(length) > _MOST_DIGITS or "HTTP_HOST" not in environ:
         return None
     environ["CONTENT_LENGTH"] = length
     if (media_type := environ.pop("HTTP_CONTENT_TYPE", None)) is not None:
         environ["CONTENT_TYPE"] = media_type
     environ["wsgi.input"] = io.BytesIO(body)
     return environ
+
+
+def is_whole(environ: Mapping[str, Any]) -> bool:
+    """Whether all of a request's body has come."""
+    return len(environ["wsgi.input"].getbuffer()) == int(environ["CONTENT_LENGTH"])
 
 
 @lru_cache(maxsize=2)

@@ -29,7 +29,8 @@ from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 from berth.worker.reading import BoundedUnreader, CheckedReader, HeadersTimeout
 from berth.worker.refusals import describe_error, encode_error, find_request_id
 
-# A new connection that says nothing for this long waits in the poller instead of on a thread.
+# A new connection that says nothing for this long waits in the poller instead of on a thread; a kept one that has
+# begun a request and says nothing more for this long gets a thread.
 _FIRST_BYTE_SECONDS = 0.2
 # For the rest of a body that nobody read (a refusal); then the connection closes instead of holding a thread.
 _DRAIN_SECONDS = 0.2
@@ -54,6 +55,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._closing: deque[TConn] = deque()
+        # Connections whose request has come in part, and since when (monotonic), the oldest first.
+        self._begun: dict[TConn, float] = {}
         super().__init__(*args, **kwargs)
 
     @property
@@ -73,6 +76,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
         """A kept-alive connection has something to read: its next request, or its end."""
         if not self._answer_here(conn):
+            self._begun.pop(conn, None)
             super().on_client_socket_readable(conn, client)
 
     @cached_property
@@ -89,19 +93,30 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             data = conn.sock.recv(_LOOK_BYTES)
         except OSError:  # nothing there after all, or a reset: the pool's thread finds out
             return False
-        try:
-            answer = self._answer_plain(data, conn.client[0]) if data else None
-        except Exception:  # the main thread must live; the pool's way out of this is an answer 500
-            self.log.exception("could not answer at once")
-            answer = None
+        begun = conn.parser.unreader.take_buffered()
+        answer = self._ask_application(begun + data, conn) if data else None
+        if answer is None or not answer[0]:
+            conn.parser.unreader.unread(begun + data)
         if answer is None:
-            conn.parser.unreader.unread(data)
             return False
-        self.nr += 1
-        self._send_here(conn, *answer)
+        if answer[0]:
+            self._send_here(conn, *answer)
+        elif not begun:
+            self._begun[conn] = time.monotonic()
+            self._stay(conn)
         return True
 
+    def _ask_application(self, data: bytes, conn: TConn) -> tuple[bytes, bool] | None:
+        assert self._answer_plain is not None  # noqa: S101 - for the type checker
+        try:
+            return self._answer_plain(data, conn.client[0])
+        except Exception:  # the main thread must live; the pool's way out of this is an answer 500
+            self.log.exception("could not answer at once")
+            return None
+
     def _send_here(self, conn: TConn, data: bytes, closes: bool) -> None:
+        self.nr += 1
+        self._begun.pop(conn, None)
         try:
             sent = conn.sock.send(data)
         except BlockingIOError:
@@ -210,3 +225,16 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         super().murder_pending()
         while self._closing and self._closing[0].timeout <= time.monotonic():
             self._end_closing(self._closing[0])
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        self._hand_over_begun()
+        super().murder_keepalived(force)
+
+    def _hand_over_begun(self) -> None:
+        """Requests whose rest is late: a thread of the pool waits for it, and bounds the time."""
+        while self._begun:
+            conn, since = next(iter(self._begun.items()))
+            if time.monotonic() - since < _FIRST_BYTE_SECONDS:
+                break
+            del self._begun[conn]
+            super().on_client_socket_readable(conn, conn.sock)

@@ -1,0 +1,146 @@
+"""A kept-alive connection's requests are answered on the thread that finds them, and nothing is lost by that."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from berth.adding import AddRequest, add_version
+from berth.loaders import LoadOptions
+from live.berths import add_sleeper, ask_on, metric, start_ready
+from live.server import HOST, Server
+
+pytestmark = pytest.mark.live
+ROW = {"features": [5.1, 3.5, 1.4, 0.2]}
+
+
+@pytest.fixture(scope="module")
+def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One worker with two threads, a model that is quick on any machine, and one that sleeps."""
+    folder = tmp_path_factory.mktemp("here")
+    artifact = next((store / "iris" / "1").glob("*.joblib"))
+    add_version(folder / "store", artifact, AddRequest("iris"), LoadOptions(accelerate="require"))
+    add_sleeper(folder / "store", folder / "sleeper")
+    servers: list[Server] = []
+
+    def serve(command: Sequence[str], env: Mapping[str, str], port: int) -> Server:
+        servers.append(Server(command, env, port, folder / "server.log"))
+        servers[0].wait_accepting()
+        return servers[0]
+
+    own = {"models": "iris,sleeper", "workers": 1, "threads": 2, "cpu_threads": 1}
+    yield start_ready(serve, folder / "store", folder / "run", allow_code="true", **own)
+    servers[0].stop()
+
+
+@pytest.fixture
+def connection(server: Server) -> Iterator[http.client.HTTPConnection]:
+    """Kept alive by a first request."""
+    one = http.client.HTTPConnection(HOST, server.port, timeout=20)
+    assert ask_on(one, "POST", "/predict", ROW)[0] == 200
+    yield one
+    one.close()
+
+
+def test_quick_answers_need_no_free_thread(server: Server, connection: http.client.HTTPConnection) -> None:
+    with server.connect() as one, server.connect() as other, server.connect(0.5) as late:
+        for slow in (one, other):  # each has a thread read its headers
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost")
+        time.sleep(0.3)
+        for _ in range(20):
+            assert ask_on(connection, "POST", "/predict", ROW)[0] == 200
+        late.sendall(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n")
+        with pytest.raises(TimeoutError):  # else a thread was free, and nothing was shown
+            late.recv(1)
+
+
+def test_one_connection_may_mix_what_is_answered_where(server: Server, connection: http.client.HTTPConnection) -> None:
+    before = metric(server, "berth_requests_total")
+    many = {"features": [ROW["features"]] * 500}  # too many rows, and too long for one look
+    for _ in range(3):
+        assert ask_on(connection, "POST", "/predict", ROW)[0] == 200
+        assert ask_on(connection, "POST", "/predict", {"features": []})[0] == 400
+        assert ask_on(connection, "POST", "/predict", {"model": "sleeper", "features": [0.0]})[0] == 200
+        assert len(ask_on(connection, "POST", "/predict", many)[1]["prediction"]) == 500
+        assert ask_on(connection, "GET", "/livez")[0] == 200
+    assert metric(server, "berth_requests_total") == before + 12
+
+
+def _request(document: object) -> bytes:
+    body = json.dumps(document).encode()
+    return b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def _receive(connection: socket.socket, count: int) -> list[dict[str, object]]:
+    """The documents of so many answers, in the order in which they come."""
+    answers = []
+    with connection.makefile("rb") as stream:
+        for _ in range(count):
+            length = 0
+            while (line := stream.readline().strip()) != b"":
+                if line.startswith(b"Content-Length: "):
+                    length = int(line.split()[1])
+            answers.append(json.loads(stream.read(length)))
+    return answers
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [40], [70], [-1], [10, 40, 80]])
+def test_requests_in_pieces(server: Server, cuts: list[int]) -> None:
+    whole = _request(ROW)
+    with server.connect(20) as connection:
+        for _ in range(3):
+            start = 0
+            for cut in [*cuts, len(whole)]:
+                connection.sendall(whole[start:cut])
+                start = cut % len(whole)
+                time.sleep(0.02 if len(cuts) < 3 else 0.3)
+            assert _receive(connection, 1)[0]["prediction"] == [0]
+
+
+def test_a_body_that_never_comes_is_told_of(server: Server) -> None:
+    with server.connect(20) as connection:
+        connection.sendall(_request(ROW))
+        _receive(connection, 1)
+        connection.sendall(_request(ROW)[:-3])
+        connection.shutdown(socket.SHUT_WR)
+        assert "the body ended after" in str(_receive(connection, 1)[0]["error"])
+
+
+def test_pipelined_requests(server: Server) -> None:
+    with server.connect(20) as connection:
+        connection.sendall(_request(ROW))
+        _receive(connection, 1)
+        connection.sendall(_request(ROW) * 5)
+        assert [answer["prediction"] for answer in _receive(connection, 5)] == [[0]] * 5
+
+
+def test_a_client_that_reads_late_gets_every_answer_whole(server: Server) -> None:
+    # More than the kernel keeps for a connection (4 MB): what it does not take at once a thread of the pool sends.
+    count, request = 1500, _request({"features": [ROW["features"]] * 64, "outputs": ["probabilities"]})
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect((HOST, server.port))
+        for _ in range(count):
+            connection.sendall(request)
+            time.sleep(0.001)  # one after the other, as they are not answered on the main thread otherwise
+        answers = _receive(connection, count)
+    assert all(len(cast("list[Any]", answer["probabilities"])) == 64 for answer in answers)
+
+
+def test_a_client_that_leaves_harms_nobody(server: Server, connection: http.client.HTTPConnection) -> None:
+    for _ in range(20):
+        with server.connect() as other:
+            other.sendall(_request(ROW))
+            _receive(other, 1)
+            other.sendall(_request(ROW))
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not a close
+    assert ask_on(connection, "POST", "/predict", ROW)[0] == 200
+    assert "Traceback" not in server.log()
