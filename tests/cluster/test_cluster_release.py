@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,12 @@ def published(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) ->
         pytest.skip("no docker or podman that works here")
     folder = tmp_path_factory.mktemp("released")
     environ = make_keys(folder) | {"CHARTS": f"oci://{REGISTRY}/{namespace.name}"}
-    image = ci("publish", "image", f"{REPOSITORY}:{TAG}", f"{REGISTRY}/{namespace.name}/image:1", environ=environ)
+    name = f"{REGISTRY}/{namespace.name}/image"
+    pushed = ci("publish", "image", f"{REPOSITORY}:{TAG}", f"{name}:pushed", environ=environ)
+    # Under an identity of its own: an image that the kubelet has pulled once, whatever its name, no longer counts as
+    # loaded beforehand, and the other tests' pods would look for it in a registry that does not have it.
+    mutate = ["crane", "mutate", pushed, "-t", f"{name}:1", "--label", f"dev.berth.test={namespace.name}"]
+    image = subprocess.run(mutate, check=True, capture_output=True, text=True).stdout.strip()
     return Published(image, ci("release-chart", image, folder, environ=environ))
 
 

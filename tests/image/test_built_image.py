@@ -86,6 +86,10 @@ def test_it_keeps_its_promises(checkout: Path, image: str) -> None:
     assert "ok  SIGTERM loses none of them: answered 12" in said
 
 
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text("utf-8") + text, "utf-8")
+
+
 def test_a_change_of_code_keeps_every_layer_below_it(checkout: Path, image: str) -> None:
     def layers(name: str) -> list[str]:
         form = "{{range .RootFS.Layers}}{{.}} {{end}}"
@@ -93,12 +97,33 @@ def test_a_change_of_code_keeps_every_layer_below_it(checkout: Path, image: str)
             [ENGINE, "image", "inspect", name, "--format", form], check=True, capture_output=True, text=True
         ).stdout.split()
 
-    module = checkout / "image" / "berth" / "errors.py"
-    module.write_text(module.read_text("utf-8") + "# changed\n", "utf-8")
+    append(checkout / "image" / "berth" / "errors.py", "# changed\n")
     changed = layers(ci("build-image", "serve", f"{NAME}-changed", cwd=checkout))
     before = layers(image)
     assert changed[:-1] == before[:-1]
     assert changed[-1] != before[-1]
+
+
+def kept_dependencies() -> set[str]:
+    """The images of what lies below the code that ci/build-image has made, now or before."""
+    command = [ENGINE, "image", "ls", "--filter", "reference=localhost/berth-dependencies"]
+    listed = subprocess.run([*command, "--format", "{{.Repository}}:{{.Tag}}"], capture_output=True, text=True)
+    return set(listed.stdout.split())
+
+
+@pytest.mark.skipif(ENGINE == "docker", reason="BuildKit needs no such image")
+def test_dependencies_are_kept_until_they_change(checkout: Path, image: str) -> None:
+    before = kept_dependencies()
+    assert before
+    append(checkout / "image" / "berth" / "model.py", "# changed\n")
+    ci("build-image", "serve", f"{NAME}-changed", cwd=checkout)
+    assert kept_dependencies() == before
+    pins = checkout / "image" / "requirements-torch.txt"
+    append(pins, "# changed\n")
+    ci("build-image", "serve", f"{NAME}-changed", cwd=checkout)
+    (made,) = kept_dependencies() - before
+    subprocess.run([ENGINE, "image", "untag", made], check=True, capture_output=True)
+    pins.write_text(pins.read_text("utf-8").removesuffix("# changed\n"), "utf-8")
 
 
 def test_a_model_is_baked_in_with_three_lines(image: str, store: Path, tmp_path: Path) -> None:
