@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,11 +120,12 @@ def test_dependencies_are_kept_until_they_change(checkout: Path, image: str) -> 
     ci("build-image", "serve", f"{NAME}-changed", cwd=checkout)
     assert kept_dependencies() == before
     pins = checkout / "image" / "requirements-torch.txt"
-    append(pins, "# changed\n")
+    text = pins.read_text("utf-8")
+    append(pins, f"# {uuid.uuid4()}\n")  # nothing that an earlier run has built
     ci("build-image", "serve", f"{NAME}-changed", cwd=checkout)
     (made,) = kept_dependencies() - before
     subprocess.run([ENGINE, "image", "untag", made], check=True, capture_output=True)
-    pins.write_text(pins.read_text("utf-8").removesuffix("# changed\n"), "utf-8")
+    pins.write_text(text, "utf-8")
 
 
 def test_a_model_is_baked_in_with_three_lines(image: str, store: Path, tmp_path: Path) -> None:
