@@ -11,11 +11,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from own import memory_mib, serving
 
 from berth.adding import AddRequest, add_version
 from berth.loaders import LoadOptions
@@ -98,40 +94,13 @@ def run_clients(
     return threads
 
 
-def memory_mib(pid: int) -> list[int]:
-    """Resident memory of the server's workers."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    pages = [int(Path(f"/proc/{child}/statm").read_text("ascii").split()[1]) for child in children]
-    return [page * os.sysconf("SC_PAGE_SIZE") >> 20 for page in pages]
-
-
-def start_server(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """`berth serve` over the slow model, ready."""
+def fill_store(folder: Path) -> Path:
+    """A store with the slow model."""
     (folder / "model").mkdir()
     (folder / "model" / "model.py").write_text(MODEL, "utf-8")
     request = AddRequest("slow", "1", "python", inputs=(TensorSpec("x", "FP64", (-1, 1)),))
     add_version(folder / "store", folder / "model", request, LoadOptions(allow_code=True))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    settings = {"PORT": port, "WORKERS": 2, "CPU_THREADS": 1, "MAX_INFLIGHT": 2, "BATCH_MAX_ROWS": 1}
-    environ = {f"BERTH_{name}": str(value) for name, value in settings.items()} | {"BERTH_ALLOW_CODE": "true"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "berth", "serve", str(folder / "store")], env=os.environ | environ, stdout=log
-        )
-    for _ in range(600):
-        time.sleep(0.05)
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return process, port
-        except OSError:
-            continue
-        finally:
-            connection.close()
-    raise SystemExit("the server did not become ready")
+    return folder / "store"
 
 
 def measure(port: int, pid: int, seconds: float) -> tuple[Seen, Seen, Seen]:
@@ -152,13 +121,12 @@ def measure(port: int, pid: int, seconds: float) -> tuple[Seen, Seen, Seen]:
 @click.option("--seconds", default=20.0, show_default=True, help="How long the overload lasts.")
 def main(seconds: float) -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as folder:
-        process, port = start_server(Path(folder))
-        try:
-            unloaded, loaded, probes = measure(port, process.pid, seconds)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+    settings = {"workers": 2, "cpu_threads": 1, "max_inflight": 2, "batch_max_rows": 1, "allow_code": "true"}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serving(fill_store(Path(name)), Path(name, "log"), **settings) as (pid, port),
+    ):
+        unloaded, loaded, probes = measure(port, pid, seconds)
     unloaded.tell("/predict, unloaded")
     loaded.tell("/predict, 10 x load")
     probes.tell("/livez, 10 x load")

@@ -1,0 +1,59 @@
+"""Berth alone, with settings of its own: started, ready, weighed, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+from servers import free_port
+
+_START_SECONDS = 60.0
+
+
+def _is_ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@contextmanager
+def serving(store: Path, log: Path, **settings: object) -> Iterator[tuple[int, int]]:
+    """`berth serve` over a store until the block ends: process id and port, once every worker is ready.
+
+    Keywords are settings in lower case. Raises RuntimeError for a server that does not become ready.
+    """
+    port = free_port()
+    own = {"BERTH_PORT": str(port), **{f"BERTH_{name.upper()}": str(value) for name, value in settings.items()}}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BERTH_")}
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "berth", "serve", str(store)]
+        process = subprocess.Popen(command, env=clean | own, stdout=output)
+    deadline = time.monotonic() + _START_SECONDS
+    try:
+        while not _is_ready(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not become ready:\n{log.read_text('utf-8', 'replace')[-2000:]}")
+            time.sleep(0.05)
+        yield process.pid, port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def memory_mib(pid: int) -> list[int]:
+    """Resident memory of the server's workers."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    pages = [int(Path(f"/proc/{child}/statm").read_text("ascii").split()[1]) for child in children]
+    return [page * os.sysconf("SC_PAGE_SIZE") >> 20 for page in pages]
