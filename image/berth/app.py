@@ -19,6 +19,7 @@ from berth.auth import KeyRing
 from berth.cache import PredictionCache
 from berth.catalog import Catalog
 from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
+from berth.errors import BerthError
 from berth.lifecycle import Lifecycle
 from berth.metrics import SECONDS, Metrics
 from berth.model import Model
@@ -167,11 +168,19 @@ def make_edge(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Edge:
 
 def express_routes(catalog: Catalog, predictor: Predictor, max_body_bytes: int) -> dict[str, ExpressRoute]:
     """The routes that do without Flask: /predict, and V2's infer of each model's default version."""
+
+    def at_once(name: str | None) -> bool:
+        try:
+            return predictor.may_answer_at_once(catalog.resolve(name))
+        except BerthError:  # not loaded: the view tells
+            return False
+
     answer = partial(predict.answer, catalog, predictor, max_body_bytes)
-    routes = {"/predict": ExpressRoute("/predict", "predict", answer)}
+    routes = {"/predict": ExpressRoute("/predict", "predict", answer, partial(at_once, None))}
     for name in dict.fromkeys(entry.name for entry in catalog.entries):
         infer = partial(v2.answer, catalog, predictor, max_body_bytes, name)
-        routes[f"/v2/models/{name}/infer"] = ExpressRoute("/v2/models/<name>/infer", "v2", infer)
+        rule = "/v2/models/<name>/infer"
+        routes[f"/v2/models/{name}/infer"] = ExpressRoute(rule, "v2", infer, partial(at_once, name))
     return routes
 
 

@@ -105,6 +105,11 @@ class Predictor:
         """What `prepare` decided."""
         return self._prepare_once(model).choice
 
+    def may_answer_at_once(self, model: Model) -> bool:
+        """Whether a request for `model` that must not wait has a chance; `predict` decides it for each."""
+        prepared = self._prepared.get((model.name, model.version))
+        return prepared is not None and (self._cache is not None or (prepared.brief and prepared.batcher is None))
+
     def _prepare_once(self, model: Model) -> Prepared:
         key = (model.name, model.version)
         if key not in self._prepared:

@@ -39,11 +39,15 @@ INCOMPLETE = Answer(b"", closes=False)
 
 @dataclass(frozen=True, slots=True)
 class ExpressRoute:
-    """One path: the rule and protocol it counts under, and what answers it."""
+    """One path: the rule and protocol it counts under, and what answers it.
+
+    `at_once` tells whether it is worth trying to answer without waiting.
+    """
 
     rule: str
     protocol: str
     answer: Callable[[], Reply]
+    at_once: Callable[[], bool]
 
 
 class Express:
@@ -77,8 +81,10 @@ class Express:
         None, and nothing has happened, for a request that is none of ours or would have to wait.
         """
         path, route = self._lines.get(data[: data.find(b"\r\n")], ("", None))
-        environ = parse_request(data, "POST", path, client) if route is not None else None
-        if route is None or environ is None:
+        if route is None or not route.at_once():
+            return None
+        environ = parse_request(data, "POST", path, client)
+        if environ is None:
             return None
         if not is_whole(environ):
             return INCOMPLETE

@@ -59,7 +59,8 @@ def predict_content(models: Models) -> JsonSchema:
             "outputs": {"type": "array", "items": {"enum": names}, "minItems": 1, "uniqueItems": True},
             "parameters": _OBJECT,
         }
-        needed = list(addressing(models, model))
+        # Without a name it is the default model, of whatever version.
+        needed = [key for key in addressing(models, model) if key != "model" or model.name != models[0].name]
         if (features := features_schema(model)) is not None:
             kinds.append(_object(common | {"features": features}, ["features", *needed]))
         kinds.append(_object(common | {"inputs": reference(model, "inputs")}, ["inputs", *needed]))
