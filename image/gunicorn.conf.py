@@ -76,6 +76,11 @@ class Worker(FairThreadWorker):
 worker_class = Worker
 
 
+def post_fork(server: Arbiter, worker: FairThreadWorker) -> None:
+    """Let the worker see a SIGTERM that comes before it listens for one; else a stop waits for it in vain."""
+    worker.arbiter_signals = server.SIG_QUEUE
+
+
 def post_worker_init(worker: ThreadWorker) -> None:
     """Start loading models; a replacement worker takes no connection before it has them."""
     berth = getattr(worker.app.callable, "extensions", {}).get("berth")

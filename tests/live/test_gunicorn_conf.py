@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 import tomllib
@@ -20,8 +21,9 @@ from typing import Any
 
 import pytest
 
-from live.conftest import Gunicorn
-from live.server import HOST, Server, wait_until
+from live.berths import Serve
+from live.conftest import CONF, Gunicorn
+from live.server import HOST, Server, free_port, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -277,6 +279,24 @@ def test_sigterm_loses_no_request_of_a_kept_alive_connection(gunicorn: Gunicorn)
         client.join()
     assert lost == []
     assert server.wait() == 0
+
+
+SIGNALLED_EARLY = """
+_hand_over = post_fork
+def post_fork(server, worker):
+    _hand_over(server, worker)
+    if worker.age == 1:
+        os.kill(os.getpid(), 15)  # the worker does not listen yet
+"""
+
+
+def test_a_sigterm_right_after_the_fork_is_heard(serve: Serve, tmp_path: Path) -> None:
+    port, conf = free_port(), tmp_path / "gunicorn.conf.py"
+    conf.write_text(CONF.read_text("utf-8") + SIGNALLED_EARLY, "utf-8")
+    environ = {"BERTH_HOST": HOST, "BERTH_PORT": str(port), "PYTHONPATH": str(Path(__file__).parents[1])}
+    server = serve([sys.executable, "-m", "gunicorn", "-c", str(conf), "live.apps:hold"], environ, port)
+    wait_until(lambda: server.log().count("Booting worker") == 2, "the first worker to end, and one in its place")
+    assert server.log().count("Worker exiting") == 1
 
 
 class Load:

@@ -15,12 +15,15 @@ thread of its pool, which then hands the connection back.
 from __future__ import annotations
 
 import selectors
+import signal
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cached_property
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from gunicorn import util
@@ -57,7 +60,17 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._closing: deque[TConn] = deque()
         # Connections whose request has come in part, and since when (monotonic), the oldest first.
         self._begun: dict[TConn, float] = {}
+        # The child's copy of what the arbiter has yet to handle; the settings' file hands it over after the fork.
+        self.arbiter_signals: SimpleQueue[int] = SimpleQueue()
         super().__init__(*args, **kwargs)
+
+    def init_signals(self) -> None:
+        """Listen to signals; one that came since the fork went to the arbiter's handler, and is heard now."""
+        super().init_signals()
+        with suppress(Empty):
+            while True:
+                if self.arbiter_signals.get_nowait() == signal.SIGTERM:
+                    self.alive = False
 
     @property
     def worker_connections(self) -> int:
