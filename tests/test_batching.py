@@ -108,6 +108,40 @@ def test_those_who_wait_anyway_are_asked_together_and_get_their_own_rows() -> No
     assert callers.answers[1] == [20]
 
 
+def _ask_in_turn(batcher: Batcher, clients: int, turns: int) -> None:
+    def ask() -> None:
+        for _ in range(turns):
+            batcher.submit({"x": _rows(1)}, ["double"], math.inf)
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+
+
+def test_clients_that_come_back_together_are_asked_together() -> None:
+    sizes: list[int] = []
+
+    def predict(tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        sizes.append(len(tensors["x"]))
+        time.sleep(0.1)
+        return {"double": 2 * tensors["x"][:, 0]}
+
+    _ask_in_turn(Batcher(predict, 32, places=1), clients=8, turns=5)
+    # The first call is for one and the last for who is left; without waiting for each other it is 1, 7, 1, 7, …
+    assert sum(sizes) == 40
+    assert sizes.count(8) >= 3
+
+
+def test_one_client_after_another_never_waits() -> None:
+    model = SlowModel()
+    model.go.set()
+    batcher = Batcher(model, 32, places=1)
+    _ask_in_turn(batcher, clients=1, turns=3)
+    assert batcher._crowd_until == 0.0
+
+
 def test_a_batch_has_no_more_rows_than_allowed() -> None:
     model = SlowModel()
     batcher = Batcher(model, 4, places=1)

@@ -7,6 +7,11 @@ model once, hands everybody its rows, and passes its place on to the first of th
                   | no                                                                                        |
                   +-> join the queue, sleep until handed an answer, a place, or out of time <---- pass on -----+
 
+Clients that are answered together come back together, each a little after the other; the first of them would get a
+call for itself, and the rest the next. So who leads right after a call waits until as many are there as the call had,
+with those who waited meanwhile, but no longer than half of what the call took, counted from its end. After a call that
+one asked for, with nobody waiting, nobody waits.
+
 Whoever waits is in the queue before it can be taken, and every wait has a deadline. Requests for other outputs or of
 another dtype or row shape are not mixed. If a joint call fails, each request is asked alone, so that one alone fails.
 """
@@ -25,6 +30,8 @@ from berth.errors import DeadlineExceeded
 from berth.tensors import Array, Tensors
 
 Predict: TypeAlias = Callable[[Tensors, Sequence[str]], dict[str, Array]]
+# Of a call's time, how much may be spent on waiting for those whom it answered.
+_PATIENCE = 0.5
 _OUT_OF_TIME = "the time ran out while the request waited for its turn; nothing was predicted"
 
 
@@ -87,6 +94,9 @@ class Batcher:
         self._on_depth = on_depth
         self._lock = threading.Lock()
         self._queue: deque[_Job] = deque()
+        self._more = threading.Condition(self._lock)
+        # How many ask at the same time, and until when (monotonic) it is worth waiting for them.
+        self._crowd, self._crowd_until = 1, 0.0
 
     def submit(self, tensors: Tensors, outputs: Sequence[str], deadline: float) -> dict[str, Array]:
         """The caller's own rows of the wanted outputs. Raises what the model raises, or DeadlineExceeded."""
@@ -99,6 +109,8 @@ class Batcher:
                 job.woken = threading.Event()
                 self._queue.append(job)
                 self._on_depth(len(self._queue))
+                if len(self._queue) + 1 >= self._crowd:
+                    self._more.notify()
         if job.leads:
             self._lead(job)
         else:
@@ -122,12 +134,24 @@ class Batcher:
             self._lead(job)
 
     def _lead(self, job: _Job) -> None:
+        count, took = 1, 0.0
         try:
             if self._wait_seconds and job.rows < self._max_rows:
                 time.sleep(self._wait_seconds)
-            self._run(self._take(job))
+            self._gather(job)
+            batch = self._take(job)
+            count, began = len(batch), time.monotonic()
+            self._run(batch)
+            took = time.monotonic() - began
         finally:
-            self._pass_on()
+            self._pass_on(count, took)
+
+    def _gather(self, job: _Job) -> None:
+        """Wait for those whom the last call answered, if it has only just ended."""
+        seconds = min(self._crowd_until, job.deadline) - time.monotonic()
+        if seconds > 0 and job.rows < self._max_rows:
+            with self._more:
+                self._more.wait_for(lambda: len(self._queue) + 1 >= self._crowd, seconds)
 
     def _take(self, first: _Job) -> list[_Job]:
         """`first` and all that waits and goes with it; who is out of time is told so and never predicted."""
@@ -178,9 +202,11 @@ class Batcher:
             except Exception as error:
                 job.finish(None, error)
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, count: int, took: float) -> None:
         """Give the place to the first who waits, or free it."""
         with self._lock:
+            self._crowd = min(count + len(self._queue), self._max_rows)
+            self._crowd_until = time.monotonic() + _PATIENCE * took if self._crowd > 1 else 0.0
             if not self._queue:
                 self._free += 1
                 return

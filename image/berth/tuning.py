@@ -15,7 +15,7 @@ from berth.tensors import Array, Tensors
 # What 32 rows in one call must save at least, against 32 calls, for sharing to pay.
 _LEAST_GAIN = 2.0
 # A model that answers in less has no queue worth joining: handing requests from thread to thread costs as much.
-_LEAST_SECONDS = 0.0005
+_LEAST_SECONDS = 0.002
 # Waking a thread that waits for its turn costs as much.
 _QUICK_SECONDS = 0.0002
 # A thread that serves others too may be kept for so long.
