@@ -86,17 +86,17 @@ def write_request(fields: Mapping[str, Any], form: str) -> None:
         line = _encode_line(fields)
     else:
         rest = " ".join(f"{key}={value!r}" for key, value in fields.items() if key not in _SHOWN)
-        line = f"{fields['ts']} {fields['level']:<7} {rest}"
-    os.write(sys.stdout.fileno(), line.encode("utf-8", "replace") + b"\n")
+        line = f"{fields['ts']} {fields['level']:<7} {rest}".encode("utf-8", "replace")
+    os.write(sys.stdout.fileno(), line + b"\n")
 
 
-def _encode_line(fields: Mapping[str, Any]) -> str:
+def _encode_line(fields: Mapping[str, Any]) -> bytes:
     """One JSON line in ASCII: the quick encoder's where it needs no escapes, as nearly always."""
     try:
-        line = orjson.dumps(fields).decode()
+        line = orjson.dumps(fields)
     except (TypeError, ValueError):
-        return _encode(fields)
-    return line if line.isascii() else _encode(fields)
+        return _encode(fields).encode()
+    return line if line.isascii() else _encode(fields).encode()
 
 
 def log(message: str, *, level: int = logging.INFO, **fields: Any) -> None:

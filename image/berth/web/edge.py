@@ -35,6 +35,7 @@ _DIGITS = re.compile(r"\d{1,9}")
 PROBES = frozenset({"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 # The pages' shells: they hold no model data, and what they show they fetch with the key.
 PAGES = frozenset({"/", "/docs", "/static/<name>"})
+_OPEN = PROBES | PAGES
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ class Edge:
             exchange.protocol = protocol
             if (timeout_ms := environ.get("HTTP_X_REQUEST_TIMEOUT_MS")) is not None:
                 shorten_deadline(exchange, timeout_ms)
-            exchange.ticket = self.gate.enter()
+            if exchange.may_wait:  # what does not wait is one at a time, and over before it could be counted
+                exchange.ticket = self.gate.enter()
 
     def _needs_key(self, rule: str) -> bool:
-        return rule not in PROBES | PAGES and (self.protect_metrics or rule != "/metrics")
+        return rule not in _OPEN and (self.protect_metrics or rule != "/metrics")
 
     def refuse(self, exchange: Exchange, error: Exception) -> Reply:
         """What to answer when something was raised."""

@@ -13,6 +13,7 @@ from berth.catalog import Catalog
 from berth.errors import NotReady, Stuck
 from berth.lifecycle import FAILED, Lifecycle
 from berth.manifest import encode_spec
+from berth.metrics.updates import observe_shared
 from berth.model import Model
 from berth.predictor import Predictor
 from berth.web import wire
@@ -70,7 +71,7 @@ def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> 
             timed = duration.labels(method=method, url_rule=rule, status=status)
             found = children[method, rule, status] = total.labels(method=method, status=status), timed
         found[0].inc()
-        found[1].observe(time.monotonic() - began)
+        observe_shared(found[1], time.monotonic() - began)
 
     return observe
 
