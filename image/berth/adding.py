@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from berth.accelerate.make import make_accelerated
+from berth.accelerate.nets import make_accelerated_net
 from berth.accelerate.refusal import Refusal
 from berth.errors import LoadError, StoreError
 from berth.loaders import LoadOptions, detect_format
@@ -132,7 +133,7 @@ def _accelerate(
     loaded: Loaded, manifest: Manifest, folder: Path, sample: Sample | None, options: LoadOptions, tell: Tell
 ) -> Manifest:
     """The manifest with the accelerated form, or with the reason why there is none."""
-    if loaded.estimator is None:
+    if loaded.estimator is None and loaded.module is None:
         return manifest
     if (folder / ACCELERATED).exists():
         return replace(manifest, accelerated={"reason": f"its own files hold one called {ACCELERATED}"})
@@ -140,7 +141,8 @@ def _accelerate(
         return replace(manifest, accelerated={"reason": "BERTH_ACCELERATE was off when it was added"})
     tensors = decode_sample(sample, manifest.inputs) if sample is not None else None
     path = folder / ACCELERATED
-    result = make_accelerated(loaded, manifest.inputs, manifest.outputs, tensors, path, options.cpu_threads)
+    make = make_accelerated if loaded.module is None else make_accelerated_net
+    result = make(loaded, manifest.inputs, manifest.outputs, tensors, path, options.cpu_threads)
     tell(f"served plain: {result}" if isinstance(result, Refusal) else f"accelerated: {result}")
     if isinstance(result, Refusal):
         return replace(manifest, accelerated={"reason": str(result)})

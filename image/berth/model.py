@@ -20,7 +20,7 @@ class Loaded:
 
     `inputs` and `outputs` are what the artifact itself tells of its signature; empty where it
     tells nothing (a TorchScript file), in which case the manifest must. `estimator` is the scikit-learn
-    object behind `predict`, where there is one.
+    object behind `predict`, where there is one; `module` the TorchScript one, `arguments` its inputs in order.
     """
 
     predict: PredictFunction
@@ -28,6 +28,8 @@ class Loaded:
     outputs: tuple[TensorSpec, ...] = ()
     built_with: Mapping[str, str] = field(default_factory=dict)
     estimator: Any = None
+    module: Any = None
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from berth.accelerate.session import load_accelerated
+from berth.cpu import count_gpus
 from berth.errors import BerthError, LoadError, RequestError
 from berth.loaders import LoadOptions, load
 from berth.logs import log
@@ -122,7 +123,9 @@ def _why_plain(manifest: Manifest, options: LoadOptions) -> str | None:
         return str(told.get("reason", f"a version of the format {manifest.format} has no accelerated form"))
     if options.accelerate == "off":
         return "BERTH_ACCELERATE=off"
-    if options.pickle == "off" and manifest.format != "skops":
+    if manifest.format == "torchscript" and count_gpus():
+        return "there is a GPU, on which torch itself answers"
+    if options.pickle == "off" and manifest.format not in ("skops", "torchscript"):
         return "BERTH_PICKLE=off refuses the format, whatever is in front of it"
     if installed_version("onnxruntime") is None:
         return 'onnxruntime is not installed; pip install "berth[onnx]"'

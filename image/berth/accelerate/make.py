@@ -66,7 +66,7 @@ class _Task:
         return unwrap(self.loaded.estimator)
 
 
-def _time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorSpec]) -> float:
+def time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorSpec]) -> float:
     """The milliseconds of one row: the quickest of a few."""
     one, names = {name: array[:1] for name, array in rows.items()}, [spec.name for spec in outputs]
     best, ends = float("inf"), time.perf_counter() + _TIMED_SECONDS
@@ -76,7 +76,7 @@ def _time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorS
     return 1000 * best
 
 
-def _tell_slow(made: Accelerated) -> str | None:
+def tell_slow(made: Accelerated) -> str | None:
     """Why an exact form is no gain; None if it is one."""
     proof = made.proof
     if made.fast_ms > made.plain_ms:
@@ -149,8 +149,8 @@ def _try(task: _Task) -> Accelerated | Refusal:
     proof = prove(plain, fast, rows, outputs, _exact(estimator, outputs))
     if isinstance(proof, str):
         return Refusal(step_name("", estimator), f"{proof}, of {task.rows} rows")
-    made = Accelerated(proof, _time_one(plain, rows, outputs), _time_one(fast, rows, outputs))
-    if (slow := _tell_slow(made)) is not None:
+    made = Accelerated(proof, time_one(plain, rows, outputs), time_one(fast, rows, outputs))
+    if (slow := tell_slow(made)) is not None:
         return Refusal(step_name("", estimator), slow)
     return made
 

@@ -1,9 +1,10 @@
-"""Answers from a version's accelerated form: onnxruntime alone, scikit-learn is never imported."""
+"""Answers from a version's accelerated form: onnxruntime alone, scikit-learn and torch are never imported."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ def _feeder(spec: TensorSpec) -> Callable[[Array], Array]:
     return lambda array: np.asarray(array, np.float64)
 
 
+def _raw_feeder(spec: TensorSpec) -> Callable[[Array], Array]:
+    return partial(np.asarray, dtype=DATATYPES[spec.datatype])
+
+
 def _reader(spec: TensorSpec) -> Callable[[Array], Array]:
     dtype, dimensions = DATATYPES[spec.datatype], len(spec.shape)
 
@@ -61,10 +66,11 @@ def answer_with(
     """The predict function of an open session; only the wanted outputs are computed."""
     from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-    feeders = [(spec.name, _feeder(spec)) for spec in inputs]
+    is_net = bool(meta.get("net"))  # a torch module: its inputs are what they are, and it takes all numbers
+    feeders = [(spec.name, _raw_feeder(spec) if is_net else _feeder(spec)) for spec in inputs]
     readers = {spec.name: _reader(spec) for spec in outputs}
     nodes: dict[str, str] = meta["outputs"]
-    check = make_check(decode_limits(meta["limits"]), inputs)
+    check = make_check({} if is_net else decode_limits(meta["limits"]), () if is_net else inputs)
 
     def run(wanted: Sequence[str], feed: dict[str, Array]) -> dict[str, Array]:
         answers = session.run([nodes[name] for name in wanted], feed)

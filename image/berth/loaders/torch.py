@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,12 @@ def load_torchscript(directory: Path, manifest: Manifest, options: LoadOptions) 
     arguments = module.forward.schema.arguments[1:]
     required = sum(not argument.has_default_value() for argument in arguments)
     program = _Program(module, tuple(argument.name for argument in arguments), required)
-    return _loaded(program, manifest, options.cpu_threads)
+    loaded = _loaded(program, manifest, options.cpu_threads)
+    names = [spec.name for spec in loaded.inputs]
+    in_order = (
+        [name for name in program.parameters if name in names] if set(names) <= set(program.parameters) else names
+    )
+    return replace(loaded, module=module, arguments=tuple(in_order))
 
 
 def _exported_inputs(exported: Any) -> tuple[TensorSpec, ...]:
