@@ -27,6 +27,8 @@ _LENGTH = "CONTENT_LENGTH"
 _PIECE_BYTES = 1 << 20
 # No tensor is as deep, and walking down 500 levels would end at Python's own limit.
 _MOST_DEPTH = 64
+# So few lists may all lie in one another without harm.
+_FEW_LISTS = 128
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -157,7 +159,10 @@ def decode_json(body: bytes) -> Any:
     # The quick parser keeps the last of two equal keys. Every key has its colon: only where there are
     # more colons than keys (in strings, or for a key that vanished) is the slow, exact look worth it.
     try:
-        if body.count(b":") != _count_keys(document):
+        colons = body.count(b":")
+        if isinstance(document, dict) and colons == len(document) and body.count(b"[") <= _FEW_LISTS:
+            return document  # a colon for each key at the top: there are no others, and none vanished
+        if colons != _count_keys(document):
             json.loads(body, object_pairs_hook=_refuse_twice)
     except RecursionError:
         raise MalformedJson("the body is nested too deeply") from None
