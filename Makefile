@@ -58,7 +58,7 @@ slow: $(VENV)/.test ## Run the long tests
 lint: $(VENV)/.test ## Check style, types, scripts and generated files
 	ci/lint
 
-bench: $(VENV)/.test ## Measure Berth beside its peers, 20 minutes; needs wrk (BENCH_ARGS=--quick for a look)
+bench: $(VENV)/.test ## Measure Berth beside its peers, half an hour; needs wrk (BENCH_ARGS=--quick for a look)
 	$(BIN)/python bench/run $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(BENCH_ARGS)
 
 format: $(VENV)/.test ## Format the Python code

@@ -107,7 +107,7 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
             if METRICS_DIR:
                 merge_dead_worker(Path(METRICS_DIR), pid)
             _unmerged.discard(pid)
-        except Exception:
+        except Exception:  # the server must go on
             server.log.exception("metrics of dead worker %s are not merged yet; they still count", pid)
     if RUN_DIR:
         for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), Path(RUN_DIR, f"stuck-{worker.pid}")):

@@ -199,7 +199,7 @@ class Batcher:
         for job in batch:
             try:
                 job.finish(self._predict(job.tensors, job.outputs), None)
-            except Exception as error:
+            except Exception as error:  # whatever the model raises is its caller's
                 job.finish(None, error)
 
     def _pass_on(self, count: int, took: float) -> None:

@@ -104,7 +104,7 @@ class Express:
             return route.answer()
         except WouldWait:
             raise
-        except Exception as error:
+        except Exception as error:  # the edge: no error reaches a client but as an answer
             return self._edge.refuse(exchange, error)
         finally:
             self._edge.leave(exchange)
