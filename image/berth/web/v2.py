@@ -68,7 +68,7 @@ def describe_index(catalog: Catalog, lifecycle: Lifecycle, ready_only: bool) -> 
 def _read_ready_only(max_body_bytes: int) -> bool:
     """What an index request wants; its body may be empty. Raises InvalidInput."""
     body = wire.read_body(max_body_bytes)
-    document = wire.decode_json(body) if body.strip() else {}
+    document = wire.decode_json(body) if body else {}
     if not isinstance(document, dict) or not isinstance(document.get("ready", False), bool):
         raise InvalidInput(f'send nothing or {{"ready": true}}, got {shown(document)}')
     return document.get("ready", False) is True

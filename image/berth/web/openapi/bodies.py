@@ -48,19 +48,25 @@ def _content(schema: JsonSchema, examples: dict[str, JsonSchema]) -> JsonSchema:
     return {"schema": schema, **({"examples": examples} if examples else {})}
 
 
+def _word(value: str, needed: bool) -> JsonSchema:
+    """A name in a body: also as a whole number where it is one, and null where it may be left out."""
+    number: list[Any] = [int(value)] if value.isascii() and value.isdigit() and str(int(value)) == value else []
+    return {"enum": [value, *number, *([] if needed else [None])]}
+
+
 def predict_content(models: Models) -> JsonSchema:
     """POST /predict: `features` or `inputs`, and which model."""
     kinds = []
     for model in models:
         names = [spec.name for spec in model.outputs]
+        # Without a name it is the default model, of whatever version.
+        needed = [key for key in addressing(models, model) if key != "model" or model.name != models[0].name]
         common: dict[str, JsonSchema] = {
-            "model": {"const": model.name},
-            "version": {"const": model.version},
+            "model": _word(model.name, "model" in needed),
+            "version": _word(model.version, "version" in needed),
             "outputs": {"type": "array", "items": {"enum": names}, "minItems": 1, "uniqueItems": True},
             "parameters": _OBJECT,
         }
-        # Without a name it is the default model, of whatever version.
-        needed = [key for key in addressing(models, model) if key != "model" or model.name != models[0].name]
         if (features := features_schema(model)) is not None:
             kinds.append(_object(common | {"features": features}, ["features", *needed]))
         kinds.append(_object(common | {"inputs": reference(model, "inputs")}, ["inputs", *needed]))
