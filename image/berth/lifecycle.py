@@ -76,7 +76,8 @@ class Lifecycle:
     @property
     def settled(self) -> bool:
         """Whether every model of this worker is ready or has failed."""
-        return all(value.state != LOADING for value in self._states.values())
+        with self._lock:  # so that what is settled here has been told to the others
+            return all(value.state != LOADING for value in self._states.values())
 
     @property
     def draining(self) -> bool:
