@@ -26,10 +26,14 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+def _format_time(seconds: float) -> str:
+    """Seconds since the epoch, in RFC 3339 with milliseconds."""
+    return f"{_second(int(seconds))}.{int(seconds * 1000) % 1000:03d}Z"
+
+
 def timestamp() -> str:
     """Now, in RFC 3339 with milliseconds."""
-    now = time.time()
-    return f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
+    return _format_time(time.time())
 
 
 def _one_line(text: str) -> str:
@@ -39,7 +43,7 @@ def _one_line(text: str) -> str:
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ts": _format_time(record.created),
         "level": record.levelname.lower(),
         "logger": record.name,
         "message": record.getMessage(),

@@ -97,7 +97,8 @@ class Predictor:
                 on_wait=metrics.observe_queue,
                 on_depth=metrics.set_queue_depth,
             )
-        prepared = Prepared(metrics, choice, batcher, is_quick(model, cost), is_brief(cost))
+        brief = is_brief(cost) and batcher is None
+        prepared = Prepared(metrics, choice, batcher, is_quick(model, cost), brief)
         self._prepared[model.name, model.version] = prepared
         return choice
 
@@ -108,7 +109,7 @@ class Predictor:
     def may_answer_at_once(self, model: Model) -> bool:
         """Whether a request for `model` that must not wait has a chance; `predict` decides it for each."""
         prepared = self._prepared.get((model.name, model.version))
-        return prepared is not None and (self._cache is not None or (prepared.brief and prepared.batcher is None))
+        return prepared is not None and (self._cache is not None or prepared.brief)
 
     def _prepare_once(self, model: Model) -> Prepared:
         key = (model.name, model.version)
@@ -150,7 +151,7 @@ class Predictor:
     ) -> dict[str, Array]:
         """The model's answer, in the way that suits the model and the caller."""
         few = _rows(tensors) <= _FEW_ROWS
-        if not self._may_wait() and (prepared.batcher is not None or not (prepared.brief and few)):
+        if not self._may_wait() and not (prepared.brief and few):
             raise WouldWait
         if prepared.batcher is not None:
             return prepared.batcher.submit(tensors, outputs, deadline)

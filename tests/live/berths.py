@@ -6,7 +6,8 @@ import http.client
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,23 @@ def start_ready(serve: Serve, store: Path, run_dir: Path, **settings: object) ->
     server = start_berth(serve, store, run_dir, **settings)
     wait_until(lambda: ask(server, "GET", "/readyz")[0] == 200, f"readiness; log:\n{server.log()}")
     return server
+
+
+@contextmanager
+def running_ready(store: Path, folder: Path, **settings: object) -> Iterator[Server]:
+    """A server for many tests, ready; its log and its run directory are in `folder`."""
+    servers: list[Server] = []
+
+    def serve(command: Sequence[str], env: Mapping[str, str], port: int) -> Server:
+        servers.append(Server(command, env, port, folder / "server.log"))
+        servers[0].wait_accepting()
+        return servers[0]
+
+    try:
+        yield start_ready(serve, store, folder / "run", **settings)
+    finally:
+        for server in servers:
+            server.stop()
 
 
 def ask(server: Server, method: str, path: str, document: Any = None, **headers: str) -> tuple[int, Any]:

@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from live.berths import Serve, add_sleeper
+from live.gating import Lookup
 from live.server import HOST, Server, free_port
 
 CONF = Path(__file__).parents[2] / "image" / "gunicorn.conf.py"
@@ -51,6 +52,18 @@ def sleeper_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("sleepers")
     add_sleeper(store, tmp_path_factory.mktemp("sleeper"))
     return store
+
+
+@pytest.fixture
+def lookup() -> Lookup:
+    """DNS with one pod behind the headless name."""
+    return Lookup()
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """What the gate printed."""
+    return []
 
 
 @pytest.fixture

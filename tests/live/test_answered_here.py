@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression
 
 from berth.adding import AddRequest, add_version
 from berth.loaders import LoadOptions
-from live.berths import add_sleeper, ask_on, metric, start_ready
+from live.berths import add_sleeper, ask_on, metric, running_ready
 from live.server import HOST, Server
 
 pytestmark = pytest.mark.live
@@ -34,16 +34,9 @@ def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     joblib.dump(wide, folder / "wide.joblib")
     add_version(folder / "store", folder / "wide.joblib", AddRequest("wide"), LoadOptions(accelerate="require"))
     add_sleeper(folder / "store", folder / "sleeper")
-    servers: list[Server] = []
-
-    def serve(command: Sequence[str], env: Mapping[str, str], port: int) -> Server:
-        servers.append(Server(command, env, port, folder / "server.log"))
-        servers[0].wait_accepting()
-        return servers[0]
-
     own = {"models": "iris,sleeper,wide", "workers": 1, "threads": 2, "cpu_threads": 1}
-    yield start_ready(serve, folder / "store", folder / "run", allow_code="true", **own)
-    servers[0].stop()
+    with running_ready(folder / "store", folder, allow_code="true", **own) as server:
+        yield server
 
 
 @pytest.fixture

@@ -52,18 +52,6 @@ def slots(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slo
             server.stop()
 
 
-@pytest.fixture
-def lookup() -> Lookup:
-    """DNS with one pod behind the headless name."""
-    return Lookup()
-
-
-@pytest.fixture
-def told() -> list[str]:
-    """What the gate printed."""
-    return []
-
-
 def plan_of(slots: Slots) -> SwitchPlan:
     """From the real blue to the real green."""
     return switch(f"http://active.shop.svc:{slots[0].port}", f"http://target.shop.svc:{slots[1].port}")

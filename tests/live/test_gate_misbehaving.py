@@ -19,18 +19,6 @@ Start = Callable[[Answer], Puppet]
 
 
 @pytest.fixture
-def lookup() -> Lookup:
-    """DNS with one pod behind the headless name."""
-    return Lookup()
-
-
-@pytest.fixture
-def told() -> list[str]:
-    """What the gate printed."""
-    return []
-
-
-@pytest.fixture
 def puppet() -> Iterator[Start]:
     """puppet(answer): a server whose answers the test makes."""
     puppets: list[Puppet] = []

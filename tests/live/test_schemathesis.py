@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from berth.web.openapi.routes import ROUTES, Route
-from live.berths import start_ready
+from live.berths import running_ready
 from live.server import Server
 
 # Not among them: that all valid data are taken. A schema cannot say that a shape fits its data, or that a model
@@ -43,16 +43,9 @@ CHECKS = (
 @pytest.fixture(scope="module")
 def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The whole store, served."""
-    servers: list[Server] = []
     folder = tmp_path_factory.mktemp("schemathesis")
-
-    def serve(command: Sequence[str], env: Mapping[str, str], port: int) -> Server:
-        servers.append(Server(command, env, port, folder / "server.log"))
-        servers[-1].wait_accepting()
-        return servers[-1]
-
-    yield start_ready(serve, store, folder / "run", models="iris@1,iris@2,people,prices", workers=1)
-    servers[0].stop()
+    with running_ready(store, folder, models="iris@1,iris@2,people,prices", workers=1) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

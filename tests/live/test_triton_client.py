@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from berth.tensors import DATATYPES, Array
-from live.berths import start_ready
+from live.berths import running_ready
 from live.server import Server
 
 pytestmark = pytest.mark.live
@@ -42,19 +42,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, store: Path, echo_store: Pa
     folder = tmp_path_factory.mktemp("clients")
     for each in (store, echo_store):
         shutil.copytree(each, folder / "store", dirs_exist_ok=True)
-    servers: list[Server] = []
-
-    def serve(command: Sequence[str], env: Mapping[str, str], port: int) -> Server:
-        servers.append(Server(command, env, port, folder / "server.log"))
-        servers[0].wait_accepting()
-        return servers[0]
-
     models = "iris@1,iris@2,people,prices,echo"
-    try:
-        yield start_ready(serve, folder / "store", folder / "run", models=models, allow_code=True, workers=2)
-    finally:
-        for each_server in servers:
-            each_server.stop()
+    with running_ready(folder / "store", folder, models=models, allow_code=True, workers=2) as server:
+        yield server
 
 
 @pytest.fixture

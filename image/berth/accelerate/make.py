@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -66,7 +66,7 @@ class _Task:
         return unwrap(self.loaded.estimator)
 
 
-def time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorSpec]) -> float:
+def _time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorSpec]) -> float:
     """The milliseconds of one row: the quickest of a few."""
     one, names = {name: array[:1] for name, array in rows.items()}, [spec.name for spec in outputs]
     best, ends = float("inf"), time.perf_counter() + _TIMED_SECONDS
@@ -76,7 +76,7 @@ def time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorSp
     return 1000 * best
 
 
-def tell_slow(made: Accelerated) -> str | None:
+def _tell_slow(made: Accelerated) -> str | None:
     """Why an exact form is no gain; None if it is one."""
     proof = made.proof
     if made.fast_ms > made.plain_ms:
@@ -87,6 +87,37 @@ def tell_slow(made: Accelerated) -> str | None:
             f"{proof.plain_seconds:.2g} s -> {proof.fast_seconds:.2g} s"
         )
     return None
+
+
+def weigh(
+    plain: PredictFunction,
+    fast: PredictFunction,
+    rows: Tensors,
+    outputs: Sequence[TensorSpec],
+    step: str,
+    exact: Collection[str] = (),
+) -> Accelerated | Refusal:
+    """What comes of an accelerated form that is there: proven and quicker, or in `step` the reason why not."""
+    proof = prove(plain, fast, rows, outputs, exact)
+    if isinstance(proof, str):
+        return Refusal(step, f"{proof}, of {len(next(iter(rows.values())))} rows")
+    made = Accelerated(proof, _time_one(plain, rows, outputs), _time_one(fast, rows, outputs))
+    slow = _tell_slow(made)
+    return made if slow is None else Refusal(step, slow)
+
+
+def attempt(make: Callable[[], Accelerated | Refusal], path: Path, step: str) -> Accelerated | Refusal:
+    """What `make` makes at `path`; nothing is there after a refusal, and what breaks is one."""
+    try:
+        # The rows go to the edges of what numbers can be; what numpy says of that, and torch of exporters, is no news.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = make()
+    except Exception as error:  # a form that cannot be made, run or compared is not served
+        result = Refusal(step, f"its ONNX form fails: {one_line(error)}")
+    if isinstance(result, Refusal):
+        path.unlink(missing_ok=True)
+    return result
 
 
 def _check_form(task: _Task) -> Refusal | None:
@@ -146,29 +177,13 @@ def _try(task: _Task) -> Accelerated | Refusal:
     _write(model, task.path, limits, task.loaded.outputs)
     rows = make_rows(estimator, task.inputs, limits, task.sample, task.rows)
     fast = load_accelerated(task.path, task.inputs, outputs, task.threads).predict
-    proof = prove(plain, fast, rows, outputs, _exact(estimator, outputs))
-    if isinstance(proof, str):
-        return Refusal(step_name("", estimator), f"{proof}, of {task.rows} rows")
-    made = Accelerated(proof, time_one(plain, rows, outputs), time_one(fast, rows, outputs))
-    if (slow := tell_slow(made)) is not None:
-        return Refusal(step_name("", estimator), slow)
-    return made
+    return weigh(plain, fast, rows, outputs, step_name("", estimator), _exact(estimator, outputs))
 
 
 def _attempt(task: _Task) -> Accelerated | Refusal:
     """The accelerated form at the task's path, or nothing there and the reason."""
-    if (refusal := _check_form(task)) is not None:
-        return refusal
-    try:
-        # The rows go to the edges of what numbers can be; what numpy says of that is no news.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            result = _try(task)
-    except Exception as error:  # a form that cannot be run or compared is not served
-        result = Refusal(step_name("", task.estimator), f"its ONNX form fails: {one_line(error)}")
-    if isinstance(result, Refusal):
-        task.path.unlink(missing_ok=True)
-    return result
+    refusal = _check_form(task)
+    return refusal or attempt(lambda: _try(task), task.path, step_name("", task.estimator))
 
 
 def make_accelerated(
@@ -186,7 +201,7 @@ def make_accelerated(
     if isinstance(result, Accelerated):
         return result
 
-    def attempt(part: Any) -> Refusal | None:
+    def attempt_part(part: Any) -> Refusal | None:
         try:
             alone = serve_estimator(part, inputs, {})
         except Exception:  # cut off from the rest it may not work at all, and then it tells nothing
@@ -195,4 +210,4 @@ def make_accelerated(
         path.unlink(missing_ok=True)
         return tried if isinstance(tried, Refusal) else None
 
-    return find_step(task.estimator, result, attempt)
+    return find_step(task.estimator, result, attempt_part)

@@ -7,7 +7,6 @@ trace may take another way for other rows, which no comparison finds.
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from math import prod
@@ -16,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from berth.accelerate.convert import encode_model
-from berth.accelerate.make import Accelerated, tell_slow, time_one
-from berth.accelerate.prove import prove
-from berth.accelerate.refusal import Refusal, one_line
+from berth.accelerate.make import Accelerated, attempt, weigh
+from berth.accelerate.refusal import Refusal
 from berth.accelerate.rows import ROWS
 from berth.accelerate.session import load_accelerated
 from berth.model import Loaded
@@ -95,12 +93,7 @@ def _try(
     rows = {spec.name: _draw(spec, None if sample is None else sample[spec.name], count, rng) for spec in inputs}
     _export(loaded, rows, outputs, path)
     fast = load_accelerated(path, inputs, outputs, threads).predict
-    proof = prove(loaded.predict, fast, rows, outputs)
-    if isinstance(proof, str):
-        return Refusal(_STEP, f"{proof}, of {count} rows")
-    made = Accelerated(proof, time_one(loaded.predict, rows, outputs), time_one(fast, rows, outputs))
-    slow = tell_slow(made)
-    return made if slow is None else Refusal(_STEP, slow)
+    return weigh(loaded.predict, fast, rows, outputs, _STEP)
 
 
 def make_accelerated_net(
@@ -112,14 +105,5 @@ def make_accelerated_net(
     threads: int,
 ) -> Accelerated | Refusal:
     """Write the accelerated form of a loaded script to `path`, proven; or nothing, and the reason."""
-    if (refusal := _check_form(inputs, outputs, sample)) is not None:
-        return refusal
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch would rather have another exporter; numpy tells of edges
-            result = _try(loaded, inputs, outputs, sample, path, threads)
-    except Exception as error:  # a form that cannot be made, run or compared is not served
-        result = Refusal(_STEP, f"its ONNX form fails: {one_line(error)}")
-    if isinstance(result, Refusal):
-        path.unlink(missing_ok=True)
-    return result
+    refusal = _check_form(inputs, outputs, sample)
+    return refusal or attempt(lambda: _try(loaded, inputs, outputs, sample, path, threads), path, _STEP)
