@@ -18,8 +18,8 @@ import click
 from own import serving
 from wrk import Seen, run_wrk
 
-from berth.adding import AddRequest, add_version
-from berth.loaders import LoadOptions
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
 
 BODY = b'{"features":[5.1,3.5,1.4,0.2]}'
 WAYS = {"off": 1, "auto": "auto"}

@@ -20,9 +20,9 @@ from pathlib import Path
 import click
 from own import memory_mib, serving
 
-from berth.adding import AddRequest, add_version
-from berth.loaders import LoadOptions
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
+from berth.tensors.arrays import TensorSpec
 
 MODEL_SECONDS = 0.05
 CAPACITY = 2 / MODEL_SECONDS

@@ -15,8 +15,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
-from berth.metrics.files import merge_dead_worker
-from berth.worker import FairThreadWorker
+from berth.telemetry.metrics.metric_files import merge_dead_worker
+from berth.worker.fair_worker import FairThreadWorker
 from berth.worker.refusals import MOST_LINE_BYTES
 
 # File descriptors that are not connections: libraries, models, pipes, logs.
@@ -52,7 +52,7 @@ loglevel = os.environ.get("BERTH_LOG_LEVEL", "info")
 # Over gunicorn's own defaults, which have a handler `console` for standard output with the formatter `generic`.
 logconfig_dict = {
     "loggers": {"gunicorn.error": {"level": loglevel.upper(), "handlers": ["console"], "propagate": False}},
-    "formatters": {"generic": {"()": f"berth.logs.{LOG_FORMATTER}"}},
+    "formatters": {"generic": {"()": f"berth.telemetry.logs.{LOG_FORMATTER}"}},
 }
 
 

@@ -12,8 +12,8 @@ from berth.accelerate.make import Accelerated, make_accelerated
 from berth.accelerate.refusal import Refusal
 from berth.accelerate.session import load_accelerated
 from berth.loaders.estimator import serve_estimator
-from berth.model import Loaded
-from berth.tensors import Array
+from berth.models.model import Loaded
+from berth.tensors.arrays import Array
 
 
 @dataclass(frozen=True)

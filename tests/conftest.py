@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from berth.adding import AddRequest, add_version
 from berth.app import create_app
-from berth.loaders import LoadOptions
-from berth.tensors import DATATYPES, TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
+from berth.tensors.arrays import DATATYPES, TensorSpec
 from web.asking import MakeApp, ReadLog
 
 # What `client` serves; iris without a version is iris@1.

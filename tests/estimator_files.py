@@ -9,10 +9,10 @@ from typing import Any
 
 import joblib
 
-from berth.loaders import LoadOptions, load
 from berth.loaders.fitted import reset_jobs
-from berth.manifest import Manifest, digest_file
-from berth.model import Loaded
+from berth.loaders.formats import LoadOptions, load
+from berth.models.manifest import Manifest, digest_file
+from berth.models.model import Loaded
 from estimator_table import inputs_of
 
 OPTIONS = LoadOptions()

@@ -38,7 +38,7 @@ from sklearn import (
     tree,
 )
 
-from berth.tensors import DATATYPES, Array, TensorSpec
+from berth.tensors.arrays import DATATYPES, Array, TensorSpec
 from estimator_frames import FRAMES, Fitted
 
 _ROWS = 40

@@ -1,6 +1,6 @@
 """`python -m berth` and the `berth` command."""
 
-from berth.cli import main
+from berth.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -13,30 +13,31 @@ from typing import Any
 
 from flask import Flask
 
-from berth import __version__, logs
-from berth.admission import Gate
-from berth.auth import KeyRing
-from berth.cache import PredictionCache
-from berth.catalog import Catalog
+from berth import __version__
 from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
 from berth.errors import BerthError
-from berth.lifecycle import Lifecycle
-from berth.metrics import SECONDS, Metrics
-from berth.model import Model
-from berth.opening import installed_version, open_version
-from berth.options import load_options
-from berth.payloads import PayloadLog, open_sink, parse_options
-from berth.predictor import Predictor
+from berth.load_settings import load_options
+from berth.models.model import Model
+from berth.models.store import Entry, select_models
+from berth.serving.admission import Gate
+from berth.serving.cache import PredictionCache
+from berth.serving.catalog import Catalog
+from berth.serving.lifecycle import Lifecycle
+from berth.serving.opening import installed_version, open_version
+from berth.serving.predictor import Predictor
 from berth.settings import Settings, parse_settings, read_environment, store_directory
-from berth.store import Entry, select_models
-from berth.tracing import Tracing, make_tracing
+from berth.telemetry import logs
+from berth.telemetry.metrics.registry import SECONDS, Metrics
+from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
+from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web import predict, v2
+from berth.web.auth import KeyRing
 from berth.web.console import console_blueprint
 from berth.web.edge import Edge, FlaskEdge
 from berth.web.exchange import Exchange, current
 from berth.web.express import Express, ExpressRoute
 from berth.web.invocations import invocations_blueprint
-from berth.web.openapi import ApiFacts, openapi_blueprint
+from berth.web.openapi.document import ApiFacts, openapi_blueprint
 from berth.web.ops import export_http_metrics, ops_blueprint
 from berth.web.recording import Recorder
 from berth.web.v1 import v1_blueprint

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from berth.tensors import TensorSpec
+from berth.tensors.arrays import TensorSpec
 from recipe import Trained, make_command, write_sample
 
 EPOCHS = 300

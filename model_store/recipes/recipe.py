@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import click
 
-from berth.adding import AddRequest, add_version, next_version
 from berth.errors import BerthError
-from berth.loaders import LoadOptions
-from berth.store import list_versions
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.models.store import list_versions
+from berth.publishing.adding import AddRequest, add_version, next_version
+from berth.tensors.arrays import TensorSpec
 
 
 class Trained(NamedTuple):

@@ -20,7 +20,7 @@ from accelerating import Both, make_both
 from berth.accelerate.limits import ColumnLimits, decode_limits, encode_limits, make_check
 from berth.accelerate.make import Accelerated
 from berth.accelerate.session import MISSING
-from berth.tensors import Array, TensorSpec
+from berth.tensors.arrays import Array, TensorSpec
 
 pytest.importorskip("skl2onnx", reason="acceleration needs skl2onnx")
 pytest.importorskip("onnxruntime", reason="acceleration needs onnxruntime")

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from berth.adding import AddRequest, add_version
-from berth.loaders import LoadOptions
-from berth.opening import open_version
-from berth.store import Entry, read_manifest
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.models.store import Entry, read_manifest
+from berth.publishing.adding import AddRequest, add_version
+from berth.serving.opening import open_version
+from berth.tensors.arrays import TensorSpec
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -93,8 +93,8 @@ def test_a_script_is_answered_alike(tmp_path: Path) -> None:
 def test_torch_is_not_imported_to_serve_it(tmp_path: Path) -> None:
     add(tmp_path, Dense())
     ask = (
-        "import sys; from berth.loaders import LoadOptions; from berth.opening import open_version;"
-        "from berth.store import select_models; from pathlib import Path;"
+        "import sys; from berth.loaders.formats import LoadOptions; from berth.serving.opening import open_version;"
+        "from berth.models.store import select_models; from pathlib import Path;"
         "entry = select_models(Path(sys.argv[1]), '')[0];"
         "assert open_version(entry, LoadOptions(accelerate='require'), 'warn').accelerated;"
         "print('torch' in sys.modules)"

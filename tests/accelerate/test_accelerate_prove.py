@@ -14,8 +14,8 @@ from sklearn.ensemble import RandomForestClassifier
 from accelerating import make_both
 from berth.accelerate.prove import Proof, compare_output, prove
 from berth.accelerate.session import load_accelerated
-from berth.model import PredictFunction
-from berth.tensors import Array, TensorSpec
+from berth.models.model import PredictFunction
+from berth.tensors.arrays import Array, TensorSpec
 
 pytest.importorskip("skl2onnx", reason="acceleration needs skl2onnx")
 pytest.importorskip("onnxruntime", reason="acceleration needs onnxruntime")
@@ -95,7 +95,7 @@ def _move_threshold(path: Path) -> None:
 
 def test_one_threshold_moved_a_little_is_seen(tmp_path: Path) -> None:
     from berth.accelerate.limits import decode_limits
-    from berth.accelerate.rows import make_rows
+    from berth.accelerate.proving_rows import make_rows
 
     estimator = RandomForestClassifier(20, random_state=0).fit(X, Y)
     both = make_both(estimator, tmp_path, 300)

@@ -19,13 +19,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
 
-from berth.adding import ACCELERATED, AddRequest, add_version
-from berth.cli import berth
+from berth.cli.main import berth
 from berth.errors import IntegrityError, LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions
-from berth.opening import open_version
-from berth.store import Entry, find_version, read_manifest
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.models.store import Entry, find_version, read_manifest
+from berth.publishing.adding import ACCELERATED, AddRequest, add_version
+from berth.serving.opening import open_version
+from berth.tensors.arrays import TensorSpec
 
 pytest.importorskip("skl2onnx", reason="acceleration needs skl2onnx")
 pytest.importorskip("onnxruntime", reason="acceleration needs onnxruntime")
@@ -38,9 +38,9 @@ ASK = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from berth.loaders import LoadOptions
-from berth.opening import open_version
-from berth.store import find_version
+from berth.loaders.formats import LoadOptions
+from berth.serving.opening import open_version
+from berth.models.store import find_version
 
 model = open_version(find_version(Path(sys.argv[1]), sys.argv[2]), LoadOptions(accelerate=sys.argv[3]), "warn")
 answer = model.predict({"features": np.array([[5.1, 3.5, 1.4, 0.2]])}, ["prediction", "probabilities"])

@@ -17,7 +17,7 @@ from berth.accelerate.ensembles import describe_ensemble
 from berth.accelerate.make import Accelerated
 from berth.accelerate.ranges import near, thresholds
 from berth.accelerate.refusal import Refusal
-from berth.tensors import Array
+from berth.tensors.arrays import Array
 
 pytest.importorskip("skl2onnx", reason="acceleration needs skl2onnx")
 pytest.importorskip("onnxruntime", reason="acceleration needs onnxruntime")

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import pytest
 from werkzeug.serving import make_server
 
-from berth.cli import main
 from berth.cli.load import Tally, quantile
+from berth.cli.main import main
 from web.asking import MakeApp
 
 Bench = Callable[..., tuple[int, str, str]]

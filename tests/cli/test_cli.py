@@ -16,7 +16,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from berth import __version__
-from berth.cli import berth, main
+from berth.cli.main import berth, main
 from berth.settings import TABLE, variable
 
 COMMANDS = ["serve", "add", "list", "inspect", "verify", "predict", "settings", "drain"]

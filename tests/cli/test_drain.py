@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from berth.cli import berth
+from berth.cli.main import berth
 
 
 def drain(run_dir: Path, *arguments: str) -> Result:

@@ -9,8 +9,8 @@ from threading import Thread
 import pytest
 from click.testing import CliRunner
 
-from berth.cli import berth
-from berth.cli.health import local_url
+from berth.cli.health_command import local_url
+from berth.cli.main import berth
 
 
 class Health(BaseHTTPRequestHandler):

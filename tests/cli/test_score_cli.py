@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from berth.cli import main
+from berth.cli.main import main
 
 PEOPLE = "id,age,city,member\n1,20.5,Rome,1\n2,50,Oslo,0\n"
 ROWS = 600

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from berth.metrics import Metrics, ModelMetrics
-from berth.metrics.files import render
+from berth.telemetry.metrics.metric_files import render
+from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 
 Environ = dict[str, Any]
 Start = Callable[[str, list[tuple[str, str]]], object]

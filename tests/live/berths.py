@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from berth.adding import AddRequest, add_version
-from berth.loaders import LoadOptions
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
+from berth.tensors.arrays import TensorSpec
 from live.server import HOST, Server, free_port, wait_until
 
 Serve = Callable[[Sequence[str], Mapping[str, str], int], Server]

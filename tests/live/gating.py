@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from berth.gate import judge_switch, verify_traffic
-from berth.gate.asking import Caller, key_headers
-from berth.gate.decide import Outcome
-from berth.gate.inquiry import Inquiry
-from berth.gate.plan import SwitchPlan, VerifyPlan
+from berth.switchgate.asking import Caller, key_headers
+from berth.switchgate.decide import Outcome
+from berth.switchgate.inquiry import Inquiry
+from berth.switchgate.judging import judge_switch, verify_traffic
+from berth.switchgate.plan import SwitchPlan, VerifyPlan
 from live.server import HOST
 
 BLUE, GREEN = "aaaaaaaaaaaa", "bbbbbbbbbbbb"

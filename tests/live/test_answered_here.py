@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from berth.adding import AddRequest, add_version
-from berth.loaders import LoadOptions
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
 from live.berths import add_sleeper, ask_on, metric, running_ready
 from live.server import HOST, Server
 

@@ -19,8 +19,8 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from berth.gate.asking import Caller, key_headers
-from berth.gate.plan import SwitchPlan
+from berth.switchgate.asking import Caller, key_headers
+from berth.switchgate.plan import SwitchPlan
 from live.berths import Serve, ask, start_berth, start_ready
 from live.gating import BLUE, GREEN, Lookup, judge, switch, verify
 from live.server import HOST, Server, free_port, wait_until
@@ -282,7 +282,7 @@ def test_the_command(slots: Slots) -> None:
 def test_wrong_use(changes: dict[str, str], words: str) -> None:
     from click.testing import CliRunner
 
-    from berth.cli import berth as group
+    from berth.cli.main import berth as group
 
     port = str(free_port())
     given = {"release": "iris", "active-url": f"http://{HOST}:{port}", "target-url": f"http://{HOST}:{port}"}

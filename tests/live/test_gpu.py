@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from berth.adding import AddRequest, add_version
 from berth.cpu import count_gpus
-from berth.loaders import LoadOptions
-from berth.opening import open_version
-from berth.store import Entry
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.models.store import Entry
+from berth.publishing.adding import AddRequest, add_version
+from berth.serving.opening import open_version
+from berth.tensors.arrays import TensorSpec
 from live.berths import Serve, ask, start_ready
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

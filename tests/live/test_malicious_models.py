@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from berth.adding import AddRequest, add_version
-from berth.cli import berth
+from berth.cli.main import berth
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions
-from berth.manifest import MANIFEST, digest_file, encode_manifest, parse_manifest
+from berth.loaders.formats import LoadOptions
+from berth.models.manifest import MANIFEST, digest_file, encode_manifest, parse_manifest
+from berth.publishing.adding import AddRequest, add_version
 from live.berths import Serve, ask, start_berth
 from live.server import wait_until
 from malicious import MALICIOUS

@@ -11,9 +11,9 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from berth.adding import AddRequest, add_version
-from berth.auth import encode_key
-from berth.loaders import LoadOptions
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
+from berth.web.auth import encode_key
 from live.berths import start_berth, start_ready
 from live.browser import Browser, find_browser
 from live.server import Server

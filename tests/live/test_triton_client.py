@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from berth.tensors import DATATYPES, Array
+from berth.tensors.arrays import DATATYPES, Array
 from live.berths import running_ready
 from live.server import Server
 

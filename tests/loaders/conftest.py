@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from berth.manifest import Manifest, digest_file, walk_files
-from berth.model import Loaded
+from berth.models.manifest import Manifest, digest_file, walk_files
+from berth.models.model import Loaded
 
 
 @pytest.fixture

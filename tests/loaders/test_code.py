@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions, load
-from berth.manifest import Manifest, check_files
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions, load
+from berth.models.manifest import Manifest, check_files
+from berth.tensors.arrays import TensorSpec
 
 ALLOWED = LoadOptions(allow_code=True)
 INPUTS = (TensorSpec("x", "FP64", (-1, 2)), TensorSpec("word", "BYTES", (-1,)))

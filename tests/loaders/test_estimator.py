@@ -20,10 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions, load
 from berth.loaders.estimator import installed_versions, read_estimator, serve_estimator
 from berth.loaders.fitted import reset_jobs, walk_fitted
-from berth.manifest import Manifest
+from berth.loaders.formats import LoadOptions, load
+from berth.models.manifest import Manifest
 from estimator_files import DUMPS, OPTIONS, ask, expected, save, save_and_load
 from estimator_table import ESTIMATORS, inputs_of
 

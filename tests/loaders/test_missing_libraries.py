@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from berth.errors import LoadError
-from berth.loaders import FORMATS, LoadOptions, load
-from berth.manifest import Manifest
+from berth.loaders.formats import FORMATS, LoadOptions, load
+from berth.models.manifest import Manifest
 
 LIBRARIES = {
     "onnx": "onnxruntime",

@@ -16,9 +16,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions, load
-from berth.manifest import Manifest
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions, load
+from berth.models.manifest import Manifest
+from berth.tensors.arrays import TensorSpec
 
 pytest.importorskip("yaml", reason="PyYAML is not installed")
 OPTIONS = LoadOptions()
@@ -198,7 +198,7 @@ def test_mlflow_is_not_imported(tmp_path: Path, manifest_of: Callable[..., Manif
     xgboost.XGBRegressor(n_estimators=2, n_jobs=1).fit(FLOWERS, KIND).save_model(tmp_path / "model.ubj")
     manifest = manifest_of(tmp_path, "mlflow")
     program = (
-        "import pathlib, pickle, sys; from berth.loaders import LoadOptions, load; "
+        "import pathlib, pickle, sys; from berth.loaders.formats import LoadOptions, load; "
         "manifest = pickle.load(sys.stdin.buffer); load(pathlib.Path(sys.argv[1]), manifest, LoadOptions()); "
         "sys.exit('mlflow' in sys.modules)"
     )

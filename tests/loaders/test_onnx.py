@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions, load
-from berth.manifest import Manifest
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions, load
+from berth.models.manifest import Manifest
+from berth.tensors.arrays import TensorSpec
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx, which makes the files, is not installed")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from berth.loaders import load
-from berth.tensors import TensorSpec
+from berth.loaders.formats import load
+from berth.tensors.arrays import TensorSpec
 from estimator_files import OPTIONS, ask, save, save_and_load
 from estimator_table import ESTIMATORS, inputs_of
 

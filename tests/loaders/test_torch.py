@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions, load
-from berth.manifest import Manifest
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions, load
+from berth.models.manifest import Manifest
+from berth.tensors.arrays import TensorSpec
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 OPTIONS = LoadOptions()

@@ -12,9 +12,9 @@ import pytest
 from sklearn.datasets import load_iris
 
 from berth.errors import LoadError
-from berth.loaders import LoadOptions, load
-from berth.manifest import Manifest
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions, load
+from berth.models.manifest import Manifest
+from berth.tensors.arrays import TensorSpec
 
 xgboost = pytest.importorskip("xgboost", reason="xgboost is not installed")
 lightgbm = pytest.importorskip("lightgbm", reason="lightgbm is not installed")

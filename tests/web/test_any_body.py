@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from berth.tensors import DATATYPES
+from berth.tensors.arrays import DATATYPES
 
 _NAMES = ["features", "age", "city", "member", "sepal length (cm)", "prediction", "x"]
 _SCALARS = st.one_of(

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import pytest
 from flask.testing import FlaskClient
 
-from berth.auth import encode_key
+from berth.web.auth import encode_key
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 STATIC = resources.files("berth") / "web" / "static"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from berth.adding import AddRequest, add_version
-from berth.loaders import LoadOptions
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
+from berth.tensors.arrays import TensorSpec
 from web.asking import MakeApp, ReadLog
 
 GOOD = {"features": [5.1, 3.5, 1.4, 0.2]}

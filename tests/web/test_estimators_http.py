@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from flask.testing import FlaskClient
 
-from berth.adding import AddRequest, add_version
-from berth.loaders import LoadOptions
-from berth.tensors import TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
+from berth.tensors.arrays import TensorSpec
 from estimator_files import expected
 from estimator_table import ESTIMATORS
 from web.asking import MakeApp, told

@@ -13,12 +13,12 @@ import schemathesis
 from click.testing import CliRunner
 from flask.testing import FlaskClient
 
-from berth.auth import encode_key
-from berth.cli import berth
-from berth.model import Model
-from berth.tensors import DATATYPES, TensorSpec
-from berth.web.openapi import ApiFacts, openapi_document
+from berth.cli.main import berth
+from berth.models.model import Model
+from berth.tensors.arrays import DATATYPES, TensorSpec
+from berth.web.auth import encode_key
 from berth.web.openapi.bodies import BODIES
+from berth.web.openapi.document import ApiFacts, openapi_document
 from berth.web.openapi.routes import ROUTES
 
 MakeApp: TypeAlias = Callable[..., FlaskClient]

@@ -11,8 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from berth.app import create_app
-from berth.auth import encode_key
 from berth.errors import SettingsError
+from berth.web.auth import encode_key
 from collector import wait_for
 from web.asking import MakeApp, tensor
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from berth.tensors import DATATYPES
+from berth.tensors.arrays import DATATYPES
 from web.asking import MakeApp, refused, told
 
 Rows = Sequence[Sequence[float]]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from berth.tensors import DATATYPES
+from berth.tensors.arrays import DATATYPES
 from web.asking import MakeApp, outputs_of, refused, tensor, told
 
 Rows = Sequence[Sequence[float]]

@@ -11,8 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from berth.binary import decode_binary, encode_binary
-from berth.tensors import DATATYPES, Array
+from berth.tensors.arrays import DATATYPES, Array
+from berth.tensors.binary import decode_binary, encode_binary
 from web.asking import refused, tensor, told
 
 Rows = Sequence[Sequence[float]]

@@ -11,7 +11,7 @@ from berth.accelerate.graph import ML, ML_MEANT, ML_TOLD
 from berth.accelerate.refusal import Refusal, one_line, step_name
 from berth.accelerate.session import META
 from berth.loaders.fitted import walk_fitted
-from berth.tensors import TensorSpec
+from berth.tensors.arrays import TensorSpec
 
 _OPSETS = {"": 18, ML: ML_TOLD}
 

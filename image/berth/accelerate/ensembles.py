@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from berth.accelerate.refusal import Refusal
-from berth.accelerate.trees import Tree, read_tree, with_features
-from berth.tensors import Array
+from berth.accelerate.tree_arrays import Tree, read_tree, with_features
+from berth.tensors.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from berth.tensors import Array
+from berth.tensors.arrays import Array
 
 ML = "ai.onnx.ml"
 # skl2onnx refuses more than 3; `convert` corrects the version once the graph stands.

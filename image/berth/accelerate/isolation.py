@@ -11,7 +11,7 @@ from berth.accelerate.ensembles import Ensemble
 from berth.accelerate.graph import Graph
 from berth.accelerate.labels import put_labels
 from berth.accelerate.scores import put_scores
-from berth.accelerate.trees import Tree, read_tree, with_features
+from berth.accelerate.tree_arrays import Tree, read_tree, with_features
 
 
 def _depths(forest: Any) -> list[Tree]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from berth.accelerate.graph import Graph
-from berth.tensors import Array
+from berth.tensors.arrays import Array
 
 
 def put_probabilities(graph: Graph, scores: str, link: str, into: str) -> None:

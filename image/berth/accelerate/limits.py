@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from berth.tensors import Array, Tensors, TensorSpec
+from berth.tensors.arrays import Array, Tensors, TensorSpec
 
 # From here on a double becomes infinity as float32.
 FLOAT32_EDGE = 2.0**128 - 2.0**103

@@ -15,15 +15,15 @@ from berth.accelerate.blame import find_step
 from berth.accelerate.convert import convert, encode_model, unwrap
 from berth.accelerate.limits import Limits, encode_limits, learn_limits
 from berth.accelerate.prove import Proof, prove
+from berth.accelerate.proving_rows import ROWS, make_rows
 from berth.accelerate.refusal import Refusal, one_line, step_name
-from berth.accelerate.rows import ROWS, make_rows
 from berth.accelerate.session import load_accelerated
 from berth.loaders.columns import is_text_part, takes_text
 from berth.loaders.estimator import serve_estimator
 from berth.loaders.fitted import walk_fitted
 from berth.loaders.signature import example_row
-from berth.model import Loaded, PredictFunction
-from berth.tensors import Tensors, TensorSpec
+from berth.models.model import Loaded, PredictFunction
+from berth.tensors.arrays import Tensors, TensorSpec
 
 _TIMED_SECONDS = 0.05
 # A large batch may take a little longer than plain, for requests are small; not so long that others wait for it.

@@ -16,11 +16,11 @@ import numpy as np
 
 from berth.accelerate.convert import encode_model
 from berth.accelerate.make import Accelerated, attempt, weigh
+from berth.accelerate.proving_rows import ROWS
 from berth.accelerate.refusal import Refusal
-from berth.accelerate.rows import ROWS
 from berth.accelerate.session import load_accelerated
-from berth.model import Loaded
-from berth.tensors import DATATYPES, Array, Tensors, TensorSpec
+from berth.models.model import Loaded
+from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
 
 _STEP = "the module"
 # All rows together; an image has many numbers, and a module for images takes its time.

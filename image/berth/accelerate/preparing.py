@@ -9,7 +9,7 @@ import numpy as np
 
 from berth.accelerate.graph import Graph
 from berth.accelerate.session import MISSING
-from berth.tensors import Array
+from berth.tensors.arrays import Array
 
 _MOST_EXACT = 2.0**53
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from berth.model import PredictFunction
-from berth.tensors import Array, Tensors, TensorSpec
+from berth.models.model import PredictFunction
+from berth.tensors.arrays import Array, Tensors, TensorSpec
 
 TOLERANCE = 1e-6
 _ALONE = 100

@@ -10,7 +10,7 @@ import numpy as np
 
 from berth.accelerate.ensembles import describe_ensemble, ensemble_classes
 from berth.accelerate.refusal import Refusal
-from berth.tensors import Array
+from berth.tensors.arrays import Array
 
 # Matrices of whole rows that fitted estimators keep, and centres of such rows.
 _ROWS = ("_fit_X", "support_vectors_", "X_train_", "X_fit_", "X_", "cluster_centers_", "theta_", "means_", "center_")

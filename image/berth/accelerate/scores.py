@@ -9,8 +9,8 @@ import numpy as np
 
 from berth.accelerate.ensembles import Ensemble
 from berth.accelerate.graph import ML, ML_TOLD, Graph
-from berth.accelerate.trees import MOST_NODES, Tree, constant_part, count_nodes, encode_trees, number_leaves
-from berth.tensors import Array
+from berth.accelerate.tree_arrays import MOST_NODES, Tree, constant_part, count_nodes, encode_trees, number_leaves
+from berth.tensors.arrays import Array
 
 _SUM = 1
 

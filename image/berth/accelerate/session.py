@@ -13,8 +13,8 @@ import numpy as np
 from berth.accelerate.limits import decode_limits, make_check
 from berth.errors import LoadError
 from berth.loaders.onnx import open_session
-from berth.model import Loaded, PredictFunction
-from berth.tensors import DATATYPES, Array, Tensors, TensorSpec
+from berth.models.model import Loaded, PredictFunction
+from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
 
 META = "berth"
 # In ONNX a string cannot be missing; this noncharacter stands for it.

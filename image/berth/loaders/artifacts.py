@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from berth.errors import LoadError
-from berth.manifest import Manifest
-from berth.tensors import DATATYPES, Array, Tensors, TensorSpec, datatype_of
+from berth.models.manifest import Manifest
+from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec, datatype_of
 
 # Two, not one: torch.export treats a dimension of one as a special case.
 _PROBE_SIZE = 2

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions
 from berth.loaders.artifacts import learn_outputs
-from berth.manifest import Manifest
-from berth.model import Loaded
-from berth.tensors import Array, Tensors
+from berth.loaders.formats import LoadOptions
+from berth.models.manifest import Manifest
+from berth.models.model import Loaded
+from berth.tensors.arrays import Array, Tensors
 
 _FILE = "model.py"
 

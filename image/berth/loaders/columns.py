@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from berth.loaders.fitted import walk_fitted
-from berth.tensors import Array, datatype_of
+from berth.tensors.arrays import Array, datatype_of
 
 # Where meta-estimators keep fitted ones that see the same columns as they do.
 _SAME_COLUMNS = (

@@ -14,15 +14,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from berth import unpickle
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions
-from berth.loaders.answers import describe_outputs, make_answerer
+from berth.loaders.estimator_outputs import describe_outputs, make_answerer
 from berth.loaders.fitted import check_reads_no_files, drop_feature_names, reset_jobs
+from berth.loaders.formats import LoadOptions
 from berth.loaders.signature import describe_inputs, example_row, needs_frame, table_builder
-from berth.manifest import Manifest
-from berth.model import Loaded
-from berth.tensors import Array, Tensors, TensorSpec
+from berth.loaders.unpickle import loading as unpickle
+from berth.models.manifest import Manifest
+from berth.models.model import Loaded
+from berth.tensors.arrays import Array, Tensors, TensorSpec
 
 _LIBRARIES = ("scikit-learn", "numpy", "scipy", "joblib")
 

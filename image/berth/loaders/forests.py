@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from berth.tensors import Array
+from berth.tensors.arrays import Array
 
 _CLASSIFIERS = ("RandomForestClassifier", "ExtraTreesClassifier")
 _REGRESSORS = ("RandomForestRegressor", "ExtraTreesRegressor")

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import FORMATS, LoadOptions, load
+from berth.loaders.formats import FORMATS, LoadOptions, load
 from berth.loaders.torch_archives import is_torchscript
-from berth.manifest import Manifest
-from berth.model import Loaded
-from berth.tensors import TensorSpec, datatype_of
+from berth.models.manifest import Manifest
+from berth.models.model import Loaded
+from berth.tensors.arrays import TensorSpec, datatype_of
 
 _FILE = "MLmodel"
 

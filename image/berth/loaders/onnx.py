@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions
 from berth.loaders.artifacts import find_artifact, spec_of, zeros_for
-from berth.manifest import Manifest
-from berth.model import Loaded, PredictFunction
-from berth.tensors import DATATYPES, Array, Tensors, TensorSpec
+from berth.loaders.formats import LoadOptions
+from berth.models.manifest import Manifest
+from berth.models.model import Loaded, PredictFunction
+from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",

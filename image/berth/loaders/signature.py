@@ -15,7 +15,7 @@ from berth.loaders.columns import (
     takes_text,
 )
 from berth.loaders.fitted import is_sklearn_only, walk_fitted
-from berth.tensors import DATATYPES, Array, Tensors, TensorSpec
+from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     import pandas as pd

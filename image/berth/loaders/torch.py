@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders import LoadOptions
 from berth.loaders.artifacts import find_artifact, learn_outputs
+from berth.loaders.formats import LoadOptions
 from berth.loaders.pt2 import clean_export
 from berth.loaders.torch_archives import clean_torchscript
-from berth.manifest import Manifest
-from berth.model import Loaded
-from berth.tensors import DATATYPES, Array, Tensors, TensorSpec, datatype_of
+from berth.models.manifest import Manifest
+from berth.models.model import Loaded
+from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec, datatype_of
 
 
 @dataclass(frozen=True)

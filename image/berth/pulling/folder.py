@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from berth.errors import StoreError
-from berth.manifest import MANIFEST, parse_manifest
+from berth.models.manifest import MANIFEST, parse_manifest
+from berth.models.store import list_names, list_versions
 from berth.pulling.transfer import CHUNK_BYTES, Stream
-from berth.store import list_names, list_versions
 
 _DEEPEST = 4  # WRAPPER/NAME/VERSION/model.json
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from berth.errors import IntegrityError, StoreError
-from berth.manifest import FileDigest, digest_file
+from berth.models.manifest import FileDigest, digest_file
 
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
@@ -43,7 +43,7 @@ class Stream:
     chunks: Iterator[bytes]
 
 
-class Source(Protocol):
+class ModelSource(Protocol):
     """A store somewhere else. Paths in it are NAME/VERSION/FILE, with slashes."""
 
     shown: str
@@ -122,7 +122,7 @@ def _append(part: Path, stream: Stream, limit: int | None, moved: Moved) -> None
         raise Cut(f"the connection was cut after {size} of {stream.total} bytes")
 
 
-def read_small(source: Source, path: str, limit: int, persistence: Persistence) -> bytes:
+def read_small(source: ModelSource, path: str, limit: int, persistence: Persistence) -> bytes:
     """A small file's bytes. Raises StoreError when it has more than `limit`."""
 
     def attempt() -> bytes:
@@ -150,7 +150,7 @@ def check_digest(part: Path, path: str, shown: str, wanted: FileDigest) -> None:
 
 
 def fetch_file(
-    source: Source, path: str, part: Path, wanted: FileDigest, persistence: Persistence, moved: Moved
+    source: ModelSource, path: str, part: Path, wanted: FileDigest, persistence: Persistence, moved: Moved
 ) -> None:
     """`path` of the source in `part`, byte for byte what the manifest says. Raises IntegrityError, StoreError."""
     leftover = _size(part) > 0
@@ -179,7 +179,7 @@ def fetch_file(
         fetch_file(source, path, part, wanted, persistence, moved)
 
 
-def fetch_whole(source: Source, path: str, part: Path, persistence: Persistence, moved: Moved) -> None:
+def fetch_whole(source: ModelSource, path: str, part: Path, persistence: Persistence, moved: Moved) -> None:
     """A file of unknown digest in `part`; it goes on from an earlier run only if the source names its state."""
     note = part.with_name(part.name + ".tag")
 

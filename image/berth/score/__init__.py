@@ -8,10 +8,10 @@ them cuts off what came later and goes on at the same boundary, so that the file
 
 from __future__ import annotations
 
-from berth.score.formats import FORMATS, Format, find_format
+from berth.score.chunks import RowSource, Wire
+from berth.score.file_formats import FORMATS, FileFormat, find_format
 from berth.score.job import Job, score_file
 from berth.score.parts import Places
-from berth.score.rows import Source, Wire
-from berth.score.state import Done
+from berth.score.progress import Done
 
-__all__ = ["FORMATS", "Done", "Format", "Job", "Places", "Source", "Wire", "find_format", "score_file"]
+__all__ = ["FORMATS", "Done", "FileFormat", "Job", "Places", "RowSource", "Wire", "find_format", "score_file"]

@@ -10,16 +10,16 @@ from typing import Any
 import orjson
 
 from berth.errors import BerthError, InvalidInput, PredictionFailed, RequestError
-from berth.model import Model
-from berth.predictor import Predictor
-from berth.score.rows import Source, Wire
+from berth.models.model import Model
+from berth.score.chunks import RowSource, Wire
+from berth.serving.predictor import Predictor
 
 # (rows, number of the first one) -> each output's values, one a row. Raises RequestError, PredictionFailed.
 Ask = Callable[[Sequence[Any], int], Mapping[str, Sequence[Any]]]
 _SHOWN_CHARACTERS = 500
 
 
-def make_ask(source: Source, model: Model, outputs: Sequence[str], most_rows: int, wire: Wire) -> Ask:
+def make_ask(source: RowSource, model: Model, outputs: Sequence[str], most_rows: int, wire: Wire) -> Ask:
     """The server's own way from rows to answers, without the server."""
     predictor = Predictor(1, most_rows)
 

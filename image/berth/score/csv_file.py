@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from berth.errors import InvalidInput, RequestError
-from berth.score.lines import Lines
+from berth.score.chunks import Chunk, Columns, Scored
 from berth.score.picking import decode_picked, pick_columns
-from berth.score.rows import Chunk, Columns, Scored
-from berth.tables import parse_cells
-from berth.tensors import Array, TensorSpec
+from berth.score.text_lines import Lines
+from berth.tensors.arrays import Array, TensorSpec
+from berth.tensors.tables import parse_cells
 
 
 class _Records:

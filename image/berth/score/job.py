@@ -9,13 +9,13 @@ from typing import Any, BinaryIO
 
 from berth import __version__
 from berth.errors import OperatorError
-from berth.model import Model
+from berth.models.model import Model
 from berth.score.answering import Ask, answer_chunk, make_ask
-from berth.score.formats import Format
+from berth.score.chunks import Columns, RowSink, RowSource, Scored, Wire
+from berth.score.file_formats import FileFormat
 from berth.score.jsonl_file import encode_line
 from berth.score.parts import Places, append, cut, holds, open_part
-from berth.score.rows import Columns, Scored, Sink, Source, Wire
-from berth.score.state import Done, State, check_facts, read_state, write_state
+from berth.score.progress import Done, State, check_facts, read_state, write_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Job:
 
     input: Path
     places: Places
-    reads: Format
-    writes: Format
+    reads: FileFormat
+    writes: FileFormat
     outputs: tuple[str, ...]
     keep: tuple[str, ...] = ()
     chunk_rows: int = 10_000
@@ -82,8 +82,8 @@ def _where_it_was(job: Job, facts: Mapping[str, Any]) -> Done:
 class _Run:
     """From where to where, `rows` at a time; `save` notes how far it is."""
 
-    source: Source
-    sink: Sink
+    source: RowSource
+    sink: RowSink
     outputs: tuple[str, ...]
     rows: int
     ask: Ask
@@ -108,7 +108,7 @@ class _Run:
         return done
 
 
-def _publish(places: Places, sink: Sink, done: Done) -> None:
+def _publish(places: Places, sink: RowSink, done: Done) -> None:
     """Put what is finished in its place; what an earlier run put there already stays."""
     if done.errors_bytes == 0:
         places.errors_part.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ def _publish(places: Places, sink: Sink, done: Done) -> None:
 
 
 def score_file(
-    job: Job, model: Model, wire: Wire, on_open: Callable[[Source, Done], None], on_chunk: Callable[[Done], None]
+    job: Job, model: Model, wire: Wire, on_open: Callable[[RowSource, Done], None], on_chunk: Callable[[Done], None]
 ) -> Done:
     """Score the whole input; go on where a killed run was. `on_open` is told what is there at the start.
 

@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 
 from berth.errors import InvalidInput, MalformedJson, shown
-from berth.model import Model
-from berth.schema import column_names
-from berth.score.lines import Lines
-from berth.score.rows import Chunk, Columns, Scored, Wire
-from berth.tensors import Array
+from berth.models.model import Model
+from berth.score.chunks import Chunk, Columns, Scored, Wire
+from berth.score.text_lines import Lines
+from berth.tensors.arrays import Array
+from berth.tensors.schema import column_names
 
 
 class JsonlSource:

@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from berth.errors import OperatorError
+from berth.score.chunks import Chunk, Columns, Scored
 from berth.score.picking import decode_picked, pick_columns
-from berth.score.rows import Chunk, Columns, Scored
-from berth.tensors import Array, TensorSpec
+from berth.tensors.arrays import Array, TensorSpec
 
 _TYPES = {"BOOL": "bool_", "BYTES": "string", "FP16": "float16", "FP32": "float32", "FP64": "float64"}
 

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from berth.errors import InvalidInput
-from berth.schema import check_columns, column_names, decode_columns, decode_matrix, decode_tensors, is_frame, is_matrix
-from berth.tensors import Array, TensorSpec
+from berth.tensors.arrays import Array, TensorSpec
+from berth.tensors.schema import (
+    check_columns,
+    column_names,
+    decode_columns,
+    decode_matrix,
+    decode_tensors,
+    is_frame,
+    is_matrix,
+)
 
 
 @dataclass(frozen=True, slots=True)

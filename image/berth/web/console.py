@@ -12,9 +12,9 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from berth.catalog import Catalog
 from berth.errors import RouteNotFound
-from berth.lifecycle import Lifecycle
+from berth.serving.catalog import Catalog
+from berth.serving.lifecycle import Lifecycle
 from berth.web import wire
 from berth.web.openapi.routes import HTML, ROUTES
 

@@ -21,9 +21,9 @@ from flask import Flask, Response, current_app, request
 from werkzeug import exceptions
 
 from berth import errors
-from berth.admission import Gate
-from berth.auth import KeyRing
-from berth.logs import log, timestamp, write_request
+from berth.serving.admission import Gate
+from berth.telemetry.logs import log, timestamp, write_request
+from berth.web.auth import KeyRing
 from berth.web.exchange import Exchange, attach, current, predict_protocol
 from berth.web.recording import Recorder
 from berth.web.wire import Reply, error_reply, respond

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from berth.model import Model
-from berth.schema import blank_inputs, decode_tensors, is_frame, is_matrix
+from berth.models.model import Model
+from berth.tensors.schema import blank_inputs, decode_tensors, is_frame, is_matrix
 
 
 def _without_nan(value: Any) -> Any:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from berth.auth import ApiKey, check_allowed
 from berth.errors import BerthError
-from berth.model import Model
+from berth.models.model import Model
+from berth.web.auth import ApiKey, check_allowed
 
 _here = threading.local()
 _PREDICTS = "berth_predicts"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias
 
-from berth.predictor import WouldWait
+from berth.serving.predictor import WouldWait
 from berth.web.edge import Edge, begin
 from berth.web.exchange import Exchange
 from berth.web.plain import encode_response, is_whole, parse_request

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from berth.binary import decode_binary, decode_shape, decode_shaped, encode_binary
 from berth.errors import InvalidInput, shown
-from berth.model import Model
-from berth.schema import choose_outputs
-from berth.tensors import DATATYPES, Array, TensorSpec
+from berth.models.model import Model
+from berth.tensors.arrays import DATATYPES, Array, TensorSpec
+from berth.tensors.binary import decode_binary, decode_shape, decode_shaped, encode_binary
+from berth.tensors.schema import choose_outputs
 from berth.web import wire
 
 # What Triton offers, and would change the answer if it were silently ignored.

@@ -8,17 +8,17 @@ from typing import Any
 from flask import Blueprint, Response
 
 from berth import __version__
-from berth.catalog import Catalog
 from berth.errors import InvalidInput, NotReady, shown
-from berth.lifecycle import Lifecycle
-from berth.model import Model
-from berth.predictor import Predictor
-from berth.schema import column_names, decode_columns, decode_matrix, decode_records, is_frame, is_matrix
-from berth.tables import parse_csv
-from berth.tensors import Array
+from berth.models.model import Model
+from berth.serving.catalog import Catalog
+from berth.serving.lifecycle import Lifecycle
+from berth.serving.predictor import Predictor
+from berth.tensors.arrays import Array
+from berth.tensors.schema import column_names, decode_columns, decode_matrix, decode_records, is_frame, is_matrix
+from berth.tensors.tables import parse_csv
 from berth.web import wire
 from berth.web.exchange import choose_model, predicts
-from berth.web.rows import check_keys, decode_inputs, decode_instances, predict_rows
+from berth.web.row_requests import check_keys, decode_inputs, decode_instances, predict_rows
 
 _CSV = "text/csv"
 

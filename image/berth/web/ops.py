@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 from flask import Blueprint, Flask, Request, Response, request
 
-from berth.catalog import Catalog
 from berth.errors import NotReady, Stuck
-from berth.lifecycle import FAILED, Lifecycle
-from berth.manifest import encode_spec
-from berth.metrics.updates import observe_shared
-from berth.model import Model
-from berth.predictor import Predictor
+from berth.models.manifest import encode_spec
+from berth.models.model import Model
+from berth.serving.catalog import Catalog
+from berth.serving.lifecycle import FAILED, Lifecycle
+from berth.serving.predictor import Predictor
+from berth.telemetry.metrics.updates import observe_shared
 from berth.web import wire
 from berth.web.examples import example_request
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from berth.catalog import Catalog
 from berth.errors import InvalidInput, shown
-from berth.model import Model
-from berth.predictor import Predictor
-from berth.schema import choose_outputs, decode_features, decode_tensors
-from berth.tensors import Array
+from berth.models.model import Model
+from berth.serving.catalog import Catalog
+from berth.serving.predictor import Predictor
+from berth.tensors.arrays import Array
+from berth.tensors.schema import choose_outputs, decode_features, decode_tensors
 from berth.web import wire
 from berth.web.exchange import choose_model, current, predicts
 

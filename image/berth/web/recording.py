@@ -8,9 +8,9 @@ from typing import Any
 from flask import Response, request
 from werkzeug.datastructures import Headers
 
-from berth.logs import timestamp
-from berth.payloads import Body, Entry, PayloadLog
-from berth.tracing import Tracing, trace_id_of
+from berth.telemetry.logs import timestamp
+from berth.telemetry.payloads.payload_log import Body, PayloadEntry, PayloadLog
+from berth.telemetry.tracing import Tracing, trace_id_of
 from berth.web.exchange import Exchange
 from berth.web.wire import media_type
 
@@ -23,7 +23,7 @@ def _json_bytes(headers: Headers) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def describe_payload(exchange: Exchange, response: Response, seconds: float, slot: str) -> Entry:
+def describe_payload(exchange: Exchange, response: Response, seconds: float, slot: str) -> PayloadEntry:
     """An exchange as the payload log takes it: the bytes as they are."""
     model, asked = exchange.model, exchange.body
     fields: dict[str, Any] = {
@@ -39,7 +39,7 @@ def describe_payload(exchange: Exchange, response: Response, seconds: float, slo
     }
     if exchange.error is not None:
         fields |= {"code": exchange.error.code, "error": exchange.error.message}
-    return Entry(
+    return PayloadEntry(
         fields,
         None if asked is None else Body(asked, media_type(), _json_bytes(request.headers)),
         Body(response.get_data(), response.mimetype or "", _json_bytes(response.headers)),

@@ -6,13 +6,13 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from berth.catalog import Catalog
 from berth.errors import ServerError
-from berth.lifecycle import LOADING, READY, Lifecycle
-from berth.predictor import Predictor
+from berth.serving.catalog import Catalog
+from berth.serving.lifecycle import LOADING, READY, Lifecycle
+from berth.serving.predictor import Predictor
 from berth.web import wire
 from berth.web.exchange import choose_model, current, predicts
-from berth.web.rows import check_keys, decode_inputs, decode_instances, predict_rows
+from berth.web.row_requests import check_keys, decode_inputs, decode_instances, predict_rows
 
 _FORMS = {"instances": decode_instances, "inputs": decode_inputs}
 # What clients of either server send besides, without effect here.

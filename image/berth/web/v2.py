@@ -7,13 +7,13 @@ from typing import Any
 from flask import Blueprint, Response
 
 from berth import __version__
-from berth.catalog import Catalog
 from berth.errors import InvalidInput, NotReady, Stuck, UnsupportedMediaType, shown
-from berth.lifecycle import LOADING, READY, Lifecycle
-from berth.model import Model
-from berth.predictor import Predictor
-from berth.schema import bind_tensors
-from berth.tensors import TensorSpec
+from berth.models.model import Model
+from berth.serving.catalog import Catalog
+from berth.serving.lifecycle import LOADING, READY, Lifecycle
+from berth.serving.predictor import Predictor
+from berth.tensors.arrays import TensorSpec
+from berth.tensors.schema import bind_tensors
 from berth.web import wire
 from berth.web.exchange import choose_model, current, predicts
 from berth.web.infer import decode_body, encode_answer, wanted_outputs

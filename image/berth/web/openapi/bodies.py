@@ -7,9 +7,9 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from berth.model import Model
-from berth.schema import column_names
-from berth.tensors import DATATYPES
+from berth.models.model import Model
+from berth.tensors.arrays import DATATYPES
+from berth.tensors.schema import column_names
 from berth.web.examples import example_request, example_rows, example_tensors
 from berth.web.openapi.model_schemas import JsonSchema, features_schema, reference, takes_rows
 

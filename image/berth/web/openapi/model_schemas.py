@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from berth.model import Model
-from berth.schema import column_names, is_frame, is_matrix
-from berth.tensors import DATATYPES, TensorSpec
+from berth.models.model import Model
+from berth.tensors.arrays import DATATYPES, TensorSpec
+from berth.tensors.schema import column_names, is_frame, is_matrix
 
 _NAMED_IN_TEXT = 20
 JsonSchema = dict[str, Any]

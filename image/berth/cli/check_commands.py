@@ -1,0 +1,153 @@
+"""`berth inspect`, `berth verify` and `berth predict`: look at a model before anybody serves it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from berth.cli.store_option import find_store, read_settings, store_option
+from berth.errors import BerthError, MalformedJson
+from berth.load_settings import load_options
+from berth.loaders.formats import detect_format
+from berth.loaders.unpickle import loading as unpickle
+from berth.models.manifest import digest_file, walk_files
+from berth.models.model import Model
+from berth.models.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
+from berth.serving.opening import open_version
+from berth.tensors.schema import column_names
+from berth.tensors.tables import parse_csv
+
+_PICKLED = ("joblib", "pickle")
+
+
+def _find(store: Path, word: str) -> Entry:
+    name, _, version = word.partition("@")
+    return find_version(store, name, version or LATEST)
+
+
+def _inspect_pickle(path: Path) -> bool:
+    """Print every global that a pickle names; whether all of them are allowed."""
+    options = load_options(read_settings())
+    names = unpickle.read_globals(path, unpickle.default_allow() | frozenset(options.pickle_allow))
+    for found in sorted(names, key=lambda found: (found.allowed, found.module, found.name)):
+        click.echo(f"  {'allowed' if found.allowed else 'REFUSED'}  {found.module}:{found.name}")
+    if refused := [found for found in names if not found.allowed]:
+        click.echo(f"{path.name}: {len(refused)} of {len(names)} names are refused; it will not be loaded", err=True)
+    return not refused
+
+
+def _inspect_path(path: Path) -> bool:
+    format_ = detect_format(path)
+    files = sorted(walk_files(path)) if path.is_dir() else [path.name]
+    folder = path if path.is_dir() else path.parent
+    click.echo(f"{path.name}: {format_}")
+    fine = True
+    for name in files:
+        digest = digest_file(folder / name)
+        click.echo(f"  {name}  {digest.bytes} bytes  sha256 {digest.sha256}")
+        if format_ in _PICKLED or Path(name).suffix in (".pkl", ".pickle", ".joblib"):
+            fine &= _inspect_pickle(folder / name)
+    return fine
+
+
+@click.command()
+@click.argument("target")
+@store_option
+def inspect(target: str, store: str | None) -> None:
+    """Tell what a file, or NAME[@VERSION] of the store, is made of; nothing is loaded.
+
+    \b
+    berth inspect model.joblib        every global it names, and whether it would be allowed
+    berth inspect iris@3              its manifest, digests checked
+    """
+    path = Path(target)
+    if path.exists():
+        sys.exit(0 if _inspect_path(path) else 1)
+    entry = _find(find_store(store), target)
+    manifest = verify_version(entry)
+    click.echo((entry.folder / "model.json").read_text("utf-8"), nl=False)
+    fine = [_inspect_pickle(entry.folder / name) for name in manifest.artifacts if manifest.format in _PICKLED]
+    sys.exit(0 if all(fine) else 1)
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="[NAME[@VERSION]]...")
+@click.option("--digests-only", is_flag=True, help="Do not load the models and compare their examples.")
+@store_option
+def verify(models: tuple[str, ...], digests_only: bool, store: str | None) -> None:
+    """Check digests, load, and compare each model with its example; all of the store by default.
+
+    \b
+    berth verify
+    berth verify iris@3 --digests-only
+    """
+    folder, settings = find_store(store), read_settings()
+    entries = [_find(folder, word) for word in models]
+    entries = entries or [entry for name in list_names(folder) for entry in list_versions(folder, name)]
+    failed = 0
+    for entry in entries:
+        try:
+            if digests_only:
+                verify_version(entry)
+            else:
+                open_version(entry, load_options(settings), settings.version_policy)
+            click.echo(f"ok      {entry.key}")
+        except BerthError as error:
+            failed += 1
+            click.echo(f"FAILED  {entry.key}: {error.message}")
+    if failed:
+        click.echo(f"{failed} of {len(entries)} versions failed", err=True)
+        sys.exit(1)
+
+
+def _read_rows(file: Path, model: Model, max_rows: int) -> dict[str, Any]:
+    """The body that /predict would get for a CSV: records, or rows where the model's columns have no names."""
+    specs, names = model.inputs, column_names(model.inputs)
+    datatypes = {spec.name: spec.datatype for spec in specs} | dict.fromkeys(specs[0].columns or (), specs[0].datatype)
+    table = parse_csv(file.read_bytes(), datatypes, "BYTES" if names else specs[0].datatype, max_rows)
+    return {"features": [dict(zip(table.columns, row, strict=True)) if names else row for row in table.rows()]}
+
+
+def _read_document(file: Path) -> dict[str, Any]:
+    """A JSON file, read as the server reads a body."""
+    from berth.web.wire import decode_json
+
+    try:
+        document = decode_json(file.read_bytes())
+    except MalformedJson as error:
+        raise click.BadParameter(f"{file.name}: {error.message}") from error
+    if not isinstance(document, dict):
+        raise click.BadParameter(f"{file.name} must hold an object, as /predict takes it")
+    return document
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", help="NAME[@VERSION] [default: the first of the store].")
+@store_option
+def predict(file: Path, model: str | None, store: str | None) -> None:
+    """Answer one request without a server: the same JSON as /predict, or a CSV with a header.
+
+    \b
+    berth predict request.json
+    berth predict rows.csv --model churn@2
+    """
+    import math
+
+    from berth.serving.predictor import Predictor
+    from berth.web.predict import answer_request
+    from berth.web.wire import encode_json
+
+    folder, settings = find_store(store), read_settings()
+    entry = select_models(folder, model or "")[0]
+    opened = open_version(entry, load_options(settings), settings.version_policy)
+    is_csv = file.suffix.lower() == ".csv"
+    request = _read_rows(file, opened, settings.max_rows) if is_csv else _read_document(file)
+    document = answer_request(request, opened, Predictor(1, settings.max_rows), math.inf)
+    click.echo(encode_json(document).decode())
+
+
+COMMANDS = (inspect, verify, predict)

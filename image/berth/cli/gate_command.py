@@ -1,0 +1,119 @@
+"""`berth gate`: what the chart's hooks run before and after an upgrade (docs/hooks.md)."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from berth.switchgate.asking import Caller, key_headers
+from berth.switchgate.decide import Outcome, Verdict
+from berth.switchgate.inquiry import Inquiry
+from berth.switchgate.judging import judge_switch, verify_traffic
+from berth.switchgate.plan import SwitchPlan, VerifyPlan
+
+_SWITCH_NEEDS = ("release", "target_url", "fingerprint", "headless_host", "other_mode")
+_SWITCH_SECONDS, _VERIFY_SECONDS = 120.0, 60.0
+
+
+def _url(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A Service's address without a path."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.username
+    except ValueError:
+        fine = False
+    if not fine or parts.path.rstrip("/") or parts.query or parts.fragment:
+        raise click.BadParameter(f"{value!r}: want http://host:port without a path")
+    return value.rstrip("/")
+
+
+def _fingerprint(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[0-9a-f]{12}", value):
+        raise click.BadParameter(f"{value!r}: want 12 hex digits, as the chart renders them")
+    return value
+
+
+def _request(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    try:
+        body = json.loads(value)
+        json.dumps(body, allow_nan=False)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise click.BadParameter("want an object, as POST /predict takes it")
+    return body
+
+
+def _key(context: click.Context, option: click.Parameter, value: Path | None) -> str:
+    """The API key in the file; never shown."""
+    if value is None:
+        return ""
+    try:
+        key = value.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{str(value)!r} cannot be read: {type(error).__name__}") from error
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise click.BadParameter(f"{str(value)!r} must hold one API key of printable ASCII characters")
+    return key
+
+
+def _plan_switch(given: dict[str, Any]) -> SwitchPlan:
+    if missing := [name for name in _SWITCH_NEEDS if given[name] is None]:
+        raise click.UsageError(f"missing --{missing[0].replace('_', '-')} (only --verify does without it)")
+    return SwitchPlan(**given)
+
+
+def _conclude(verdict: Verdict) -> None:
+    """Print the verdict and end: 0 lets the upgrade go on, 1 refuses it."""
+    passed = verdict.outcome is Outcome.PASS
+    click.echo(f"berth gate: {'PASSED' if passed else 'REFUSED'}: {verdict.sentence}")
+    sys.exit(0 if passed else 1)
+
+
+@click.command()
+@click.option("--verify", is_flag=True, help="After a switch: is every fresh connection answered by the target slot?")
+@click.option("--release", help="The Helm release, to name commands in messages.")
+@click.option("--active-url", required=True, callback=_url, help="The active Service, without a path.")
+@click.option("--target-url", callback=_url, help="The target slot's own Service, without a path.")
+@click.option("--target-slot", required=True, type=click.Choice(["blue", "green"]), help="The slot to become active.")
+@click.option("--fingerprint", callback=_fingerprint, help="What /info of the target must say.")
+@click.option("--headless-host", help="Name whose addresses are the target's ready pods.")
+@click.option("--other-mode", type=click.Choice(["serve", "standby", "absent"]), help="Mode of the other slot.")
+@click.option("--min-ready", type=click.IntRange(min=0), default=1, show_default=True, help="Fewest ready pods.")
+@click.option("--successes", type=click.IntRange(1, 1000), default=5, show_default=True, help="Predictions in a row.")
+@click.option("--connections", type=click.IntRange(1, 1000), default=20, show_default=True, help="For --verify.")
+@click.option("--timeout-seconds", type=click.FloatRange(min=1), help="Time for all of it [default: 120, verify: 60].")
+@click.option("--bootstrap", type=click.Choice(["allow", "refuse"]), default="allow", help="On a first install.")
+@click.option("--max-latency-ms", type=click.IntRange(min=1), help="Slowest sample prediction that passes.")
+@click.option("--require-agreement", is_flag=True, help="The active slot must answer the sample alike.")
+@click.option("--request", callback=_request, metavar="JSON", help="Body for /predict [default: the model's example].")
+@click.option(
+    "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File that holds the API key to send."
+)
+def gate(verify: bool, connections: int, timeout_seconds: float | None, key: str, **given: Any) -> None:
+    """Judge a slot before traffic goes to it; with --verify, look whether traffic went there.
+
+    \b
+    berth gate --release=iris --active-url=http://iris-berth --target-url=http://iris-berth-green \\
+      --target-slot=green --fingerprint=cc03860f492d --headless-host=iris-berth-green-pods --other-mode=serve
+    berth gate --verify --active-url=http://iris-berth --target-slot=green
+    """
+    seconds = timeout_seconds or (_VERIFY_SECONDS if verify else _SWITCH_SECONDS)
+    inquiry = Inquiry(Caller(key_headers(key)), seconds, click.echo)
+    if verify:
+        plan = VerifyPlan(given["active_url"], given["target_slot"], connections, seconds, given["request"])
+        _conclude(verify_traffic(plan, inquiry))
+    _conclude(judge_switch(_plan_switch(given | {"timeout_seconds": seconds}), inquiry))
+
+
+COMMANDS = (gate,)

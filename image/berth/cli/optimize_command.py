@@ -1,0 +1,90 @@
+"""`berth optimize`: a smaller form of a version, as a new version, with what it costs and saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from berth.cli.store_option import find_store, read_settings, store_option
+from berth.load_settings import load_options
+from berth.models.store import LATEST, find_version
+from berth.publishing.optimize.comparing import BATCH_ROWS, Pair, SizeReport
+from berth.publishing.optimize.making import Method, parse_method
+from berth.publishing.optimize.writing import OptimizeRequest, optimize_version
+
+
+def _method(context: click.Context, parameter: click.Parameter, text: str) -> Method:
+    try:
+        return parse_method(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _rows(report: SizeReport) -> Iterator[tuple[str, str, str, str]]:
+    pairs: tuple[tuple[str, Pair, str], ...] = (
+        ("bytes", report.bytes, ".0f"),
+        ("1 row, ms", report.one_row_ms, ".3g"),
+        (f"{BATCH_ROWS} rows, ms", report.batch_ms, ".3g"),
+    )
+    for name, pair, form in pairs:
+        ratio = f"{pair.after / pair.before:.2f}" if pair.before else ""
+        yield name, format(pair.before, form), format(pair.after, form), ratio
+
+
+def _print(report: SizeReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "before", "after", "ratio")
+    for row in _rows(report):
+        table.add_row(*row)
+    Console().print(table)
+    found = report.difference
+    if found.equal_labels is not None:
+        click.echo(f"equal labels: {found.equal_labels:.2%} of {found.rows} rows")
+    if found.max_abs is not None:
+        click.echo(f"largest difference of a number: {found.max_abs:.3g} on {found.rows} rows")
+
+
+@click.command()
+@click.argument("model", metavar="NAME[@VERSION]")
+@click.option("--method", required=True, callback=_method, metavar="int8|prune[:SHARE]", help="How to make it smaller.")
+@click.option(
+    "--sample",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV of typical inputs: the answers to it are compared.",
+)
+@click.option("--version", default="", help="The new version [default: the next natural number].")
+@click.option(
+    "--max-difference",
+    type=click.FloatRange(min=0),
+    help="Write nothing if a number moves by more (where there are labels alone: a larger share of them).",
+)
+@store_option
+def optimize(
+    model: str, method: Method, sample: Path, version: str, max_difference: float | None, store: str | None
+) -> None:
+    """Make a smaller form of a version, compare it on a sample, and write it as a new version.
+
+    int8 takes onnx and safetensors; prune takes safetensors, torchscript and torch-export.
+
+    \b
+    berth optimize net --method int8 --sample X_test.csv --max-difference 0.01
+    berth optimize net@1 --method prune:0.3 --sample X_test.csv --version 1.1
+    """
+    from rich.console import Console
+
+    directory, settings = find_store(store), read_settings()
+    name, _, wanted = model.partition("@")
+    entry = find_version(directory, name, wanted or LATEST)
+    request = OptimizeRequest(entry, method, sample, version, max_difference)
+    with Console(stderr=True).status(f"optimising {entry.key}: make, load, compare, measure"):
+        made, report = optimize_version(directory, request, load_options(settings), settings.version_policy)
+    click.echo(f"added {made.key}: {entry.key} by {method}")
+    _print(report)
+
+
+COMMANDS = (optimize,)

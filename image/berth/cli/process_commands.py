@@ -1,0 +1,70 @@
+"""`berth settings` and `berth drain`: how the server was told to run, and to stop taking traffic."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from berth.cli.store_option import read_settings
+from berth.errors import SettingsError
+from berth.serving.lifecycle import write_drain
+from berth.settings import describe_settings, read_environment
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def settings(as_json: bool) -> None:
+    """Print every setting, its value, and where the value came from.
+
+    \b
+    berth settings
+    BERTH_WORKERS=4 berth settings --json
+    """
+    rows = describe_settings(read_settings(), read_environment())
+    if as_json:
+        keys = ("name", "value", "source", "help")
+        click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "value", "from", "what it does")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@click.command()
+@click.option("--run-dir", help="The server's run directory [default: BERTH_RUN_DIR].")
+@click.option(
+    "--wait-seconds",
+    type=click.FloatRange(0, 3600),
+    help="Stay this long while requests go on; then a server that has gone already is no fault.",
+)
+def drain(run_dir: str | None, wait_seconds: float | None) -> None:
+    """Turn /readyz to 503 in every worker, while requests go on.
+
+    \b
+    berth drain --wait-seconds 10      with the server's environment, as the chart's preStop hook does
+    berth drain --run-dir /run/berth
+    """
+    found = run_dir or read_settings().run_dir
+    if not found:
+        raise SettingsError("which server? set BERTH_RUN_DIR for it and for this command, or give --run-dir")
+    try:
+        if not Path(found, "workers").is_dir():
+            raise FileNotFoundError(found)
+        write_drain(Path(found))
+    except FileNotFoundError:
+        if wait_seconds is None:
+            raise SettingsError(f"{found!r} is not the run directory of a server") from None
+        click.echo(f"no server has {found!r} as its run directory: nothing to drain")
+        return
+    click.echo(f"draining: /readyz of the server in {found} answers 503")
+    time.sleep(wait_seconds or 0)
+
+
+COMMANDS = (settings, drain)

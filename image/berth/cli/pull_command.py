@@ -1,0 +1,101 @@
+"""`berth pull`: models from a store elsewhere into a directory here."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from berth.errors import SettingsError
+from berth.pulling.addresses import Access
+from berth.pulling.pull import PullReport, parse_wanted, pull_models
+from berth.settings import read_environment
+
+_LINE_SECONDS = 10.0
+
+
+def _authorization(environ: Mapping[str, str]) -> str:
+    """The Authorization header that the environment gives. Raises SettingsError, without the values."""
+    token, name = environ.get("STORE_TOKEN", ""), environ.get("STORE_USERNAME", "")
+    password = environ.get("STORE_PASSWORD", "")
+    if token and name:
+        raise SettingsError("STORE_TOKEN and STORE_USERNAME are both set; keep one")
+    if re.search(r"[^\x21-\x7e]", token.strip()):
+        raise SettingsError("STORE_TOKEN holds more than printable ASCII characters")
+    if token:
+        return f"Bearer {token.strip()}"
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode() if name else ""
+
+
+def _sha256(context: click.Context, option: click.Parameter, value: str) -> str:
+    if value and not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise click.BadParameter(f"{value!r}: want 64 hex digits, as `sha256sum model.json` prints them")
+    return value
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+@contextmanager
+def _plain() -> Iterator[PullReport]:
+    """Lines for a log: how far it is, every ten seconds."""
+    last = [time.monotonic()]
+
+    def moved(what: str, done: int, total: int) -> None:
+        if time.monotonic() - last[0] >= _LINE_SECONDS:
+            last[0] = time.monotonic()
+            click.echo(f"{what}: {_size(done)}" + (f" of {_size(total)}" if total else ""))
+
+    yield PullReport(click.echo, moved)
+
+
+@contextmanager
+def _bar() -> Iterator[PullReport]:
+    """A bar for a person at a terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def moved(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total or None)
+            progress.update(tasks[what], completed=done)
+
+        yield PullReport(
+            lambda text: progress.console.print(text, highlight=False, markup=False, soft_wrap=True), moved
+        )
+
+
+@click.command()
+@click.argument("uri")
+@click.option("--into", required=True, type=click.Path(file_okay=False, path_type=Path), help="The directory to fill.")
+@click.option("--models", default="", help="Which models, as name@version,… [default: all names at latest].")
+@click.option("--sha256", default="", callback=_sha256, help="What model.json of the first model must have.")
+def pull(uri: str, into: Path, models: str, sha256: str) -> None:
+    """Fetch models from the store at URI, verify every byte, and place them whole.
+
+    URI is a directory, file://, http(s):// (a listing, index.json, or an archive: .tar.gz .tgz .tar .zip), s3://,
+    gs:// or az://. What is already there is verified and left alone; a cut download goes on where it was cut.
+    Credentials come from the environment: STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, for http(s);
+    AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_* for buckets.
+
+    \b
+    berth pull https://models.example.com/store --into=/models --models=iris@3,churn
+    berth pull s3://models/store --into=/models --models=iris@3 --sha256=9f86d081…
+    """
+    wanted = parse_wanted(models, sha256)
+    access = Access(_authorization(read_environment()))
+    with _bar() if sys.stdout.isatty() else _plain() as report:
+        pull_models(uri, into, wanted, access, report)
+
+
+COMMANDS = (pull,)

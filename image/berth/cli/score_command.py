@@ -1,0 +1,201 @@
+"""`berth score`: a whole file of rows, answered as the server answers them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from berth.cli.store_option import read_settings, store_option
+from berth.errors import UnknownOutput
+from berth.load_settings import load_options
+from berth.models.model import Model
+from berth.models.store import select_models
+from berth.score import FORMATS, Done, FileFormat, Job, Places, RowSource, Wire, find_format, score_file
+from berth.serving.opening import open_version
+from berth.settings import store_directory
+from berth.telemetry.logs import LOGGER
+from berth.tensors.schema import choose_outputs
+
+_TELL_SECONDS = 10.0
+_PREDICTION = "prediction"
+
+
+def parse_place(_: click.Context, option: click.Parameter, text: str | None) -> Path | None:
+    """A path, or a file:// URI. Raises click.BadParameter for what lies elsewhere."""
+    if text is None or "://" not in text:
+        return None if text is None else Path(text)
+    parts = urlsplit(text)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise click.BadParameter(
+            f"{text.partition('?')[0]!r}: only a path or file:///PATH is read and written; fetch the file first"
+        )
+    return Path(unquote(parts.path))
+
+
+def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    if len(set(names)) != len(names):
+        raise click.BadParameter(f"{text!r} names one twice")
+    return names
+
+
+def _choose_format(path: Path, given: str | None) -> FileFormat:
+    """The format that the ending tells, else the given one. Raises click.BadParameter, OperatorError."""
+    if (format_ := find_format(path) or FORMATS.get(given or "")) is None:
+        endings = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
+        raise click.BadParameter(f"{path.name!r} ends in none of {endings}; tell its format with --format")
+    format_.check()
+    return format_
+
+
+def choose_formats(input_: Path, output: Path, given: str | None) -> tuple[FileFormat, FileFormat]:
+    """How to read and to write; `given` stands in where an ending tells nothing. Raises as `_choose_format`."""
+    reads, writes = _choose_format(input_, given), _choose_format(output, given)
+    if given and given not in (reads.name, writes.name):
+        raise click.BadParameter(f"--format {given}, but by their endings the files are {reads.name} and {writes.name}")
+    return reads, writes
+
+
+def _choose_outputs(wanted: tuple[str, ...], model: Model) -> tuple[str, ...]:
+    """The wanted ones; without any, the prediction as /predict has it, or all of a model that has none."""
+    names = [spec.name for spec in model.outputs]
+    if not wanted:
+        return (_PREDICTION,) if _PREDICTION in names else tuple(names)
+    try:
+        return choose_outputs(list(wanted), model.outputs)
+    except UnknownOutput as error:
+        raise click.BadParameter(error.message) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the log's line for each call on which the model breaks: the errors file tells of every row."""
+    logger = logging.getLogger(LOGGER)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class _Told:
+    """What people see meanwhile: a bar on a terminal, a line every ten seconds otherwise."""
+
+    def __init__(self) -> None:
+        self._began = self._said = time.monotonic()
+        self._before = 0
+        self._bar: Any = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Told:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open(self, source: RowSource, done: Done) -> None:
+        """Say what is not as people may think, and begin."""
+        if source.unused:
+            click.echo(f"not used: {', '.join(source.unused)[:500]}", err=True)
+        if done.rows:
+            click.echo(f"an earlier run had scored {done.rows:,} rows; going on after them", err=True)
+        self._before = done.rows
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"))
+        self._bar = self._stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+        self._bar.add_task("", total=source.size, completed=done.position, told="")
+
+    def go_on(self, done: Done) -> None:
+        """A chunk is written."""
+        told = f"{done.rows:,} rows, {done.failed:,} failed"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done.position, told=told)
+        elif time.monotonic() - self._said > _TELL_SECONDS:
+            self._said = time.monotonic()
+            click.echo(told, err=True)
+
+    def sum_up(self, done: Done) -> str:
+        """The whole run in a sentence."""
+        seconds = time.monotonic() - self._began
+        speed = (done.rows - self._before) / max(seconds, 1e-9)
+        return f"{done.rows:,} rows, {done.failed:,} failed, {seconds:.1f} s, {speed:,.0f} rows/s"
+
+
+def _wire() -> Wire:
+    """The server's own reading and writing."""
+    from berth.web.row_requests import decode_instances
+    from berth.web.wire import decode_json, encode_json
+
+    return Wire(decode_json, encode_json, decode_instances)
+
+
+@click.command()
+@click.argument("input_", metavar="INPUT", callback=parse_place)
+@click.argument("output", metavar="OUTPUT", callback=parse_place)
+@click.option("--model", help="NAME[@VERSION] [default: the first of BERTH_MODELS or of the store].")
+@click.option("--outputs", callback=_parse_names, metavar="NAME,…", help="Which outputs [default: prediction].")
+@click.option("--keep", callback=_parse_names, metavar="COLUMN,…", help="Columns of INPUT to have in OUTPUT too.")
+@click.option("--chunk-rows", default=10_000, show_default=True, type=click.IntRange(1), help="Rows in one call.")
+@click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="Of a file whose ending tells nothing.")
+@click.option("--errors", callback=parse_place, metavar="FILE", help="Where [default: OUTPUT.errors.jsonl].")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT, its errors, and a run begun otherwise.")
+@store_option
+def score(
+    input_: Path,
+    output: Path,
+    model: str | None,
+    outputs: tuple[str, ...],
+    keep: tuple[str, ...],
+    chunk_rows: int,
+    format_: str | None,
+    errors: Path | None,
+    overwrite: bool,
+    store: str | None,
+) -> None:
+    """Score a file of rows (csv, jsonl, parquet) without a server; the answers are those of /predict.
+
+    \b
+    berth score customers.csv scores.csv --keep customer_id
+    berth score rows.jsonl scores.parquet --model churn@2 --outputs prediction,probabilities
+
+    A row that cannot be answered has empty outputs and a line in the errors file; then the exit code is 1. OUTPUT
+    appears when it is whole. After a crash the same command goes on where it was.
+    """
+    if not input_.is_file():
+        raise click.BadParameter(f"INPUT: there is no file {str(input_)!r}")
+    if output.is_dir():
+        raise click.BadParameter(f"OUTPUT: {str(output)!r} is a directory; name a file in it")
+    places = Places(output, errors or output.with_name(output.name + ".errors.jsonl"))
+    if len({path.resolve() for path in (input_, places.output, places.errors)}) < 3:
+        raise click.BadParameter("INPUT, OUTPUT and the errors must be three different files")
+    reads, writes = choose_formats(input_, output, format_)
+    settings = read_settings(model_store=store)
+    entry = select_models(store_directory(settings), model or settings.models, settings.model_version)[0]
+    opened = open_version(entry, load_options(settings), settings.version_policy)
+    wanted = _choose_outputs(outputs, opened)
+    if both := sorted(set(keep) & set(wanted)):
+        raise click.BadParameter(f"--keep {both[0]}: an output has that name")
+    job = Job(input_, places, reads, writes, wanted, keep, chunk_rows, overwrite)
+    with _quietly(), _Told() as told:
+        done = score_file(job, opened, _wire(), told.open, told.go_on)
+        summary = told.sum_up(done)
+    click.echo(f"{entry.key}: {summary} -> {output}")
+    if done.failed:
+        click.echo(f"why they failed: {places.errors}", err=True)
+        sys.exit(1)
+
+
+COMMANDS = (score,)

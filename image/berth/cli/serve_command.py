@@ -1,0 +1,154 @@
+"""`berth serve`: settle every setting, make the run directory, and become gunicorn."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import berth
+from berth.cli.store_option import read_settings
+from berth.cpu import count_gpus, plan_cpu, read_cpu_budget, thread_environment
+from berth.errors import SettingsError
+from berth.load_settings import load_options
+from berth.models.store import WORD, select_models
+from berth.publishing.adding import AddRequest, add_version
+from berth.settings import (
+    Settings,
+    describe_settings,
+    encode_settings,
+    read_environment,
+    store_directory,
+)
+from berth.telemetry import logs
+
+# What a server of ours leaves in its run directory; nothing else in it is ever touched.
+# Marks a run directory that goes when the server does (gunicorn.conf.py looks for it).
+MADE_HERE = "made-here"
+_OWN = ("workers", "metrics", "drain", "all-ready", "store")
+
+# glibc gives each thread an arena of its own and keeps large blocks once they were freed: after some requests of
+# megabytes a worker of 40 threads would hold twice its memory for good. What the operator sets wins.
+_MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "4194304"}
+
+
+def make_run_dir(given: str) -> Path:
+    """A run directory without anything from an earlier start; in memory where there is /dev/shm."""
+    if not given:
+        memory = Path("/dev/shm")  # noqa: S108 - only as the parent of a private directory
+        usable = memory.is_dir() and os.access(memory, os.W_OK)
+        made = Path(tempfile.mkdtemp(prefix="berth-", dir=memory if usable else None))
+        (made / MADE_HERE).touch()
+        return made
+    run_dir = Path(given)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for path in [*(run_dir / name for name in _OWN), *run_dir.glob("stuck-*")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return run_dir
+
+
+def settle(settings: Settings, run_dir: Path) -> Settings:
+    """The settings with nothing left to find out."""
+    plan = plan_cpu(
+        read_cpu_budget().limit,
+        settings.workers,
+        settings.cpu_threads,
+        settings.max_inflight,
+        settings.threads,
+        count_gpus(),
+    )
+    return replace(
+        settings,
+        workers=plan.workers,
+        cpu_threads=plan.cpu_threads,
+        max_inflight=plan.max_inflight,
+        threads=plan.threads,
+        run_dir=str(run_dir),
+        log_format=settings.log_format or ("text" if sys.stdout.isatty() else "json"),
+    )
+
+
+def gunicorn_file() -> Path:
+    """gunicorn.conf.py: beside the package in the image and a checkout, in share/berth of an installed wheel."""
+    beside = Path(berth.__file__).parent.parent / "gunicorn.conf.py"
+    return beside if beside.exists() else Path(sys.prefix, "share", "berth", "gunicorn.conf.py")
+
+
+def _name_of(path: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")
+    return name if WORD.fullmatch(name) else "model"
+
+
+def _store_of(target: str, name: str | None, settings: Settings, run_dir: Path) -> str:
+    """The store to serve: the target itself, or one made for the file it names."""
+    path = Path(target)
+    if path.is_dir() and not (path / "MLmodel").exists() and not (path / "model.py").exists():
+        return target
+    store = run_dir / "store"
+    add_version(store, path, AddRequest(name or _name_of(path), "1"), load_options(settings))
+    return str(store)
+
+
+def _log_start(settings: Settings) -> None:
+    logs.configure(settings.log_level, settings.log_format)
+    budget = read_cpu_budget()
+    values = {name: value for name, value, _, _ in describe_settings(settings, {})}
+    logs.log(f"berth {berth.__version__} starts", cpus=budget.limit, cpus_from=budget.source, settings=values)
+
+
+def start_gunicorn(settings: Settings) -> None:
+    """Become gunicorn; never returns."""
+    metrics = Path(settings.run_dir, "metrics")
+    metrics.mkdir(parents=True, exist_ok=True)
+    given = _MALLOC | dict(read_environment())
+    environ = given | thread_environment(settings.cpu_threads or 1) | encode_settings(settings)
+    environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    sys.stdout.flush()
+    program = [sys.executable, "-m", "gunicorn", "-c", str(gunicorn_file()), "berth.app:create_app()"]
+    os.execve(sys.executable, program, environ)  # noqa: S606
+
+
+@click.command()
+@click.argument("target", required=False, type=click.Path(exists=True))
+@click.option("--name", help="Name of the model, when TARGET is a file [default: from the file's name].")
+@click.option("--host", help="Address to listen on [default: BERTH_HOST or 0.0.0.0].")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on [default: BERTH_PORT or 8000].")
+@click.option("--models", help="Which models, as name@version,… [default: BERTH_MODELS or all at latest].")
+@click.option("--workers", type=click.IntRange(1, 256), help="gunicorn workers [default: from the CPU limit].")
+def serve(
+    target: str | None, name: str | None, host: str | None, port: int | None, models: str | None, workers: int | None
+) -> None:
+    """Serve a model file, or every model of a store.
+
+    \b
+    berth serve                        the store in BERTH_MODEL_STORE, or ./model_store
+    berth serve model.joblib           one file, loaded through the restricted unpickler
+    berth serve store --models iris@3,churn
+    """
+    settings = read_settings(host=host, port=port, models=models, workers=workers)
+    run_dir = make_run_dir(settings.run_dir)
+    try:
+        settings = settle(settings, run_dir)
+        if target is not None:
+            settings = replace(settings, model_store=_store_of(target, name, settings, run_dir))
+        select_models(store_directory(settings), settings.models, settings.model_version)
+        if not gunicorn_file().exists():
+            raise SettingsError(f"{gunicorn_file()} is missing; install berth again")
+        _log_start(settings)
+    except BaseException:  # Ctrl-C too: nobody else knows of the directory
+        if not read_settings().run_dir:
+            shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    start_gunicorn(settings)
+
+
+COMMANDS = (serve,)

@@ -1,0 +1,83 @@
+"""How a format becomes a model: one table; adding a format is a function and a line.
+
+Every loader has the signature of `Loader` below, imports its library inside itself, and reads only files
+whose digests have been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TypeAlias
+
+from berth.errors import LoadError
+from berth.models.manifest import Manifest
+from berth.models.model import Loaded
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What a loader may do: the settings that concern loading, and the threads it may use."""
+
+    pickle: str = "restricted"
+    pickle_allow: tuple[tuple[str, str], ...] = ()
+    allow_code: bool = False
+    torch_factories: tuple[str, ...] = ()
+    cpu_threads: int = 1
+    accelerate: str = "off"
+
+
+# (folder, manifest, options) -> Loaded. Raises UnsafeArtifact, LoadError; nothing else on purpose.
+Loader: TypeAlias = Callable[[Path, Manifest, LoadOptions], Loaded]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One line of the table: where the loader is, which file names mean it, what must be installed."""
+
+    loader: str
+    suffixes: tuple[str, ...] = ()
+    extra: str | None = None
+
+
+FORMATS: dict[str, Format] = {
+    "joblib": Format("berth.loaders.estimator:load_joblib", (".joblib",)),
+    "pickle": Format("berth.loaders.estimator:load_pickle", (".pkl", ".pickle")),
+    "skops": Format("berth.loaders.estimator:load_skops", (".skops",), "skops"),
+    "onnx": Format("berth.loaders.onnx:load_onnx", (".onnx",), "onnx"),
+    "torchscript": Format("berth.loaders.torch:load_torchscript", (".pt", ".ts"), "torch"),
+    "torch-export": Format("berth.loaders.torch:load_export", (".pt2",), "torch"),
+    "safetensors": Format("berth.loaders.torch:load_safetensors", (".safetensors",), "torch"),
+    "python": Format("berth.loaders.code:load_python"),
+    "xgboost": Format("berth.loaders.boosters:load_xgboost", (".json", ".ubj"), "xgboost"),
+    "lightgbm": Format("berth.loaders.boosters:load_lightgbm", (".txt",), "lightgbm"),
+    "mlflow": Format("berth.loaders.mlflow:load_mlflow", (), "mlflow"),
+}
+
+
+def detect_format(path: Path) -> str:
+    """The format that a file's name or a folder's content means. Raises LoadError."""
+    if path.is_dir():
+        for marker, name in (("MLmodel", "mlflow"), ("model.py", "python")):
+            if (path / marker).is_file():
+                return name
+        raise LoadError(f"{path.name} is a folder without MLmodel or model.py; name the format with --format")
+    for name, format_ in FORMATS.items():
+        if path.name.lower().endswith(format_.suffixes or ("\0",)):
+            return name
+    known = ", ".join(suffix for format_ in FORMATS.values() for suffix in format_.suffixes)
+    raise LoadError(f"{path.name} has none of the endings {known}; name the format with --format")
+
+
+def load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
+    """The model in `directory`, whose digests the caller has checked. Raises UnsafeArtifact, LoadError."""
+    format_ = FORMATS[manifest.format]
+    module, function = format_.loader.split(":")
+    loader: Loader = getattr(import_module(module), function)
+    try:
+        return loader(directory, manifest, options)
+    except ModuleNotFoundError as error:
+        hint = f'pip install "berth[{format_.extra}]"' if format_.extra else f"install {error.name}"
+        raise LoadError(f"the format {manifest.format} needs {error.name}, which is not installed: {hint}") from error

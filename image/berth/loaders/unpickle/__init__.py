@@ -1,0 +1,1 @@
+"""The restricted unpickler for pickle and joblib files."""

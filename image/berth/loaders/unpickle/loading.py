@@ -1,0 +1,92 @@
+"""The one door for pickle and joblib files: what is not on the list is neither imported nor called.
+
+Restricted means: no code of the file's choosing runs while it loads. It does not mean that a model is good: its numbers
+and its parameters are the file's, so a stranger's model may still answer wrongly, or crash the process that asks it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from berth.errors import LoadError, SettingsError, UnsafeArtifact
+from berth.loaders.unpickle.allow import Name, default_allow, parse_allow
+from berth.loaders.unpickle.machine import Machine
+from berth.loaders.unpickle.recorder import GlobalRecorder, PickleGlobal
+from berth.loaders.unpickle.stream import PickleStream, open_source
+
+__all__ = ["PickleGlobal", "default_allow", "load_joblib", "load_pickle", "parse_allow", "read_globals"]
+
+_T = TypeVar("_T")
+
+
+def load_pickle(path: Path, allow: frozenset[Name]) -> object:
+    """The object in a pickle file, joblib's layout and compression included. Raises UnsafeArtifact, LoadError."""
+    try:
+        return _run(path, lambda source: Machine(source, allow).run())
+    except UnsafeArtifact as refusal:
+        raise UnsafeArtifact(_explain(path, allow, refusal.message)) from refusal
+
+
+# joblib writes plain pickles where there is no array, and people name its files .pkl, so there is one reader.
+load_joblib = load_pickle
+
+
+def read_globals(path: Path, allow: frozenset[Name]) -> list[PickleGlobal]:
+    """Every global that a file names, in its order, without loading anything. Raises LoadError."""
+
+    def record(source: PickleStream) -> list[PickleGlobal]:
+        recorder = GlobalRecorder(source, allow)
+        recorder.run()
+        return recorder.globals()
+
+    return _run(path, record)
+
+
+def _run(path: Path, read: Callable[[PickleStream], _T]) -> _T:
+    try:
+        with open_source(path) as source:
+            result = read(source)
+            source.check_end()
+            return result
+    except UnsafeArtifact:
+        raise
+    except LoadError as error:
+        raise LoadError(error.message if path.name in error.message else f"{path.name}: {error.message}") from error
+    except (EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
+        raise LoadError(f"{path.name} is not a whole pickle or joblib file: {_brief(error)}") from error
+    except Exception as error:  # a damaged state makes scikit-learn, numpy and scipy raise whatever they like
+        raise LoadError(f"{path.name} cannot be loaded: {_brief(error)}") from error
+
+
+def _brief(error: BaseException) -> str:
+    return _printable(f"{type(error).__name__}: {error}")
+
+
+def _printable(text: str) -> str:
+    """A text that the file had a hand in, fit for one line of a log."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:300])
+
+
+def _is_listable(item: str) -> bool:
+    try:
+        return len(parse_allow(item)) == 1
+    except SettingsError:
+        return False
+
+
+def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
+    """All the names at once, so that nobody allows them one start at a time."""
+    try:
+        names = [(item.module, item.name) for item in read_globals(path, allow) if not item.allowed]
+    except (LoadError, UnsafeArtifact):
+        names = []
+    known = [f"{module}:{name}" if module else name for module, name in names]
+    listed = ", ".join(_printable(item) for item in [refused, *(item for item in known if item not in refused)])
+    own = [item for item, name in zip(known, names, strict=True) if name not in allow and _is_listable(item)]
+    advice = "save the model as skops or ONNX, or do not use it"
+    if own and len(own) == len(names):
+        advice = f"if these are your own classes, set BERTH_PICKLE_ALLOW={','.join(own)}; or save it as skops or ONNX"
+    return f"{path.name} is not loaded: it uses {listed}, which is not allowed; {advice}"

@@ -1,0 +1,170 @@
+"""The model store: NAME/VERSION folders that are written once, whole, and never changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from berth.errors import IntegrityError, ManifestError, StoreError
+from berth.models.manifest import MANIFEST, Manifest, check_files, parse_manifest
+
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LATEST = "latest"
+_SEMVER = re.compile(r"v?(\d+(?:\.\d+)*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
+_MANIFEST_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version in a store."""
+
+    name: str
+    version: str
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """The entry as people write it."""
+        return f"{self.name}@{self.version}"
+
+
+def version_key(version: str) -> tuple[object, ...]:
+    """Sorts natural numbers and semver as such (a pre-release before its release), other names before them."""
+    if (found := _SEMVER.fullmatch(version)) is None:
+        return (0, (), False, (), version)
+    numbers = [int(part) for part in found[1].split(".")]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    steps = (found[2] or "").split(".")
+    before = tuple((0, int(step), "") if step.isdigit() else (1, 0, step) for step in steps)
+    return (1, tuple(numbers), found[2] is None, before, version)
+
+
+def check_word(kind: str, word: str) -> None:
+    """That a model's or version's name can be a folder and a part of a URL. Raises StoreError."""
+    if WORD.fullmatch(word) is None or word == LATEST:
+        raise StoreError(f"{word!r} cannot be a {kind}: use letters, digits, dot, dash, underscore (not {LATEST!r})")
+
+
+def list_versions(store: Path, name: str) -> list[Entry]:
+    """A model's versions, the lowest first; none for a word that cannot be a model's name."""
+    folder = store / name
+    present = WORD.fullmatch(name) is not None and folder.is_dir()
+    found = [
+        Entry(name, path.name, path)
+        for path in (folder.iterdir() if present else ())
+        if WORD.fullmatch(path.name) and (path / MANIFEST).is_file()
+    ]
+    return sorted(found, key=lambda entry: version_key(entry.version))
+
+
+def list_names(store: Path) -> list[str]:
+    """The models of a store. Raises StoreError when it is not a directory."""
+    if not store.is_dir():
+        raise StoreError(f"the model store {str(store)!r} is not a directory; make it with `berth add FILE`")
+    return sorted(
+        path.name for path in store.iterdir() if WORD.fullmatch(path.name) and list_versions(store, path.name)
+    )
+
+
+def find_version(store: Path, name: str, version: str = LATEST) -> Entry:
+    """One version of a model. Raises StoreError telling what there is."""
+    entries = list_versions(store, name)
+    if not entries:
+        raise StoreError(f"no model {name!r} in the store; there is {', '.join(list_names(store)) or 'none'}")
+    if version == LATEST:
+        return entries[-1]
+    for entry in entries:
+        if entry.version == version:
+            return entry
+    there = ", ".join(entry.version for entry in entries)
+    raise StoreError(f"no version {version!r} of {name!r} in the store; there is {there}")
+
+
+def select_models(store: Path, models: str, default_version: str = "") -> list[Entry]:
+    """The entries that BERTH_MODELS names, in its order; all names at latest when it is empty. Raises StoreError."""
+    wanted = [word.strip() for word in models.split(",") if word.strip()] or list_names(store)
+    entries: list[Entry] = []
+    for at, word in enumerate(wanted):
+        name, _, version = word.partition("@")
+        version = version or (default_version if at == 0 else "") or LATEST
+        entry = find_version(store, name, version)
+        if entry not in entries:
+            entries.append(entry)
+    if not entries:
+        raise StoreError(f"the model store {str(store)!r} holds no model; add one with `berth add FILE`")
+    return entries
+
+
+def read_manifest(entry: Entry) -> Manifest:
+    """model.json of an entry. Raises ManifestError, IntegrityError."""
+    path = entry.folder / MANIFEST
+    if path.is_symlink():
+        raise IntegrityError(f"{MANIFEST} is a symbolic link; a version holds plain files only")
+    if path.stat().st_size > _MANIFEST_BYTES:
+        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; more than {_MANIFEST_BYTES} is not read")
+    manifest = parse_manifest(path.read_bytes())
+    if (manifest.name, manifest.version) != (entry.name, entry.version):
+        raise ManifestError(f"{MANIFEST} says {manifest.name}@{manifest.version}, but its folder is {entry.key}")
+    return manifest
+
+
+def verify_version(entry: Entry) -> Manifest:
+    """An entry's manifest, once every file has the digest it records. Raises ManifestError, IntegrityError."""
+    if entry.folder.is_symlink():
+        raise IntegrityError(f"{entry.key} is a symbolic link; a version is a folder")
+    manifest = read_manifest(entry)
+    check_files(entry.folder, manifest)
+    return manifest
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _part_folder(entry: Entry) -> Iterator[Path]:
+    """A folder beside the version's, hidden from every reader; gone when the block ends, unless it was renamed."""
+    part = Path(tempfile.mkdtemp(prefix=f".{entry.version}-", suffix=".part", dir=entry.folder.parent))
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_version(store: Path, name: str, version: str, fill: Callable[[Path], None]) -> Entry:
+    """Make NAME/VERSION from what `fill` puts into a folder; all of it appears at once or nothing does.
+
+    Raises StoreError when the version is already there (versions never change) or the disk refuses.
+    """
+    check_word("model's name", name)
+    check_word("version", version)
+    entry = Entry(name, version, store / name / version)
+    taken = f"{entry.key} is already in the store and versions never change; add it under another --version"
+    if entry.folder.exists():
+        raise StoreError(taken)
+    try:
+        entry.folder.parent.mkdir(parents=True, exist_ok=True)
+        with _part_folder(entry) as part:
+            fill(part)
+            for path in [*part.rglob("*"), part]:
+                path.chmod(0o755 if path.is_dir() else 0o644)
+                _sync(path)
+            part.rename(entry.folder)
+        _sync(entry.folder.parent)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # somebody else was quicker
+            raise StoreError(taken) from error
+        raise StoreError(f"{entry.key} cannot be written to the store {str(store)!r}: {error}") from error
+    return entry

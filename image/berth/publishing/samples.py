@@ -1,0 +1,90 @@
+"""A CSV of typical inputs: what it tells of a model's columns, and its rows as the model's tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from berth.errors import InvalidInput, LoadError
+from berth.tensors.arrays import Array, TensorSpec
+from berth.tensors.schema import check_tensors, decode_columns, decode_matrix, is_matrix
+from berth.tensors.tables import Table, parse_csv
+
+_MOST_ROWS = 1 << 20
+_WHOLE = re.compile(r"[+-]?\d{1,18}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan|NaN")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The rows, and for each column the datatype that holds all of its cells."""
+
+    table: Table
+    datatypes: tuple[str, ...]
+
+
+def guess_datatype(cells: Sequence[str | None]) -> str:
+    """INT64, FP64 (also whole numbers with gaps), BOOL or BYTES: the narrowest that holds every cell."""
+    present = [cell.strip() for cell in cells if cell is not None]
+    if not present or all(_NUMBER.fullmatch(cell) for cell in present):
+        whole = len(present) == len(cells) and all(_WHOLE.fullmatch(cell) for cell in present)
+        return "INT64" if whole and present else "FP64"
+    truths = len(present) == len(cells) and all(cell.lower() in ("true", "false") for cell in present)
+    return "BOOL" if truths else "BYTES"
+
+
+def read_sample(path: Path) -> Sample:
+    """A CSV file with a header. Raises LoadError."""
+    try:
+        body = path.read_bytes()
+        cells = parse_csv(body, {}, "BYTES", _MOST_ROWS)
+        datatypes = tuple(guess_datatype(column) for column in cells.values)
+        named = dict(zip(cells.columns, datatypes, strict=True))
+        return Sample(parse_csv(body, named, "BYTES", _MOST_ROWS), datatypes)
+    except (OSError, InvalidInput) as error:
+        raise LoadError(f"the sample {path.name} cannot be read: {error}") from error
+
+
+def describe_sample(sample: Sample, told: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The model's inputs: as the artifact told them, completed by what the sample's columns are.
+
+    Raises LoadError when the sample has another number of columns than the model.
+    """
+    names = sample.table.columns
+    specs = tuple(TensorSpec(name, kind, (-1,)) for name, kind in zip(names, sample.datatypes, strict=True))
+    if is_matrix(told):
+        width = told[0].shape[1]
+        if width not in (-1, len(names)):
+            raise LoadError(f"the sample has {len(names)} columns, but the model takes {width}; leave the target out")
+        return (replace(told[0], columns=told[0].columns or names),)
+    if not told and "BYTES" not in sample.datatypes:
+        return (TensorSpec("features", "FP64", (-1, len(names)), names),)
+    if not told:
+        return specs
+    if len(told) == len(specs) == 1:  # one text column may go by any name
+        return tuple(told)
+    found = {spec.name: spec for spec in specs}
+    if missing := [spec.name for spec in told if spec.name not in found]:
+        raise LoadError(f"the sample lacks the column {missing[0]!r}; it has {', '.join(names[:20])}")
+    return tuple(found[spec.name] if len(spec.shape) == 1 else spec for spec in told)
+
+
+def decode_sample(sample: Sample, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """The sample's rows as the model's tensors. Raises LoadError when its columns are not the model's."""
+    columns: dict[str, Any] = dict(zip(sample.table.columns, sample.table.values, strict=True))
+    try:
+        if is_matrix(specs) and set(specs[0].columns or ()) != set(columns):
+            tensors = decode_matrix(sample.table.rows(), specs)
+        elif is_matrix(specs):
+            tensors = decode_columns(columns, specs)
+        elif len(specs) == len(columns) == 1:
+            tensors = decode_columns({specs[0].name: sample.table.values[0]}, specs)
+        else:
+            wanted = {spec.name for spec in specs}
+            tensors = decode_columns({name: values for name, values in columns.items() if name in wanted}, specs)
+        return check_tensors(tensors, specs, _MOST_ROWS)
+    except InvalidInput as error:
+        raise LoadError(f"the sample does not fit the model: {error.message}") from error

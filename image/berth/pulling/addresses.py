@@ -1,0 +1,84 @@
+"""From a URI to a source: one table of schemes, and archives of any of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from berth.errors import StoreError
+from berth.pulling.archive import SUFFIXES, unpack
+from berth.pulling.bucket import LIBRARIES, open_bucket
+from berth.pulling.folder import FolderSource, find_versions, open_folder
+from berth.pulling.https import WebSource
+from berth.pulling.transfer import ModelSource, Moved, Persistence, fetch_whole, writing
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach a source. `authorization` is an HTTP header's value and never shown."""
+
+    authorization: str = field(default="", repr=False)
+    persistence: Persistence = field(default_factory=Persistence)
+
+
+def split_scheme(uri: str) -> tuple[str, str]:
+    """(scheme, rest); a plain path is `file`."""
+    found = _SCHEME.match(uri)
+    return (found[1].lower(), uri[found.end() :]) if found else ("file", uri)
+
+
+def _archive_suffix(uri: str) -> str:
+    scheme, rest = split_scheme(uri)
+    path = urlsplit(uri).path if scheme in ("http", "https") else rest
+    return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), "")
+
+
+def _open_remote(uri: str, access: Access) -> ModelSource:
+    scheme, rest = split_scheme(uri)
+    if scheme in ("http", "https"):
+        return WebSource(uri, access.authorization, access.persistence)
+    if scheme in LIBRARIES:
+        return access.persistence.run(f"{scheme}://{rest}", lambda: open_bucket(scheme, rest))
+    known = ", ".join(f"{name}://" for name in ("file", "http", "https", *LIBRARIES))
+    raise StoreError(f"{scheme}:// is not read; use one of {known}, or a directory")
+
+
+def _open_archive(uri: str, suffix: str, work: Path, access: Access, moved: Moved) -> FolderSource:
+    """What an archive holds, unpacked below `work`; a fetched archive is gone as soon as it is unpacked."""
+    scheme, rest = split_scheme(uri)
+    archive, shown = Path(rest), f"file://{rest}"
+    if scheme != "file":
+        source = _open_remote(uri, access)
+        archive, shown = work / f"{hashlib.sha256(uri.encode()).hexdigest()}{suffix}", source.shown
+        fetch_whole(source, "", archive, access.persistence, moved)
+    elif not archive.is_file():
+        raise StoreError(f"{shown} is not a file")
+    with writing(work / "unpacked"):
+        folder = Path(tempfile.mkdtemp(prefix="unpacked-", dir=work))
+    try:
+        unpack(archive, folder, suffix)
+        versions = find_versions(folder)
+        if not versions:
+            raise StoreError(f"{shown} holds no model.json; pack a version's folder as `berth add` made it")
+    except BaseException:  # Ctrl-C too: what was unpacked may be large
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        if scheme != "file":
+            archive.unlink(missing_ok=True)
+    return FolderSource(folder, shown, versions, movable=True)
+
+
+def open_source(uri: str, work: Path, access: Access, moved: Moved = lambda done: None) -> ModelSource:
+    """The store at `uri`; what must lie on this disk for it is put below `work`. Raises StoreError."""
+    if suffix := _archive_suffix(uri):
+        return _open_archive(uri, suffix, work, access, moved)
+    scheme, rest = split_scheme(uri)
+    return open_folder(Path(rest), f"file://{rest}") if scheme == "file" else _open_remote(uri, access)

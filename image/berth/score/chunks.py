@@ -1,0 +1,80 @@
+"""What readers give and writers take: rows in chunks, each chunk knowing where the next one begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from berth.models.model import Model
+from berth.tensors.arrays import Array, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How the server reads and writes JSON, handed in from above: what it knows, this job knows too."""
+
+    decode_json: Callable[[bytes], Any]
+    encode_json: Callable[[Any], bytes]
+    decode_instances: Callable[[Any, Model], dict[str, Array]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive rows as they stand in the file; in the place of one that cannot be read stands its RequestError.
+
+    `position` is where the next chunk begins, in the unit of the source's `size`.
+    """
+
+    rows: Sequence[Any]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A chunk's answers: kept columns and outputs by name, one value a row, None for the rows that failed."""
+
+    kept: Mapping[str, Sequence[Any]]
+    outputs: Mapping[str, Sequence[Any]]
+
+
+class RowSource(Protocol):
+    """A file of rows. `unused` are columns that neither the model takes nor the output keeps; `types` are those of
+    the kept columns, where the format has types.
+    """
+
+    size: int
+    unused: tuple[str, ...]
+    types: Mapping[str, Any]
+
+    def chunks(self, position: int, rows: int) -> Iterator[Chunk]:
+        """The chunks from a position on, each of at most `rows` rows."""
+
+    def decode(self, rows: Sequence[Any], number: int) -> Mapping[str, Array]:
+        """Rows as the model's tensors; `number` is the first row's. Raises RequestError."""
+
+    def keep(self, rows: Sequence[Any]) -> dict[str, list[Any]]:
+        """The kept columns of rows, some of which may be errors."""
+
+
+class RowSink(Protocol):
+    """How answers are written: bytes that can be appended and cut off, made into the final file at the end."""
+
+    def head(self) -> bytes:
+        """What stands before the first row."""
+
+    def encode(self, scored: Scored) -> bytes:
+        """The rows of a chunk."""
+
+    def publish(self, part: Path, output: Path) -> None:
+        """Put the whole part file in the output's place, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a sink is told: the kept columns (with their types where the source has some) and the outputs."""
+
+    keep: tuple[str, ...]
+    outputs: tuple[TensorSpec, ...]
+    types: Mapping[str, Any]

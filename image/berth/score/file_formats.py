@@ -1,0 +1,50 @@
+"""The file formats that can be scored, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from berth.models.model import Model
+from berth.score.chunks import Columns, RowSink, RowSource, Wire
+from berth.score.csv_file import CsvSink, CsvSource
+from berth.score.jsonl_file import JsonlSink, JsonlSource
+from berth.score.parquet_file import ParquetSink, ParquetSource, check_pyarrow
+
+
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """How files of one format are read and written; `check` raises where a library is missing."""
+
+    name: str
+    endings: tuple[str, ...]
+    read: Callable[[Path, Model, Sequence[str], Wire], RowSource]
+    write: Callable[[Columns], RowSink]
+    check: Callable[[], None] = lambda: None
+
+
+FORMATS = {
+    format_.name: format_
+    for format_ in (
+        FileFormat(
+            "csv",
+            (".csv",),
+            lambda path, model, keep, wire: CsvSource(path, model.inputs, keep),
+            CsvSink,
+        ),
+        FileFormat("jsonl", (".jsonl", ".ndjson"), JsonlSource, JsonlSink),
+        FileFormat(
+            "parquet",
+            (".parquet", ".pq"),
+            lambda path, model, keep, wire: ParquetSource(path, model.inputs, keep),
+            ParquetSink,
+            check_pyarrow,
+        ),
+    )
+}
+
+
+def find_format(path: Path) -> FileFormat | None:
+    """The format that a file's ending tells."""
+    return next((format_ for format_ in FORMATS.values() if path.suffix.lower() in format_.endings), None)

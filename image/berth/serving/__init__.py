@@ -1,0 +1,1 @@
+"""A loaded model answers requests: admission, batching, cache, lifecycle."""

@@ -1,0 +1,111 @@
+"""The models a server serves: loaded in the background, found by name and version."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from berth.errors import BerthError, ModelFailed, ModelNotFound, NotReady
+from berth.models.model import Model
+from berth.models.store import Entry
+from berth.serving.lifecycle import FAILED, READY, Lifecycle
+from berth.telemetry.logs import log
+
+_POLL_SECONDS = 0.05
+EXIT_LOAD_FAILED = 4  # gunicorn's arbiter stops the server when a worker ends with this code
+
+
+class Catalog:
+    """Every chosen version, ready or not. Loading starts in `start`, never before."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        open_model: Callable[[Entry], Model],
+        lifecycle: Lifecycle,
+        *,
+        on_ready: Callable[[Model], None] = lambda model: None,
+        exit_on_failure: bool = False,
+    ) -> None:
+        self.entries = tuple(entries)
+        self._open = open_model
+        self._lifecycle = lifecycle
+        self._on_ready = on_ready
+        self._exit_on_failure = exit_on_failure
+        self._models: dict[tuple[str, str], Model] = {}
+        self._started = threading.Event()
+
+    def start(self, *, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
+        """Load in a thread. A replacement worker waits here, so that it takes no connection before its models."""
+        if self._started.is_set():
+            return
+        self._started.set()
+        thread = threading.Thread(target=self._load_all, name="load", daemon=True)
+        thread.start()
+        while respawned and thread.is_alive():
+            notify()
+            thread.join(_POLL_SECONDS)
+
+    def _load_all(self) -> None:
+        for entry in self.entries:
+            self._load(entry)
+
+    def _load(self, entry: Entry) -> None:
+        try:
+            model = self._open(entry)
+            self._on_ready(model)
+        except Exception as error:  # the edge of loading: whatever a model does, the process lives and says why
+            reason = error.message if isinstance(error, BerthError) else f"{type(error).__name__}: {error}"
+            # One line, and valid UTF-8 even where it names a file that is not.
+            reason = " ".join(reason.split()).encode("utf-8", "backslashreplace").decode()
+            log(f"{entry.key} failed: {reason}", level=logging.ERROR, model=entry.name, version=entry.version)
+            self._lifecycle.set_state(entry.key, FAILED, reason)
+            if self._exit_on_failure:
+                os._exit(EXIT_LOAD_FAILED)
+            return
+        self._models[entry.name, entry.version] = model
+        # Before anybody may see the state: who waits for it may end, and this thread with him.
+        log(f"{entry.key} is ready", model=entry.name, version=entry.version, seconds=round(model.load_seconds, 3))
+        self._lifecycle.set_state(entry.key, READY)
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Whether every model is ready or has failed within the time; for the command line and tests."""
+        deadline = time.monotonic() + timeout_seconds
+        while not self._lifecycle.settled and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return self._lifecycle.settled
+
+    def models(self) -> list[Model]:
+        """The models that are ready, in the order they were chosen."""
+        ready = (self._models.get((entry.name, entry.version)) for entry in self.entries)
+        return [model for model in ready if model is not None]
+
+    def versions(self, name: str) -> list[str]:
+        """The versions served under a name, in the order they were chosen."""
+        return [entry.version for entry in self.entries if entry.name == name]
+
+    def find(self, name: str | None, version: str | None = None) -> Entry:
+        """The entry behind a request's words: the first one without a name, its first version without a version."""
+        name = self.entries[0].name if name is None else name
+        for entry in self.entries:
+            if entry.name == name and version in (None, entry.version):
+                return entry
+        if not (versions := self.versions(name)):
+            served = ", ".join(dict.fromkeys(entry.name for entry in self.entries))
+            raise ModelNotFound(f"no model {name[:128]!r} here; this server has {served}")
+        raise ModelNotFound(
+            f"no version {str(version)[:128]!r} of {name!r} here; this server has {', '.join(versions)}"
+        )
+
+    def resolve(self, name: str | None, version: str | None = None) -> Model:
+        """The model to ask. Raises ModelNotFound, ModelFailed, NotReady."""
+        entry = self.find(name, version)
+        if (model := self._models.get((entry.name, entry.version))) is not None:
+            return model
+        state = self._lifecycle.states[entry.key]
+        if state.state == FAILED:
+            raise ModelFailed(f"{entry.key} could not be loaded; /health tells why")
+        raise NotReady(f"{entry.key} is still loading; ask /readyz", headers={"Retry-After": "1"})

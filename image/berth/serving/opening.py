@@ -1,0 +1,170 @@
+"""From a folder to a model that may answer: verify, check versions, load, warm up, compare with its example."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from berth.accelerate.session import load_accelerated
+from berth.cpu import count_gpus
+from berth.errors import BerthError, LoadError, RequestError
+from berth.loaders.formats import LoadOptions, load
+from berth.models.manifest import Manifest
+from berth.models.model import Loaded, Model
+from berth.models.store import Entry, verify_version
+from berth.telemetry.logs import log
+from berth.tensors.arrays import Array, Tensors, decode_array
+from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors
+
+_EXAMPLE_TOLERANCE = 1e-6
+
+
+def installed_version(library: str) -> str | None:
+    """The version of a library here, or of Python itself; None where it is not installed."""
+    if library == "python":
+        import platform
+
+        return platform.python_version()
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def compare_versions(built_with: Mapping[str, str]) -> list[str]:
+    """One sentence for each library whose installed version is not the one the model was built with."""
+    pairs = {library: (wanted, installed_version(library)) for library, wanted in built_with.items()}
+    return [
+        f"built with {library} {wanted}, but {found or 'none'} is installed"
+        for library, (wanted, found) in pairs.items()
+        if wanted != found
+    ]
+
+
+def check_versions(key: str, built_with: Mapping[str, str], policy: str) -> None:
+    """Log what differs; under the policy `strict`, raise LoadError instead."""
+    if not (differences := compare_versions(built_with)):
+        return
+    if policy == "strict":
+        raise LoadError(f"BERTH_VERSION_POLICY=strict refuses {key}: {'; '.join(differences)}")
+    log(f"{key}: {'; '.join(differences)}", level=logging.WARNING, model=key)
+
+
+def differs(found: Array, wanted: Array, tolerance: float) -> bool:
+    """Whether two outputs disagree: numbers by more than `tolerance`, anything else at all."""
+    if found.shape != wanted.shape:
+        return True
+    if wanted.dtype.kind == "f" == found.dtype.kind:
+        found = np.where(np.isfinite(found), found, np.nan)  # JSON has null alone for NaN and both infinities
+        return not np.allclose(found, wanted, rtol=0.0, atol=tolerance, equal_nan=True)
+    return not np.array_equal(found, wanted)
+
+
+def _ask(model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+    try:
+        return model.predict(tensors, outputs)
+    except Exception as error:  # whatever a model raises, here it means that it must not serve
+        raise LoadError(f"the model fails on its own example: {type(error).__name__}: {error}") from error
+
+
+def check_example(model: Model, example: Mapping[str, Any]) -> None:
+    """That the model answers its own example within the tolerance. Raises LoadError showing both answers."""
+    specs = {spec.name: spec for spec in model.outputs}
+    names = list(example["outputs"])
+    if unknown := [name for name in names if name not in specs]:
+        raise LoadError(f"the example has an output {unknown[0]!r}, but the model gives {', '.join(specs)}")
+    try:
+        tensors = check_tensors(decode_tensors(example["inputs"], model.inputs), model.inputs, max_rows=1 << 30)
+        wanted_by_name = {
+            name: decode_array(example["outputs"][name], specs[name].datatype, f"output {name!r}") for name in names
+        }
+    except RequestError as error:
+        raise LoadError(f"the example does not fit the model: {error.message}") from error
+    found = _ask(model, tensors, names)
+    for name, wanted in wanted_by_name.items():
+        if differs(found[name], wanted, float(example.get("tolerance", _EXAMPLE_TOLERANCE))):
+            raise LoadError(
+                f"the example's {name} should be {str(wanted.tolist())[:200]}, but the model answers "
+                f"{str(found[name].tolist())[:200]}"
+            )
+
+
+def _warm_up(model: Model) -> None:
+    """Run the model before the first request does; its own example where it has one, else blank rows."""
+    if model.example is not None:
+        check_example(model, model.example)
+        return
+    try:
+        model.predict(blank_inputs(model.inputs, 1), [spec.name for spec in model.outputs])
+    except Exception as error:  # the model may well refuse blank rows; only an example is proof
+        log(f"{model.name}@{model.version}: warm-up on blank rows failed: {error!r}", level=logging.DEBUG)
+
+
+def load_verified(entry: Entry, manifest: Manifest, options: LoadOptions) -> Loaded:
+    """The loaded artifact, with everything unexpected turned into a LoadError."""
+    try:
+        return load(entry.folder, manifest, options)
+    except BerthError:
+        raise
+    except Exception as error:  # a file of a few million bytes can break its library in any way
+        raise LoadError(f"{manifest.format} could not be loaded: {type(error).__name__}: {error}") from error
+
+
+def _why_plain(manifest: Manifest, options: LoadOptions) -> str | None:
+    """Why the artifact itself must be loaded; None where its accelerated form can serve."""
+    told = manifest.accelerated or {}
+    if "file" not in told:
+        return str(told.get("reason", f"a version of the format {manifest.format} has no accelerated form"))
+    if options.accelerate == "off":
+        return "BERTH_ACCELERATE=off"
+    if manifest.format == "torchscript" and count_gpus():
+        return "there is a GPU, on which torch itself answers"
+    if options.pickle == "off" and manifest.format not in ("skops", "torchscript"):
+        return "BERTH_PICKLE=off refuses the format, whatever is in front of it"
+    if installed_version("onnxruntime") is None:
+        return 'onnxruntime is not installed; pip install "berth[onnx]"'
+    return None
+
+
+def _load(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy: str) -> tuple[Loaded, bool]:
+    """What answers for a version, and whether that is its accelerated form."""
+    if (why := _why_plain(manifest, options)) is None and manifest.accelerated is not None:
+        path = entry.folder / manifest.accelerated["file"]
+        loaded = load_accelerated(path, manifest.inputs, manifest.outputs, options.cpu_threads)
+        check_versions(entry.key, loaded.built_with, version_policy)
+        return loaded, True
+    if options.accelerate == "require":
+        raise LoadError(f"BERTH_ACCELERATE=require, but {entry.key} can only be served plain: {why}")
+    if manifest.accelerated is not None:
+        log(f"{entry.key} is served plain: {why}", model=entry.name, version=entry.version)
+    return load_verified(entry, manifest, options), False
+
+
+def open_version(entry: Entry, options: LoadOptions, version_policy: str) -> Model:
+    """A model ready to answer. Raises an OperatorError that says in one line why not."""
+    began = time.monotonic()
+    manifest = verify_version(entry)
+    check_versions(entry.key, manifest.built_with, version_policy)
+    loaded, accelerated = _load(entry, manifest, options, version_policy)
+    model = Model(
+        name=entry.name,
+        version=entry.version,
+        format=manifest.format,
+        sha256=manifest.sha256,
+        inputs=manifest.inputs or loaded.inputs,
+        outputs=manifest.outputs or loaded.outputs,
+        predict=loaded.predict,
+        accelerated=accelerated,
+        metadata=manifest.metadata,
+        example=manifest.example,
+    )
+    if not model.inputs or not model.outputs:
+        raise LoadError(f"{entry.key}: neither model.json nor the artifact tells the inputs and outputs")
+    _warm_up(model)
+    return replace(model, load_seconds=time.monotonic() - began)

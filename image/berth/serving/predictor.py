@@ -1,0 +1,222 @@
+"""What a request does: look in the cache, wait for a place to compute, call the model, check and observe the answer.
+
+check -> cache.get -> [Batcher.submit | wait for a place -> model.predict] -> cache.put -> observe
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel
+from berth.models.model import Model
+from berth.serving.batching import Batcher
+from berth.serving.cache import PredictionCache, encode_key
+from berth.serving.tuning import BatchChoice, choose_batching, is_brief, is_quick, measure_row
+from berth.telemetry.logs import log
+from berth.telemetry.metrics.registry import Metrics, ModelMetrics
+from berth.tensors.arrays import Array, Tensors
+from berth.tensors.schema import check_tensors
+
+# Exceptions by which libraries say that the values were wrong, not the model.
+_REFUSALS = (ValueError, TypeError)
+# Up to so many rows, a model that is quick or brief with one row is so with all of them.
+_FEW_ROWS = 64
+# (rows, seconds the answer had been in the cache or None, `time.monotonic()` when this began): what the caller wants
+# to know beside the answer.
+Note = Callable[[int, "float | None", float], None]
+
+
+class WouldWait(Exception):
+    """The caller said that it must not wait, and the answer has to be waited for. Nothing was predicted or counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What belongs to one model while it is served."""
+
+    metrics: ModelMetrics
+    choice: BatchChoice
+    batcher: Batcher | None
+    quick: bool
+    brief: bool
+
+
+class Predictor:
+    """Calls models, at most `compute_slots` at once; the others wait their turn until their deadline.
+
+    `batch_max_rows` None decides for each model by measuring it; 1 is off. `cache` None is off.
+    """
+
+    def __init__(
+        self,
+        compute_slots: int,
+        max_rows: int,
+        metrics: Metrics | None = None,
+        *,
+        batch_max_rows: int | None = 1,
+        batch_wait_seconds: float = 0.0,
+        cache: PredictionCache | None = None,
+        note: Note = lambda rows, age, began: None,
+        may_wait: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._slots = compute_slots
+        # A lock does for one place, and is many times quicker than a semaphore.
+        self._places = threading.Lock() if compute_slots == 1 else threading.Semaphore(compute_slots)
+        self._max_rows = max_rows
+        self._metrics = metrics or Metrics()
+        self._batch_max_rows = batch_max_rows
+        self._batch_wait_seconds = batch_wait_seconds
+        self._cache = cache
+        self._note = note
+        self._may_wait = may_wait
+        self._preparing = threading.Lock()
+        self._prepared: dict[tuple[str, str], Prepared] = {}
+
+    def prepare(self, model: Model) -> BatchChoice:
+        """Decide, before the first request, whether waiting requests for `model` share calls."""
+        classes = next((spec.labels for spec in model.outputs if spec.labels), ())
+        metrics = self._metrics.bind(model.name, model.version, classes)
+        cost = measure_row(model)
+        choice = choose_batching(model, self._batch_max_rows, cost)
+        batcher = None
+        if choice.max_rows > 1:
+
+            def predict(tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+                with self._places:
+                    return self._call(model, metrics, tensors, outputs)
+
+            batcher = Batcher(
+                predict,
+                choice.max_rows,
+                self._slots,
+                self._batch_wait_seconds,
+                on_wait=metrics.observe_queue,
+                on_depth=metrics.set_queue_depth,
+            )
+        brief = is_brief(cost) and batcher is None
+        prepared = Prepared(metrics, choice, batcher, is_quick(model, cost), brief)
+        self._prepared[model.name, model.version] = prepared
+        return choice
+
+    def choice(self, model: Model) -> BatchChoice:
+        """What `prepare` decided."""
+        return self._prepare_once(model).choice
+
+    def may_answer_at_once(self, model: Model) -> bool:
+        """Whether a request for `model` that must not wait has a chance; `predict` decides it for each."""
+        prepared = self._prepared.get((model.name, model.version))
+        return prepared is not None and (self._cache is not None or prepared.brief)
+
+    def _prepare_once(self, model: Model) -> Prepared:
+        key = (model.name, model.version)
+        if key not in self._prepared:
+            with self._preparing:
+                if key not in self._prepared:
+                    self.prepare(model)
+        return self._prepared[key]
+
+    def predict(self, model: Model, tensors: Tensors, outputs: Sequence[str], deadline: float) -> dict[str, Array]:
+        """The wanted outputs, one row per input row. `deadline` is a `time.monotonic()`.
+
+        Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded, WouldWait.
+        """
+        began = time.monotonic()
+        prepared = self._prepare_once(model)
+        tensors = check_tensors(tensors, model.inputs, self._max_rows)
+        key = self._key(model, outputs, tensors)
+        found = self._cache.get(key) if self._cache is not None and key is not None else None
+        answer = found.answer if found else self._compute(model, prepared, tensors, outputs, deadline)
+        if self._cache is not None and key is not None:
+            prepared.metrics.count_cache(found is not None)
+            if found is None:
+                self._cache.put(key, answer)
+        self._note(_rows(tensors), time.monotonic() - found.made if found else None, began)
+        _count(model, prepared.metrics, answer)
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded("the prediction took longer than the request's time")
+        return answer
+
+    def _key(self, model: Model, outputs: Sequence[str], tensors: Tensors) -> bytes | None:
+        """None where answers are not kept: the cache is off, or the model does not call itself deterministic."""
+        if self._cache is None or model.metadata.get("deterministic") is not True:
+            return None
+        return encode_key(model.name, model.version, model.sha256, outputs, tensors)
+
+    def _compute(
+        self, model: Model, prepared: Prepared, tensors: Tensors, outputs: Sequence[str], deadline: float
+    ) -> dict[str, Array]:
+        """The model's answer, in the way that suits the model and the caller."""
+        few = _rows(tensors) <= _FEW_ROWS
+        if not self._may_wait() and not (prepared.brief and few):
+            raise WouldWait
+        if prepared.batcher is not None:
+            return prepared.batcher.submit(tensors, outputs, deadline)
+        if prepared.quick and few:
+            return self._predict_at_once(model, prepared.metrics, tensors, outputs, deadline)
+        return self._predict_alone(model, prepared.metrics, tensors, outputs, deadline)
+
+    def _predict_at_once(
+        self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
+    ) -> dict[str, Array]:
+        """A call that is over before a thread could be put to sleep and woken again."""
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
+        metrics.observe_queue(0.0)
+        return self._call(model, metrics, tensors, outputs)
+
+    def _predict_alone(
+        self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
+    ) -> dict[str, Array]:
+        """A call that has a place to compute for itself."""
+        began = time.monotonic()
+        self._take_place(deadline - began)
+        try:
+            started = time.monotonic()
+            if started >= deadline:
+                raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
+            metrics.observe_queue(started - began)
+            return self._call(model, metrics, tensors, outputs)
+        finally:
+            self._places.release()
+
+    def _take_place(self, seconds: float) -> None:
+        """Wait for a place to compute, or find one free. Raises DeadlineExceeded, WouldWait."""
+        if not self._may_wait():
+            if not self._places.acquire(blocking=False):
+                raise WouldWait
+        elif not self._places.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
+            raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")
+
+    def _call(self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        """One call of the model, timed and counted whether it answers or breaks."""
+        began = time.monotonic()
+        try:
+            return model.predict(tensors, outputs)
+        except BerthError:
+            raise
+        except _REFUSALS as error:
+            raise RejectedByModel(f"{model.name} refused these values: {' '.join(str(error).split())[:500]}") from error
+        except Exception as error:  # the model's own fault, whatever it is
+            log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=repr(error))
+            raise PredictionFailed(f"{model.name} failed on these values; the server's log has the reason") from error
+        finally:
+            metrics.observe_predict(time.monotonic() - began, _rows(tensors))
+
+
+def _rows(tensors: Tensors) -> int:
+    rows: int = next(iter(tensors.values())).shape[0]
+    return rows
+
+
+def _count(model: Model, metrics: ModelMetrics, answer: dict[str, Array]) -> None:
+    """Classes by name, values into their histogram; classes may well be floating numbers."""
+    if (prediction := answer.get("prediction")) is None or prediction.ndim != 1:
+        return
+    if prediction.dtype.kind == "f" and not any(spec.labels for spec in model.outputs):
+        metrics.observe_values(prediction.tolist())
+    else:
+        metrics.count_predictions(prediction.tolist())

@@ -1,0 +1,1 @@
+"""The checks that the chart runs before and after a switch."""

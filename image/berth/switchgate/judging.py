@@ -1,0 +1,119 @@
+"""Whether traffic may go to a slot, and whether it really goes there: what the chart's hooks run.
+
+plan.py says what is asked, heard.py what came back, decide.py holds the rules (pure), asking.py makes the requests,
+inquiry.py watches the clock; this file puts the rules in their order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from berth.switchgate.asking import Line
+from berth.switchgate.decide import (
+    Outcome,
+    Verdict,
+    decide_active,
+    decide_examples,
+    decide_other_mode,
+    decide_ready,
+    decide_reference,
+    decide_sample,
+    decide_target,
+    decide_traffic,
+    is_outage,
+    passes,
+)
+from berth.switchgate.heard import Heard, find_examples
+from berth.switchgate.inquiry import Inquiry
+from berth.switchgate.plan import SwitchPlan, VerifyPlan
+
+
+class _Target:
+    """Rules 4 to 6: the slot that the traffic would go to, asked at its own Service."""
+
+    def __init__(self, plan: SwitchPlan, inquiry: Inquiry, *, outage: bool) -> None:
+        self._plan, self._inquiry, self._outage = plan, inquiry, outage
+        self._bodies: list[dict[str, Any]] = [] if plan.request is None else [plan.request]
+        self._live: Heard | None = None
+
+    def _identity(self) -> Verdict:
+        return decide_target(self._inquiry.get(self._plan.target_url, "/info"), self._plan, outage=self._outage)
+
+    def _readiness(self) -> Verdict:
+        readyz = self._inquiry.get(self._plan.target_url, "/readyz")
+        return decide_ready(readyz, self._inquiry.count(self._plan.headless_host), self._plan)
+
+    def _examples(self) -> Verdict:
+        heard = self._inquiry.get(self._plan.target_url, "/openapi.json")
+        self._bodies = find_examples(heard)
+        return decide_examples(heard, self._bodies)
+
+    def _reference(self) -> Verdict:
+        self._live = self._inquiry.predict(self._plan.active_url, self._bodies[0])
+        return decide_reference(self._live)
+
+    def _sample(self, line: Line) -> Verdict:
+        """One connection: who is it, and does it predict, for every model; the first is compared."""
+        verdict = decide_target(self._inquiry.get_on(line, "/info"), self._plan, outage=self._outage)
+        for at, body in enumerate(self._bodies):
+            if verdict.outcome is Outcome.REFUSE:
+                break
+            answer = self._inquiry.predict_on(line, body)
+            live = self._live if at == 0 else None
+            verdict = decide_sample(answer, self._plan.target_slot, self._plan.max_latency_ms, live)
+        return verdict
+
+    def judge(self) -> Verdict:
+        """The first refusal, or the pass."""
+        rules = [self._identity, self._readiness]
+        if self._plan.request is None:
+            rules.append(self._examples)
+        if self._plan.require_agreement and not self._outage:
+            rules.append(self._reference)
+        for rule in rules:
+            verdict = self._inquiry.settle(rule)
+            if verdict.outcome is Outcome.REFUSE:
+                return verdict
+        verdict = self._inquiry.settle_row(self._plan.successes, self._plan.target_url, self._sample)
+        return (
+            verdict if verdict.outcome is Outcome.REFUSE else passes(f"traffic may go to slot {self._plan.target_slot}")
+        )
+
+
+def judge_switch(plan: SwitchPlan, inquiry: Inquiry) -> Verdict:
+    """Whether the upgrade may go on: PASS or REFUSE, with the reason."""
+    last: list[Heard] = []
+
+    def ask_active() -> Verdict:
+        last[:] = [inquiry.get(plan.active_url, "/info")]
+        return decide_active(last[0], plan)
+
+    verdict = inquiry.settle(ask_active)
+    outage = is_outage(last[0])
+    if verdict.outcome is Outcome.GO_ON and not outage:
+        verdict = inquiry.settle(lambda: decide_other_mode(plan))
+    if verdict.outcome is not Outcome.GO_ON:
+        return verdict
+    return _Target(plan, inquiry, outage=outage).judge()
+
+
+def verify_traffic(plan: VerifyPlan, inquiry: Inquiry) -> Verdict:
+    """Whether every fresh connection reaches the slot and predicts: PASS or REFUSE, with the reason."""
+    bodies = [] if plan.request is None else [plan.request]
+
+    def look(line: Line) -> Verdict:
+        verdict = decide_traffic(inquiry.get_on(line, "/info"), plan.active_url, plan.target_slot)
+        if verdict.outcome is Outcome.GO_ON and not bodies:
+            heard = inquiry.get_on(line, "/openapi.json")
+            bodies.extend(find_examples(heard))
+            verdict = decide_examples(heard, bodies)
+        for body in bodies:
+            if verdict.outcome is Outcome.REFUSE:
+                break
+            verdict = decide_sample(inquiry.predict_on(line, body), plan.target_slot)
+        return verdict
+
+    verdict = inquiry.settle_row(plan.connections, plan.active_url, look)
+    if verdict.outcome is Outcome.REFUSE:
+        return verdict
+    return passes(f"all {plan.connections} connections to {plan.active_url} reached slot {plan.target_slot}")

@@ -1,0 +1,1 @@
+"""What is observed: logs, traces, metrics, payloads."""

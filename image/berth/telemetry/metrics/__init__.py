@@ -1,0 +1,1 @@
+"""Prometheus metrics, exact over all workers."""

@@ -1,0 +1,175 @@
+"""Every metric there is. Their values are kept and summed by files.py."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from berth.telemetry.metrics.metric_files import render
+from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter
+
+Mode = Literal["livesum", "livemin", "livemax"]
+_Update = TypeVar("_Update", bound=Callable[..., None])
+# 0.1 ms to 60 s: a cached row takes 0.2 ms, a large batch on a small CPU tens of seconds.
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16384, 65536)
+# Nothing is known of a regression's unit: powers of ten to both sides of zero.
+_POWERS = tuple(10.0**power for power in range(-2, 7))
+VALUES = (*(-value for value in reversed(_POWERS)), 0.0, *_POWERS)
+# A classifier may have thousands of classes, a metric may not: the rest is counted as `other`.
+MOST_LABELS, OTHER = 50, "other"
+
+
+class Metrics:
+    """The list of metrics. Make one per process, after the fork: two would write over each other's values.
+
+    With `directory` (PROMETHEUS_MULTIPROC_DIR) `render` tells of all workers, without it of this process.
+    """
+
+    def __init__(
+        self, slot: str = "", directory: Path | None = None, registry: CollectorRegistry | None = None
+    ) -> None:
+        self.slot = slot
+        self.registry = registry or CollectorRegistry()
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._bound: dict[tuple[str, str], ModelMetrics] = {}
+        self.requests = self._counter("berth_requests_total", "Answers to prediction requests.", "protocol", "status")
+        self.request_seconds = self._histogram("berth_request_duration_seconds", "Request to answer.", SECONDS)
+        self.predict_seconds = self._histogram("berth_predict_duration_seconds", "One call of the model.", SECONDS)
+        self.queue_seconds = self._histogram("berth_queue_duration_seconds", "Waiting for the model.", SECONDS)
+        self.batch_rows = self._histogram("berth_batch_rows", "Rows in one call of the model.", ROWS)
+        self.inflight = self._gauge("berth_inflight", "Predictions inside the server.", "livesum")
+        self.queue_depth = self._gauge("berth_queue_depth", "Predictions that wait for the model.", "livesum")
+        self.rejected = self._counter("berth_rejected_total", "Requests turned away.", "reason")
+        self.cache = self._counter("berth_cache_total", "Look-ups in the prediction cache.", "result")
+        self.info = self._gauge(
+            "berth_model_info", "Always 1; what is served.", "livemax", "sha256", "format", "accelerated"
+        )
+        # One worker without its model is a server without it.
+        self.ready = self._gauge("berth_model_ready", "1 when every worker has the model.", "livemin")
+        self.load_seconds = self._gauge("berth_model_load_seconds", "Verifying to ready, slowest worker.", "livemax")
+        self.predictions = self._counter("berth_predictions_total", "Rows by predicted class.", "label")
+        self.prediction_value = self._histogram("berth_prediction_value", "Predicted values.", VALUES)
+        self.payload_drops = self._counter(
+            "berth_payload_log_dropped_total", "Payloads that the payload log lost.", "reason"
+        )
+        self.drift = self._gauge(
+            "berth_drift_psi", "Population stability index against the training data.", "livemax", "feature"
+        )
+
+    def _labels(self, own: tuple[str, ...]) -> tuple[str, ...]:
+        return ("model", "version", "slot", *own)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, self._labels(labels), registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, self._labels(()), buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, mode: Mode, *labels: str) -> Gauge:
+        return Gauge(name, text, self._labels(labels), multiprocess_mode=mode, registry=self.registry)
+
+    def bind(self, model: str, version: str, classes: Sequence[object] = ()) -> ModelMetrics:
+        """A model's metrics; the same object every time. `classes` are the labels that its predictions may have.
+
+        A request that is refused before its model is known counts under the empty name and version.
+        """
+        found = self._bound.get((model, version))
+        if found is not None and not classes:
+            return found
+        with self._lock:
+            found = self._bound.get((model, version))
+            if found is None:
+                found = self._bound[model, version] = ModelMetrics(self, model, version)
+            if classes:
+                found.declare(classes)
+            return found
+
+    def render(self) -> bytes:
+        """What /metrics answers."""
+        return generate_latest(self.registry) if self._directory is None else render(self._directory)
+
+
+class ModelMetrics:
+    """One model's metrics. Labels are looked up once: doing so again doubles the cost of an update."""
+
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+        self._metrics = metrics
+        self._common = (model, version, metrics.slot)
+        # Filled on first use, so that what never happens makes no series.
+        self._updates: dict[tuple[object, tuple[object, ...]], Any] = {}
+        self._classes: dict[object, str] = {}
+
+    def declare(self, classes: Sequence[object]) -> None:
+        """The labels that predictions may have; the first of very many are counted by name."""
+        self._classes = {label: str(label) for label in classes[:MOST_LABELS]}
+
+    def _update(self, make: Callable[[Any], _Update], metric: Any, *labels: object) -> _Update:
+        """The function that updates a metric's series, made once."""
+        found: _Update | None = self._updates.get((metric, labels))
+        if found is None:
+            found = self._updates[metric, labels] = make(metric.labels(*self._common, *labels))
+        return found
+
+    def observe_request(self, protocol: str, status: int, seconds: float) -> None:
+        """A request was answered, or is about to be: count before the answer leaves, and no answer goes uncounted."""
+        self._update(make_adder, self._metrics.requests, protocol, status)(1)
+        self._update(make_observer, self._metrics.request_seconds)(seconds)
+
+    def observe_predict(self, seconds: float, rows: int) -> None:
+        """The model was called once."""
+        self._update(make_observer, self._metrics.predict_seconds)(seconds)
+        self._update(make_observer, self._metrics.batch_rows)(rows)
+
+    def observe_queue(self, seconds: float) -> None:
+        """A prediction has waited for the model."""
+        self._update(make_observer, self._metrics.queue_seconds)(seconds)
+
+    def reject(self, reason: str) -> None:
+        """A request was turned away; `reason` is an error's code."""
+        self._update(make_adder, self._metrics.rejected, reason)(1)
+
+    def count_cache(self, hit: bool) -> None:
+        """A prediction was looked up in the cache."""
+        self._update(make_adder, self._metrics.cache, "hit" if hit else "miss")(1)
+
+    def count_predictions(self, labels: Sequence[object]) -> None:
+        """Predicted classes, one per row, as plain Python values (`array.tolist()`)."""
+        counts = {labels[0]: 1} if len(labels) == 1 else Tally(labels)
+        for label, rows in counts.items():
+            self._update(make_adder, self._metrics.predictions, self._classes.get(label, OTHER))(rows)
+
+    def observe_values(self, values: Iterable[float]) -> None:
+        """Predicted values, one per row, as plain Python numbers; NaN and infinity are left out."""
+        self._update(make_many_observer, self._metrics.prediction_value)(values)
+
+    def set_inflight(self, count: int) -> None:
+        """How many predictions are inside this worker."""
+        self._update(make_setter, self._metrics.inflight)(count)
+
+    def set_queue_depth(self, count: int) -> None:
+        """How many of them wait for the model."""
+        self._update(make_setter, self._metrics.queue_depth)(count)
+
+    def set_ready(self, ready: bool) -> None:
+        """Whether this worker can predict with the model; say False when loading begins, or nothing is known."""
+        self._update(make_setter, self._metrics.ready)(ready)
+
+    def set_loaded(self, seconds: float, sha256: str, form: str, accelerated: bool) -> None:
+        """The model was loaded, in how long and from what."""
+        self._update(make_setter, self._metrics.load_seconds)(seconds)
+        self._update(make_setter, self._metrics.info, sha256, form, str(accelerated).lower())(1)
+
+    def count_payload_drops(self, reason: str, lines: int) -> None:
+        """The payload log has lost so many requests."""
+        self._update(make_adder, self._metrics.payload_drops, reason)(lines)
+
+    def set_drift(self, feature: str, psi: float) -> None:
+        """How far a feature has moved from the training data."""
+        self._update(make_setter, self._metrics.drift, feature)(psi)

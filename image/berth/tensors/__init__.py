@@ -1,0 +1,1 @@
+"""Values: arrays, schemas, tables and their encodings."""

@@ -1,0 +1,242 @@
+"""What a model takes, applied to what a client sent: JSON values in, checked tensors out.
+
+A model takes either one matrix (one input of two dimensions, perhaps with column names), a frame (several
+inputs of one dimension, one per column), or tensors that only their names describe. Rows are the first
+dimension everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from berth.errors import InvalidInput, UnknownOutput, shown
+from berth.tensors.arrays import DATATYPES, Array, TensorSpec, convert_array, decode_array
+
+Specs: TypeAlias = Sequence[TensorSpec]
+
+
+def is_matrix(specs: Specs) -> bool:
+    """Whether rows of numbers make the whole input."""
+    return len(specs) == 1 and len(specs[0].shape) == 2
+
+
+def is_frame(specs: Specs) -> bool:
+    """Whether the input is columns: one tensor of one dimension each."""
+    return bool(specs) and all(len(spec.shape) == 1 for spec in specs)
+
+
+def column_names(specs: Specs) -> tuple[str, ...] | None:
+    """The names a row's values may go by, in order; None where the model knows none."""
+    if is_matrix(specs):
+        return specs[0].columns
+    return tuple(spec.name for spec in specs) if is_frame(specs) else None
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(shown(name) for name in names[:20]) + (", …" if len(names) > 20 else "")
+
+
+def check_columns(given: Sequence[str], wanted: Sequence[str]) -> None:
+    """That exactly the wanted columns are given, in any order. Raises InvalidInput naming the first fault."""
+    have, known = set(given), set(wanted)
+    if missing := [name for name in wanted if name not in have]:
+        raise InvalidInput(f"missing column {_quoted(missing)}; the model takes {_quoted(wanted)}")
+    if unknown := [name for name in given if name not in known]:
+        raise InvalidInput(f"unknown column {_quoted(unknown)}; the model takes {_quoted(wanted)}")
+    if len(given) != len(wanted):
+        raise InvalidInput(f"a column stands twice in {_quoted(given)}")
+
+
+def _wanted_columns(specs: Specs) -> tuple[str, ...]:
+    if (names := column_names(specs)) is None:
+        raise InvalidInput("this model's columns have no names; send rows as lists of values")
+    return names
+
+
+def decode_columns(columns: Mapping[str, Any], specs: Specs) -> dict[str, Array]:
+    """Column lists by name, as the model's tensors. Raises InvalidInput."""
+    wanted = _wanted_columns(specs)
+    check_columns(list(columns), wanted)
+    if is_frame(specs):
+        tensors = {
+            spec.name: decode_array(columns[spec.name], spec.datatype, f"column {spec.name!r}") for spec in specs
+        }
+        for name, array in tensors.items():
+            if array.ndim != 1:
+                raise InvalidInput(f"column {name!r} must be a list of single values")
+        return tensors
+    arrays = [decode_array(columns[name], specs[0].datatype, f"column {name!r}") for name in wanted]
+    lengths = {len(array) if array.ndim == 1 else -1 for array in arrays}
+    if len(lengths) != 1 or -1 in lengths:
+        raise InvalidInput("every column must be a list of single values, all equally long")
+    return {specs[0].name: np.stack(arrays, axis=1)}
+
+
+def decode_records(records: Sequence[Mapping[str, Any]], specs: Specs) -> dict[str, Array]:
+    """A list of {column: value}, as the model's tensors. Raises InvalidInput."""
+    wanted = _wanted_columns(specs)
+    known = set(wanted)
+    for record in records:
+        if record.keys() != known:
+            check_columns(list(record), wanted)
+    return decode_columns({name: [record[name] for record in records] for name in wanted}, specs)
+
+
+def decode_matrix(rows: Sequence[Any], specs: Specs, columns: Sequence[str] | None = None) -> dict[str, Array]:
+    """A list of rows, each a list of values in the model's order (or in that of `columns`). Raises InvalidInput."""
+    wanted = column_names(specs)
+    if columns is not None and wanted is not None:
+        check_columns(columns, wanted)
+    if is_matrix(specs) and (columns is None or wanted is None or tuple(columns) == wanted):
+        return {specs[0].name: decode_array(rows, specs[0].datatype, specs[0].name)}
+    order = list(columns if columns is not None else wanted or ())
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(order)}:
+        bad = next((row for row in rows if type(row) is not list or len(row) != len(order)), rows)
+        got = f"{len(bad)} values" if type(bad) is list else shown(bad)
+        raise InvalidInput(f"every row must be a list of {len(order)} values ({_quoted(order)}), got {got}")
+    return decode_columns({name: [row[at] for row in rows] for at, name in enumerate(order)}, specs)
+
+
+def _decode_tensor_rows(rows: list[Any], specs: Specs) -> dict[str, Array]:
+    """Rows for a model with one tensor that is neither matrix nor column; one row may stand without its list."""
+    if len(specs) != 1:
+        raise InvalidInput(
+            f'this model takes several tensors; send {{"inputs": {{…}}}} with {_quoted([spec.name for spec in specs])}'
+        )
+    spec = specs[0]
+    array = decode_array(rows, spec.datatype, spec.name)
+    return {spec.name: array[None] if array.ndim == len(spec.shape) - 1 else array}
+
+
+def decode_features(value: Any, specs: Specs) -> dict[str, Array]:
+    """Whatever `features` or `instances` may be: a row, rows, a record or records. Raises InvalidInput."""
+    if isinstance(value, dict):
+        return decode_records([value], specs)
+    if not isinstance(value, list):
+        raise InvalidInput(f"features must be a list or an object, got {shown(value)}")
+    if not value:
+        raise InvalidInput("features is empty; send at least one row")
+    if isinstance(value[0], dict):
+        if not all(isinstance(record, dict) for record in value):
+            raise InvalidInput("features mixes objects with other values; make every row an object")
+        return decode_records(value, specs)
+    if not (is_matrix(specs) or is_frame(specs)):
+        return _decode_tensor_rows(value, specs)
+    if is_frame(specs) and len(specs) == 1 and not isinstance(value[0], list):
+        return decode_columns({specs[0].name: value}, specs)
+    return decode_matrix(value if isinstance(value[0], list) else [value], specs)
+
+
+def decode_tensors(inputs: Mapping[str, Any], specs: Specs) -> dict[str, Array]:
+    """`{"inputs": {name: array}}`: the model's own inputs by name, or its columns. Raises InvalidInput."""
+    names = [spec.name for spec in specs]
+    if is_matrix(specs) and set(inputs) != set(names) and specs[0].columns is not None:
+        return decode_columns(inputs, specs)
+    check_inputs(list(inputs), names)
+    return {spec.name: decode_array(inputs[spec.name], spec.datatype, f"input {spec.name!r}") for spec in specs}
+
+
+def check_inputs(given: Sequence[str], wanted: Sequence[str]) -> None:
+    """That exactly the wanted tensors are given. Raises InvalidInput."""
+    have, known = set(given), set(wanted)
+    if missing := [name for name in wanted if name not in have]:
+        raise InvalidInput(f"missing input {_quoted(missing)}; the model takes {_quoted(wanted)}")
+    if unknown := [name for name in given if name not in known]:
+        raise InvalidInput(f"unknown input {_quoted(unknown)}; the model takes {_quoted(wanted)}")
+
+
+def _as_column(array: Array, name: str) -> Array:
+    """One column, which pandas' own encoders send as [n] or [n, 1]. Raises InvalidInput."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        return array[:, 0]
+    if array.ndim != 1:
+        raise InvalidInput(f"column {name!r}: got shape {list(array.shape)}, want [n] or [n, 1]")
+    return array
+
+
+def _stack_columns(given: Mapping[str, Array], spec: TensorSpec) -> Array:
+    wanted = spec.columns or ()
+    check_columns(list(given), wanted)
+    columns = [convert_array(_as_column(given[name], name), spec.datatype, f"column {name!r}") for name in wanted]
+    if len(lengths := {len(column) for column in columns}) > 1:
+        raise InvalidInput(f"the columns have different numbers of rows: {sorted(lengths)}")
+    return np.stack(columns, axis=1)
+
+
+def _split_columns(matrix: Array, specs: Specs) -> dict[str, Array]:
+    if matrix.shape[1] != len(specs):
+        names = _quoted([spec.name for spec in specs])
+        raise InvalidInput(f"got {matrix.shape[1]} values in a row, want {len(specs)}: {names}")
+    return {
+        spec.name: convert_array(matrix[:, at], spec.datatype, f"column {spec.name!r}") for at, spec in enumerate(specs)
+    }
+
+
+def bind_tensors(given: Mapping[str, Array], specs: Specs) -> dict[str, Array]:
+    """A client's arrays as the model's: its inputs by name, the columns of its matrix, or its columns as one matrix.
+
+    Raises InvalidInput.
+    """
+    names = [spec.name for spec in specs]
+    if is_matrix(specs) and names[0] not in given and set(given) & set(specs[0].columns or ()):
+        return {names[0]: _stack_columns(given, specs[0])}
+    if is_frame(specs):
+        only = next(iter(given.values())) if len(given) == 1 else None
+        if only is not None and only.ndim == 2 and not set(given) & set(names):
+            return _split_columns(only, specs)
+        check_columns(list(given), names)
+        return {name: _as_column(given[name], name) for name in names}
+    check_inputs(list(given), names)
+    return {name: given[name] for name in names}
+
+
+def _check_shape(array: Array, spec: TensorSpec) -> None:
+    wanted = spec.shape
+    if len(wanted) == 2 == array.ndim and -1 != wanted[1] != array.shape[1]:
+        names = f": {_quoted(spec.columns)}" if spec.columns else ""
+        raise InvalidInput(f"{spec.name}: got {array.shape[1]} values in a row, want {wanted[1]}{names}")
+    fits = array.ndim == len(wanted) and all(want in (-1, have) for want, have in zip(wanted, array.shape, strict=True))
+    if not fits:
+        raise InvalidInput(f"{spec.name}: got shape {list(array.shape)}, want {list(wanted)} (-1 is any)")
+
+
+def check_tensors(tensors: Mapping[str, Array], specs: Specs, max_rows: int) -> dict[str, Array]:
+    """The tensors in the declared datatypes and shapes, with one number of rows. Raises InvalidInput."""
+    checked, rows = {}, set()
+    for spec in specs:
+        array = convert_array(tensors[spec.name], spec.datatype, spec.name)
+        _check_shape(array, spec)
+        rows.add(array.shape[0])
+        checked[spec.name] = array
+    if len(rows) > 1:
+        raise InvalidInput(f"the inputs have different numbers of rows: {sorted(rows)}")
+    if rows == {0}:
+        raise InvalidInput("there are no rows; send at least one")
+    if max(rows, default=1) > max_rows:
+        raise InvalidInput(f"{max(rows)} rows in one request, but at most {max_rows} are taken; send several requests")
+    return checked
+
+
+def choose_outputs(wanted: Any, specs: Specs) -> tuple[str, ...]:
+    """The output names a client asked for, in its order. Raises UnknownOutput, InvalidInput."""
+    if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
+        raise InvalidInput(f"outputs must be a list of names, got {shown(wanted)}")
+    names = [spec.name for spec in specs]
+    if unknown := [name for name in wanted if name not in names]:
+        raise UnknownOutput(f"unknown output {unknown[0][:60]!r}; the model gives {_quoted(names)}")
+    if len(set(wanted)) != len(wanted):
+        raise InvalidInput(f"outputs names one twice: {_quoted(wanted)}")
+    return tuple(wanted)
+
+
+def blank_inputs(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
+    """Zeros and empty strings in the declared shapes, to warm a model up."""
+
+    def blank(spec: TensorSpec) -> Array:
+        shape = (rows, *(max(size, 1) for size in spec.shape[1:]))
+        return np.full(shape, "", object) if spec.datatype == "BYTES" else np.zeros(shape, DATATYPES[spec.datatype])
+
+    return {spec.name: blank(spec) for spec in specs}

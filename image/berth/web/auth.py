@@ -1,0 +1,110 @@
+"""API keys: who may call, told apart by name and never by showing the key.
+
+The keys file is a mounted Secret: one `name:sha256-of-key[:model,model…]` a line, `#` starts a comment. It is
+read again when it changes, so that keys rotate without a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from berth.errors import Forbidden, SettingsError, Unauthenticated
+from berth.telemetry.logs import log
+
+_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-fA-F]{64})(:(?P<models>[A-Za-z0-9._,-]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One known key; `models` is None where it is good for all."""
+
+    name: str
+    sha256: str
+    models: frozenset[str] | None = None
+
+
+def parse_keys(text: str) -> tuple[ApiKey, ...]:
+    """The keys of a file. Raises SettingsError naming the line's number, never its content."""
+    keys = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.split("#")[0].strip()
+        if not line:
+            continue
+        if (found := _LINE.fullmatch(line)) is None:
+            raise SettingsError(
+                f"API keys file, line {number}: want name:sha256-of-key or name:sha256-of-key:model,model"
+            )
+        models = frozenset(found["models"].split(",")) if found["models"] else None
+        keys.append(ApiKey(found["name"], found["digest"].lower(), models))
+    return tuple(keys)
+
+
+def encode_key(key: str) -> str:
+    """The digest of a key, as the file holds it."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class KeyRing:
+    """The keys of one file, read again when its identity, size or time changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._keys: tuple[ApiKey, ...] = ()
+        self._fault = ""
+        self._refresh()
+
+    def _refresh(self) -> None:
+        first = self._seen is None
+        try:
+            stat = os.stat(self._path)
+            seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if seen == self._seen:
+                return
+            with self._lock:
+                self._seen = seen
+                self._keys = parse_keys(self._path.read_text("utf-8"))
+                self._fault = ""
+        except (OSError, UnicodeDecodeError, SettingsError) as error:
+            if first:
+                raise SettingsError(f"BERTH_API_KEYS_FILE: cannot read the keys: {error}") from error
+            self._keep(str(error))
+
+    def _keep(self, fault: str) -> None:
+        """Say once that the file cannot be read. A bad edit must not lock everybody out: good keys stay good."""
+        if fault != self._fault:
+            self._fault = fault
+            log(f"BERTH_API_KEYS_FILE: {fault}; the keys read before stay in force", level=logging.WARNING)
+
+    def authenticate(self, authorization: str | None, api_key: str | None) -> ApiKey:
+        """The key behind `Authorization: Bearer` or `X-Api-Key`. Raises Unauthenticated."""
+        self._refresh()
+        scheme, _, token = (authorization or "").partition(" ")
+        offered = token.strip() if scheme.lower() == "bearer" else (api_key or "")
+        if not offered:
+            raise Unauthenticated(
+                "this route needs a key; send Authorization: Bearer KEY or X-Api-Key: KEY",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        digest = encode_key(offered)
+        found: ApiKey | None = None
+        for key in self._keys:  # all of them, so that the time does not tell which one matched
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        if found is None:
+            raise Unauthenticated("this key is not known", headers={"WWW-Authenticate": "Bearer"})
+        return found
+
+
+def check_allowed(key: ApiKey | None, model: str) -> None:
+    """That `key` may use `model`. Raises Forbidden."""
+    if key is not None and key.models is not None and model not in key.models:
+        raise Forbidden(f"the key {key.name!r} is not for the model {model!r}")

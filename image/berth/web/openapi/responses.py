@@ -1,0 +1,129 @@
+"""What the routes answer: schemas of answers, the one error shape, and what each status means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from berth.errors import BerthError, RequestError, ServerError
+from berth.tensors.arrays import DATATYPES
+
+_STRING: dict[str, Any] = {"type": "string"}
+_OBJECT: dict[str, Any] = {"type": "object"}
+_LIST: dict[str, Any] = {"type": "array"}
+
+STATUSES = {
+    400: "The request is wrong; the message says what, with the value, and what to do",
+    401: "No key, or one nobody knows",
+    403: "The key is not for this model",
+    404: "No such route, model or version",
+    408: "The client stopped in the middle of the body",
+    413: "The body is longer than BERTH_MAX_BODY_BYTES",
+    415: "A Content-Type or Content-Encoding that this route does not read",
+    429: "More predictions are in flight than this worker takes; come back after Retry-After",
+    500: "The model broke on values that its schema allows",
+    503: "Not ready: loading, failed, draining or stuck; the message says which",
+    504: "The request's time ran out",
+}
+
+
+def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": required | optional, "required": list(required)}
+
+
+def _list_of(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def error_codes() -> list[str]:
+    """Every code that may stand in an answer."""
+    found = {BerthError.code}
+    waiting: list[type[BerthError]] = [RequestError, ServerError]
+    while waiting:
+        error = waiting.pop()
+        found.add(error.code)
+        waiting.extend(error.__subclasses__())
+    return sorted(found)
+
+
+_TENSOR = _object({"name": _STRING, "datatype": {"enum": list(DATATYPES)}, "shape": _list_of({"type": "integer"})})
+_STATES = {"enum": ["loading", "ready", "failed"]}
+_STATE = _object({"state": _STATES, "reason": _STRING})
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "Object": _OBJECT,
+    "Text": _STRING,
+    "Status": _object({"status": _STRING}),
+    "Error": _object(
+        {
+            "error": {"type": "string", "description": "What was wrong, with the value, and what to do."},
+            "code": {"type": "string", "enum": error_codes(), "description": "Never renamed."},
+            "request_id": {"type": "string", "description": "As in the header X-Request-Id and in the server's log."},
+        }
+    ),
+    "Prediction": _object(
+        {"model": _STRING, "version": _STRING},
+        prediction={"type": "array", "description": "One per row."},
+        probabilities={"type": "array", "description": "One list per row, in the order of the labels."},
+        outputs={"type": "object", "description": "The answer by output name, to a request with `inputs`."},
+    ),
+    "Predictions": _object({"predictions": {"type": ["array", "object"]}}),
+    "InferResponse": _object(
+        {
+            "model_name": _STRING,
+            "outputs": _list_of({**_TENSOR, "properties": _TENSOR["properties"] | {"data": _LIST}}),
+        },
+        model_version=_STRING,
+        id=_STRING,
+        parameters=_OBJECT,
+    ),
+    "ServerMetadata": _object({"name": _STRING, "version": _STRING, "extensions": _list_of(_STRING)}),
+    "ModelMetadata": _object(
+        {"name": _STRING, "inputs": _list_of(_TENSOR), "outputs": _list_of(_TENSOR)},
+        versions=_list_of(_STRING),
+        platform=_STRING,
+    ),
+    "V1Status": _object(
+        {
+            "name": _STRING,
+            "ready": {"type": "boolean"},
+            "model_version_status": _list_of(_object({"version": _STRING, "state": _STRING, "status": _OBJECT})),
+        }
+    ),
+    "Index": _list_of(_object({"name": _STRING, "version": _STRING, "state": _STRING}, reason=_STRING)),
+    "Health": _object({"status": _STRING, "models": {"type": "object", "additionalProperties": _STATE}}),
+    "Info": _object(
+        {
+            "berth": _STRING,
+            "slot": _STRING,
+            "fingerprint": _STRING,
+            "started_at": {"type": "string", "format": "date-time"},
+            "libraries": {"type": "object", "additionalProperties": _STRING},
+            "models": _list_of(
+                _object(
+                    {
+                        "name": _STRING,
+                        "version": _STRING,
+                        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                        "format": _STRING,
+                        "accelerated": {"type": "boolean"},
+                        "inputs": _list_of({"$ref": "#/components/schemas/Signature"}),
+                        "outputs": _list_of({"$ref": "#/components/schemas/Signature"}),
+                        "example": {"type": "object", "description": "A body for POST /predict that works."},
+                    }
+                )
+            ),
+        }
+    ),
+    "Signature": {
+        **_TENSOR,
+        "properties": _TENSOR["properties"]
+        | {"columns": _list_of(_STRING), "labels": _list_of({"description": "A class."})},
+    },
+    "Listing": _object(
+        {
+            "service": _STRING,
+            "routes": _list_of(_object({"method": _STRING, "path": _STRING, "summary": _STRING})),
+            "models": _list_of(_object({"name": _STRING, "version": _STRING, "state": _STATES, "reason": _STRING})),
+        }
+    ),
+}

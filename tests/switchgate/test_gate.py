@@ -1,0 +1,256 @@
+"""The gate's rules over what was heard, case by case, and the example that a document gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from berth.switchgate.decide import (
+    Outcome,
+    Patience,
+    Verdict,
+    alike,
+    decide_active,
+    decide_examples,
+    decide_other_mode,
+    decide_ready,
+    decide_reference,
+    decide_sample,
+    decide_target,
+    decide_traffic,
+)
+from berth.switchgate.heard import Addresses, Heard, Name, find_examples
+from berth.switchgate.plan import SwitchPlan
+
+PLAN = SwitchPlan(
+    release="iris",
+    active_url="http://iris-berth.shop.svc:80",
+    target_url="http://iris-berth-green.shop.svc:80",
+    target_slot="green",
+    fingerprint="cc03860f492d",
+    headless_host="iris-berth-green-pods.shop.svc",
+    other_mode="serve",
+    min_ready=2,
+)
+STAGE = (
+    "helm upgrade iris CHART -n shop --reset-then-reuse-values "
+    "--set slots.green.mode=serve --set slots.green.model.version=…"
+)
+SWITCH = "helm upgrade iris CHART -n shop --reset-then-reuse-values --set activeSlot=green"
+PASS, GO_ON, REFUSE = Outcome.PASS, Outcome.GO_ON, Outcome.REFUSE
+NONE, SHORT, LONG = Patience.NONE, Patience.SHORT, Patience.LONG
+
+
+def info(slot: str = "green", fingerprint: str = PLAN.fingerprint, status: int = 200, **more: Any) -> Heard:
+    """What a slot's /info brings."""
+    document = {"slot": slot, "fingerprint": fingerprint, "models": [{"name": "iris", "version": "2"}]}
+    return Heard("GET /info", status=status, slot=slot, document=document if status == 200 else more)
+
+
+def silent(fault: str = "Connection refused") -> Heard:
+    """A name that is there, and nobody behind it."""
+    return Heard("GET /info", fault=fault)
+
+
+def unknown(name: Name = Name.UNKNOWN) -> Heard:
+    """A name that led nowhere."""
+    return Heard("GET /info", name, fault="Name or service not known")
+
+
+def predicted(value: Any = 0, status: int = 200, seconds: float = 0.004, slot: str = "green", **more: Any) -> Heard:
+    """What /predict brings."""
+    document = {"prediction": [value], "model": "iris", "version": "2"} if status == 200 else more
+    return Heard("POST /predict", status=status, slot=slot, document=document, seconds=seconds)
+
+
+def check(verdict: Verdict, outcome: Outcome, patience: Patience, *words: str) -> None:
+    """The verdict's three parts; the sentence is one line and holds the words."""
+    assert (verdict.outcome, verdict.patience) == (outcome, patience), verdict.sentence
+    assert "\n" not in verdict.sentence
+    for word in words:
+        assert word in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("heard", "bootstrap", "outcome", "patience", "words"),
+    [
+        (unknown(), "allow", PASS, NONE, ["does not resolve", "first install"]),
+        (unknown(), "refuse", REFUSE, NONE, ["does not resolve", "--set gate.bootstrap=allow"]),
+        # A resolver that is down says nothing about the name: that is no first install.
+        (unknown(Name.UNSURE), "allow", REFUSE, LONG, ["DNS did not answer", "mend DNS"]),
+        (silent(), "allow", GO_ON, SHORT, ["outage", "Connection refused", "judged alone"]),
+        (Heard("GET /info", status=503), "allow", GO_ON, SHORT, ["outage", "answered 503"]),
+        (info("blue", status=503, error="x"), "allow", GO_ON, NONE, ["slot blue is live"]),
+        (info("green"), "refuse", PASS, NONE, ["slot green is live already", "not a switch"]),
+        (info("green", "000000000000"), "allow", PASS, NONE, ["not a switch"]),
+        (info("blue"), "allow", GO_ON, NONE, ["slot blue is live", "switches to green"]),
+        # The header on a refusal tells the slot to who has no key.
+        (info("blue", status=401, error="no key"), "allow", GO_ON, NONE, ["slot blue is live"]),
+        (Heard("GET /info", status=401), "allow", REFUSE, NONE, ["answered 401", "gate.apiKeySecret.name"]),
+        (Heard("GET /info", status=404), "allow", REFUSE, SHORT, ["names no slot", "describe service", "--no-hooks"]),
+        (Heard("GET /info", status=200, document={"slot": 3}), "allow", REFUSE, SHORT, ["names no slot"]),
+    ],
+)
+def test_the_active_service(
+    heard: Heard, bootstrap: str, outcome: Outcome, patience: Patience, words: list[str]
+) -> None:
+    check(decide_active(heard, replace(PLAN, bootstrap=bootstrap)), outcome, patience, *words)
+
+
+@pytest.mark.parametrize("mode", ["standby", "absent"])
+def test_the_slot_that_traffic_leaves_must_stay(mode: str) -> None:
+    retire = f"helm upgrade iris CHART -n shop --reset-then-reuse-values --set slots.blue.mode={mode}"
+    verdict = decide_other_mode(replace(PLAN, other_mode=mode))
+    check(verdict, REFUSE, NONE, f"slots.blue.mode is {mode}", f"switch first ({SWITCH} ", f"({retire})")
+    check(decide_other_mode(PLAN), GO_ON, NONE)
+    to_blue = replace(PLAN, target_slot="blue", other_mode=mode)
+    check(decide_other_mode(to_blue), REFUSE, NONE, f"slots.green.mode is {mode}", "--set activeSlot=blue")
+
+
+@pytest.mark.parametrize(
+    ("heard", "outcome", "patience", "words"),
+    [
+        (info(), GO_ON, NONE, ["slot green runs fingerprint cc03860f492d: iris@2"]),
+        (info(fingerprint="00000000aaaa"), REFUSE, SHORT, ["runs fingerprint 00000000aaaa (iris@2)", STAGE, SWITCH]),
+        (info(fingerprint=""), REFUSE, SHORT, ["fingerprint (none)", "stage first", "then switch"]),
+        (silent(), REFUSE, LONG, ["slot green brought no answer (Connection refused)", STAGE, SWITCH]),
+        (Heard("GET /info", status=503), REFUSE, LONG, ["answered 503", STAGE, SWITCH]),
+        (unknown(), REFUSE, NONE, [STAGE, SWITCH]),
+        (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not answer"]),
+        (info("blue"), REFUSE, NONE, ["leads to slot blue instead of green", "kubectl -n shop get endpointslices"]),
+        (info(status=403, error="not yours"), REFUSE, NONE, ["answered 403: not yours", "gate.apiKeySecret.name"]),
+    ],
+)
+def test_the_target_must_run_what_this_revision_renders(
+    heard: Heard, outcome: Outcome, patience: Patience, words: list[str]
+) -> None:
+    check(decide_target(heard, PLAN), outcome, patience, *words)
+
+
+def test_in_an_outage_a_repair_is_told_the_way_past_the_gate() -> None:
+    check(decide_target(silent(), PLAN, outage=True), REFUSE, LONG, STAGE, SWITCH, "repair", "--no-hooks")
+    assert "--no-hooks" not in decide_target(silent(), PLAN).sentence
+
+
+@pytest.mark.parametrize(
+    ("readyz", "addresses", "outcome", "patience", "words"),
+    [
+        (200, Addresses("pods", 2), GO_ON, NONE, ["2 pods, 2 wanted"]),
+        (200, Addresses("pods", 1), REFUSE, LONG, ["has 1 ready pods behind pods", "gate.minReady wants 2", "kubectl"]),
+        (200, Addresses("pods", 0, "Try again"), REFUSE, LONG, ["DNS did not answer for pods (Try again)"]),
+        (503, Addresses("pods", 2), REFUSE, LONG, ["not ready", "answered 503: loading: 1 of 2", "kubectl -n shop"]),
+        (0, Addresses("pods", 2), REFUSE, LONG, ["not ready", "brought no answer"]),
+    ],
+)
+def test_readiness(readyz: int, addresses: Addresses, outcome: Outcome, patience: Patience, words: list[str]) -> None:
+    heard = Heard("GET /readyz", status=readyz, document={"error": "loading: 1 of 2"} if readyz == 503 else {})
+    check(decide_ready(heard, addresses, PLAN), outcome, patience, *words)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "patience", "words"),
+    [
+        (predicted(), GO_ON, NONE, ["slot green predicted in 4.0 ms"]),
+        (predicted(seconds=0.3), REFUSE, SHORT, ["took 300 ms", "gate.maxLatencyMs allows 200"]),
+        (predicted(seconds=0.2), GO_ON, NONE, []),
+        (predicted(status=500, error="broke"), REFUSE, SHORT, ["answered 500: broke", "log"]),
+        (predicted(status=503, error="loading"), REFUSE, LONG, ["answered 503: loading"]),
+        (predicted(status=429), REFUSE, LONG, ["answered 429"]),
+        (predicted(status=0), REFUSE, LONG, ["brought no answer"]),
+        (predicted(status=400, error="got 3, want 4"), REFUSE, NONE, ["answered 400: got 3, want 4", "gate.request"]),
+        (predicted(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
+        (predicted(status=302), REFUSE, SHORT, ["answered 302"]),
+        (replace(predicted(), document={}), REFUSE, SHORT, ["without a JSON object"]),
+        (predicted(slot="blue"), REFUSE, LONG, ["answered by slot blue instead of green"]),
+        (predicted(slot=""), GO_ON, NONE, []),  # a mesh may take headers away
+    ],
+)
+def test_a_sample_prediction(answer: Heard, outcome: Outcome, patience: Patience, words: list[str]) -> None:
+    check(decide_sample(answer, "green", 200), outcome, patience, *words)
+
+
+def test_agreement_looks_at_the_answer_and_not_at_the_version() -> None:
+    live = replace(predicted(), document={"prediction": [0], "model": "iris", "version": "1"}, slot="blue")
+    check(decide_sample(predicted(), "green", None, live), GO_ON, NONE)
+    verdict = decide_sample(predicted(2), "green", None, live)
+    check(verdict, REFUSE, NONE, "answers {'prediction': [2]} where the live slot answers {'prediction': [0]}")
+    assert "gate.requireAgreement=false" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ([0.1 + 0.2], [0.3], True),
+        ([1.0], [1.00001], False),
+        ([1e12], [1e12 + 1], True),
+        ([1], [1.0], True),
+        ([1], [2], False),
+        ([True], [1], False),
+        ([1.0], [True], False),
+        (["a"], ["a"], True),
+        (["a"], ["b"], False),
+        ([None], [None], True),
+        ([None], [0.0], False),
+        ([[1.0], [2.0]], [[1.0]], False),
+        ({"a": [1.0]}, {"a": [1.0], "b": [2]}, False),
+        ({"a": [1.0]}, [1.0], False),
+    ],
+)
+def test_alike(one: Any, other: Any, same: bool) -> None:
+    assert alike(one, other) is same
+    assert alike(other, one) is same
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_anything_is_like_itself(value: Any) -> None:
+    assert alike(value, value)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "patience"), [(200, GO_ON, NONE), (0, REFUSE, LONG), (503, REFUSE, LONG), (400, REFUSE, NONE)]
+)
+def test_the_live_slots_answer(status: int, outcome: Outcome, patience: Patience) -> None:
+    check(decide_reference(predicted(status=status, error="x")), outcome, patience)
+
+
+@pytest.mark.parametrize(
+    ("heard", "outcome", "patience", "words"),
+    [
+        (info(), GO_ON, NONE, []),
+        (info("blue"), REFUSE, LONG, ["answered by slot blue instead of green", "helm rollback"]),
+        (silent(), REFUSE, LONG, ["brought no answer", "endpointslices"]),
+        (unknown(), REFUSE, LONG, []),
+        (info(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
+    ],
+)
+def test_where_traffic_went(heard: Heard, outcome: Outcome, patience: Patience, words: list[str]) -> None:
+    check(decide_traffic(heard, PLAN.active_url, "green"), outcome, patience, *words)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, {"paths": []}, {"paths": {"/predict": {"post": None}}}, {"paths": {"/predict": {"post": {"requestBody": 3}}}}],
+)
+def test_a_document_without_an_example(document: dict[str, Any]) -> None:
+    heard = Heard("GET /openapi.json", status=200, document=document)
+    assert find_examples(heard) == []
+    check(decide_examples(heard, []), REFUSE, LONG, "names no example", "gate.request")
+
+
+def test_a_locked_document_is_told_as_such() -> None:
+    check(decide_examples(Heard("GET /openapi.json", status=401), []), REFUSE, NONE, "gate.apiKeySecret.name")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:80", "http://iris-berth", "http://svc.example.com"])
+def test_a_name_that_tells_no_namespace(url: str) -> None:
+    plan = replace(PLAN, active_url=url)
+    assert plan.upgrade("--set a=b") == "helm upgrade iris CHART --reset-then-reuse-values --set a=b"
