@@ -25,7 +25,7 @@ ORDER = [
 ]
 HEAVY = {
     "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow", "safetensors",
-    "scipy", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
+    "scipy", "simdjson", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
 }  # fmt: skip
 # Which files may import what nobody else may.
 RESERVED = {
