@@ -32,10 +32,12 @@ def _is_ready(port: int) -> bool:
 def serving(store: Path, log: Path, **settings: object) -> Iterator[tuple[int, int]]:
     """`berth serve` over a store until the block ends: process id and port, once every worker is ready.
 
-    Keywords are settings in lower case. Raises RuntimeError for a server that does not become ready.
+    Keywords are settings in lower case, and other variables of the environment in upper case. Raises RuntimeError for a
+    server that does not become ready.
     """
     port = free_port()
-    own = {"BERTH_PORT": str(port), **{f"BERTH_{name.upper()}": str(value) for name, value in settings.items()}}
+    named = {name if name.isupper() else f"BERTH_{name.upper()}": str(value) for name, value in settings.items()}
+    own = {"BERTH_PORT": str(port), **named}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BERTH_")}
     with log.open("wb") as output:
         command = [sys.executable, "-m", "berth", "serve", str(store)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pathlib import Path
 _SCRIPT = """
 local file = assert(io.open(%(body)s, "rb"))
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+for name, value in pairs(%(headers)s) do wrk.headers[name] = value end
 wrk.body = file:read("*a")
 file:close()
 
@@ -22,6 +23,19 @@ function done(summary, latency, requests)
     '{"requests": %%d, "seconds": %%.6f, "p50": %%.4f, "p99": %%.4f, "wrong": %%d, "broken": %%d}\\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
     e.status, e.connect + e.read + e.write + e.timeout))
+end
+"""
+# The same request with its body as one chunk.
+_CHUNKED = """
+local plain = wrk.body
+local whole = nil
+function request()
+  if whole == nil then
+    wrk.headers["Transfer-Encoding"] = "chunked"
+    local head = wrk.format(nil, nil, nil, ""):gsub("Content%-Length: 0\\r\\n", "")
+    whole = head .. string.format("%x\\r\\n", #plain) .. plain .. "\\r\\n0\\r\\n\\r\\n"
+  end
+  return whole
 end
 """
 # Requests at a fixed rate: each connection that is free takes the next place in the timetable. A server that falls
@@ -57,12 +71,28 @@ def find_wrk() -> str | None:
     return shutil.which("wrk")
 
 
+def _table(values: Mapping[str, str]) -> str:
+    """Lua's form of a mapping."""
+    return "{" + ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in values.items()) + "}"
+
+
 def run_wrk(
-    url: str, body: bytes, folder: Path, *, seconds: float, connections: int, rate: float | None = None
+    url: str,
+    body: bytes,
+    folder: Path,
+    *,
+    seconds: float,
+    connections: int,
+    rate: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    chunked: bool = False,
 ) -> Seen:
     """Load the URL for some seconds, as fast as it goes or at a fixed rate. Raises CalledProcessError."""
     (folder / "body").write_bytes(body)
-    script = _SCRIPT % {"body": json.dumps(str(folder / "body"))}
+    fields = {"Content-Type": "application/json", **(headers or {})}
+    script = _SCRIPT % {"body": json.dumps(str(folder / "body")), "headers": _table(fields)}
+    if chunked:
+        script += _CHUNKED
     if rate:
         script += _PACED % {"gap": 1000 / rate}
     (folder / "load.lua").write_text(script, "utf-8")
