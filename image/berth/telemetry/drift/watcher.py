@@ -1,0 +1,151 @@
+"""Watching: what was predicted goes into a queue, and a thread of its own counts it into bins.
+
+A request pays for one append. The thread starts with the first rows, after the fork, and wakes up a few times a second
+at most; it counts whole blocks at once. Rows beyond the limit a second, and what the queue has no room for, are
+dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from berth.models.profile import PREDICTION, ColumnProfile, Profile, split_columns
+from berth.telemetry.drift.ring import CountRing
+from berth.telemetry.logs import log
+from berth.tensors.arrays import Array, Tensors, TensorSpec
+
+QUEUE = 4096
+# The queue is emptied so often; what a killed worker had not counted yet is at most this old.
+_PAUSE_SECONDS = 0.05
+_Job = tuple[int, Tensors, Mapping[str, Array], int]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A model that is watched: its inputs, its profile, and what to call with unusual values (feature, kind, count)."""
+
+    inputs: Sequence[TensorSpec]
+    profile: Profile
+    on_unusual: Callable[[str, str, int], None] = lambda feature, kind, count: None
+    on_drop: Callable[[int], None] = lambda rows: None
+
+    @property
+    def size(self) -> int:
+        """Values in the ring: the rows, then every feature's bins."""
+        return 1 + sum(len(column.shares) for column in self.profile.features)
+
+
+def _feature_values(
+    watched: Watched, tensors: Tensors, outputs: Mapping[str, Array]
+) -> list[tuple[ColumnProfile, Array]]:
+    given = dict(split_columns(watched.inputs, tensors))
+    pairs = [(column, given[column.name]) for column in watched.profile.columns if column.name in given]
+    answer = outputs.get(PREDICTION)
+    if watched.profile.prediction is not None and answer is not None and answer.ndim == 1:
+        pairs.append((watched.profile.prediction, answer))
+    return pairs
+
+
+def count_block(watched: Watched, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> Array:
+    """What a block of rows adds to the ring ([watched.size] int64); tells `on_unusual`."""
+    counts = np.zeros(watched.size, np.int64)
+    counts[0] = rows
+    values = {id(column): array for column, array in _feature_values(watched, tensors, outputs)}
+    at = 1
+    for column in watched.profile.features:
+        bins = len(column.shares)
+        if (array := values.get(id(column))) is not None:
+            found = column.find_bins(array)
+            counts[at : at + bins] = np.bincount(found, minlength=bins)
+            for kind, mask in column.find_unusual(array, found).items():
+                watched.on_unusual(column.name, kind, int(mask.sum()))
+        at += bins
+    return counts
+
+
+def split_counts(profile: Profile, counts: Array) -> tuple[int, list[Array]]:
+    """The rows, and each feature's counts, out of what `count_block` made."""
+    ends = np.cumsum([len(column.shares) for column in profile.features])
+    return int(counts[0]), np.split(counts[1:], ends[:-1])
+
+
+class Watcher:
+    """Counts the rows of the watched models. Safe for any thread; `rows_per_second` bounds the work."""
+
+    def __init__(self, watched: Sequence[Watched], ring: CountRing, rows_per_second: int) -> None:
+        self._watched = watched
+        self._ring = ring
+        self._limit = rows_per_second
+        self._queue: deque[_Job] = deque()
+        self._filled = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._second, self._taken = 0, 0
+
+    def offer(self, model: int, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> None:
+        """Count rows of the watched model of this index, soon. Never waits, never raises."""
+        if len(self._queue) >= QUEUE:
+            self._watched[model].on_drop(rows)
+            return
+        self._queue.append((model, tensors, outputs, rows))
+        if not self._filled.is_set():
+            self._filled.set()
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():  # a thread does not survive a fork
+            with self._starting:
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._filled.wait()
+            time.sleep(_PAUSE_SECONDS)
+            self._filled.clear()
+            self.count_queue()
+
+    def count_queue(self) -> None:
+        """Count what is queued."""
+        blocks: dict[tuple[object, ...], list[_Job]] = {}
+        for _ in range(len(self._queue)):
+            job = self._queue.popleft()
+            # Requests may have asked for different outputs, or have brought other dtypes.
+            shapes = [(name, array.dtype, array.shape[1:]) for name, array in {**job[1], **job[2]}.items()]
+            blocks.setdefault((job[0], *shapes), []).append(job)
+        for jobs in blocks.values():
+            try:
+                self._count_jobs(jobs)
+            except Exception as error:  # one odd block must not end the watching
+                self._watched[jobs[0][0]].on_drop(sum(job[3] for job in jobs))
+                log("rows could not be counted for drift", level=logging.WARNING, error=repr(error))
+
+    def _count_jobs(self, jobs: list[_Job]) -> None:
+        model, (_, tensors, outputs, _) = jobs[0][0], jobs[0]
+        rows = sum(job[3] for job in jobs)
+        kept = self._choose(rows)
+        watched = self._watched[model]
+        if dropped := rows - kept.stop if kept.step == 1 else rows - len(range(rows)[kept]):
+            watched.on_drop(dropped)
+        joined = {name: np.concatenate([job[1][name] for job in jobs])[kept] for name in tensors}
+        answers = {name: np.concatenate([job[2][name] for job in jobs])[kept] for name in outputs}
+        self._ring.add(model, count_block(watched, joined, answers, len(range(rows)[kept])))
+
+    def _choose(self, rows: int) -> slice:
+        """Every k-th row, so that the second's rows stay below the limit."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._taken = second, 0
+        left = max(self._limit - self._taken, 0)
+        step = 1 if rows <= left else -(-rows // max(left, 1))
+        kept = slice(0, rows if left else 0, step)
+        self._taken += len(range(rows)[kept])
+        return kept

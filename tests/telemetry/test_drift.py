@@ -1,0 +1,184 @@
+"""Drift: psi and its threshold against known values and by simulation; the ring and the watcher, exactly counted."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from berth.models.profile import ColumnProfile, make_column, make_profile
+from berth.telemetry.drift.psi import chi_squared_quantile, find_threshold, measure_psi
+from berth.telemetry.drift.report import describe_features
+from berth.telemetry.drift.ring import SLOTS, CountRing, sum_rings
+from berth.telemetry.drift.watcher import QUEUE, Watched, Watcher, count_block, split_counts
+from berth.tensors.arrays import TensorSpec
+
+SPECS = (TensorSpec("age", "FP64", (-1,)), TensorSpec("city", "BYTES", (-1,)))
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 7, 12, 51])
+@pytest.mark.parametrize("probability", [0.5, 0.99, 0.9997])
+def test_the_quantile_is_scipys(degrees: int, probability: float) -> None:
+    assert chi_squared_quantile(probability, degrees) == pytest.approx(chi2.ppf(probability, degrees), rel=1e-6)
+
+
+def test_psi_by_hand() -> None:
+    counts, shares = np.array([10, 30]), np.array([0.5, 0.5])
+    p, q = np.array([10.5, 30.5]) / 41, np.array([0.5, 0.5])
+    assert measure_psi(counts, shares, 100) == pytest.approx(float(((p - q) * np.log(p / q)).sum()))
+    assert find_threshold(13, 10**6, 10**6, 30) == 0.1
+
+
+def draw(rng: np.random.Generator, rows: int) -> dict[str, Any]:
+    """30 columns of four kinds."""
+    columns: dict[str, Any] = {f"normal {at}": rng.normal(size=rows) for at in range(10)}
+    columns |= {f"skewed {at}": rng.exponential(size=rows) for at in range(7)}
+    letters = np.array(list("abcdef"), object)
+    shares = [0.4, 0.3, 0.15, 0.1, 0.04, 0.01]
+    columns |= {f"letter {at}": letters[rng.choice(6, p=shares, size=rows)] for at in range(7)}
+    return columns | {f"count {at}": rng.poisson(3, size=rows).astype(float) for at in range(6)}
+
+
+def is_drifted(column: ColumnProfile, values: Any, columns: int = 30) -> bool:
+    counts = np.bincount(column.find_bins(values), minlength=len(column.shares))
+    return measure_psi(counts, np.array(column.shares), column.rows) > find_threshold(
+        len(column.shares), len(values), column.rows, columns
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [100, 200, 1000, 5000])
+def test_false_alarms_are_rare(rows: int) -> None:
+    """An alarm is a window above the threshold twice in a row (`for` one window): at most 1 % of 2,000."""
+    rng = np.random.default_rng(rows)
+    specs = [TensorSpec(name, "FP64", (-1,)) for name in draw(rng, 1)]
+    profile = make_profile(specs, draw(rng, 2000), None, False)
+    over: list[set[str]] = []
+    for _ in range(2000):
+        window = draw(rng, rows)
+        over.append({column.name for column in profile.columns if is_drifted(column, window[column.name])})
+    single = sum(map(bool, over)) / len(over)
+    alarms = sum(bool(now & then) for now, then in pairwise(over)) / len(over)
+    print(f"{rows} rows: {single:.4f} of windows above, {alarms:.4f} alarms")
+    assert single <= 0.03
+    assert alarms <= 0.01
+
+
+@pytest.mark.slow
+def test_what_must_be_found_is_found() -> None:
+    rng = np.random.default_rng(5)
+    number = make_column("x", rng.normal(size=1000))
+    letters = make_column("y", np.array(list("abcd"), object)[rng.integers(0, 4, 1000)])
+    assert number is not None
+    assert letters is not None
+    shifted = sum(is_drifted(number, rng.normal(0.5, size=500)) for _ in range(500))
+    assert shifted >= 0.9 * 500
+    assert all(is_drifted(number, 100 * rng.normal(size=500)) for _ in range(200))
+    gaps = [np.where(rng.random(500) < 0.1, np.nan, rng.normal(size=500)) for _ in range(200)]
+    assert all(is_drifted(number, values) for values in gaps)
+    new = [np.array(list("abcde"), object)[rng.choice(5, p=[0.2] * 5, size=500)] for _ in range(200)]
+    assert all(is_drifted(letters, values) for values in new)
+
+
+def test_a_ring_forgets_what_is_older_than_the_window(tmp_path: Path) -> None:
+    at = [1_000_000.0]
+    ring = CountRing(tmp_path / "1.counts", [2, 3], 60, now=lambda: at[0])
+    ring.add(0, np.array([1, 2]))
+    at[0] += 30 * 60
+    ring.add(0, np.array([10, 20]))
+    ring.add(1, np.array([1, 1, 1]))
+    assert [each.tolist() for each in sum_rings(tmp_path, [2, 3], 60, at[0])] == [[11, 22], [1, 1, 1]]
+    assert [each.tolist() for each in sum_rings(tmp_path, [2, 3], 60, at[0] + 31 * 60)] == [[10, 20], [1, 1, 1]]
+    assert [each.tolist() for each in sum_rings(tmp_path, [2, 3], 60, at[0] + 61 * 60)] == [[0, 0], [0, 0, 0]]
+    at[0] += 60 * 60 * 10
+    ring.add(1, np.array([5, 5, 5]))  # a slot that is used again is empty first
+    assert [each.tolist() for each in sum_rings(tmp_path, [2, 3], 60, at[0])] == [[0, 0], [5, 5, 5]]
+
+
+def test_rings_of_all_workers_are_summed(tmp_path: Path) -> None:
+    for pid in range(4):
+        CountRing(tmp_path / f"{pid}.counts", [2], 60).add(0, np.array([1, pid]))
+    (tmp_path / "5.counts").write_bytes(b"")  # a worker that has just begun
+    import time
+
+    assert sum_rings(tmp_path, [2], 60, time.time())[0].tolist() == [4, 6]
+    assert SLOTS == 12
+
+
+def watched(**more: Any) -> Watched:
+    rng = np.random.default_rng(0)
+    rows = {"age": rng.normal(40, 10, 500), "city": np.array(["Kiel", "Rom"], object)[rng.integers(0, 2, 500)]}
+    return Watched(SPECS, make_profile(SPECS, rows, np.arange(500) % 2, True), **more)
+
+
+def request(rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"age": np.full(rows, 40.0), "city": np.array(["Rom"] * rows, object)}, {"prediction": np.ones(rows)}
+
+
+def test_every_row_is_counted_once(tmp_path: Path) -> None:
+    model = watched()
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**6)
+
+    def send() -> None:
+        for rows in (1, 2, 3):
+            watcher.offer(0, *request(rows), rows)
+
+    threads = [threading.Thread(target=send) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    watcher.count_queue()
+    deadline = threading.Event()
+    import time
+
+    for _ in range(100):
+        rows, counts = split_counts(model.profile, sum_rings(tmp_path, [model.size], 60, time.time())[0])
+        if rows == 120:
+            break
+        deadline.wait(0.05)
+    assert rows == 120
+    assert [int(each.sum()) for each in counts] == [120, 120, 120]
+
+
+def test_beyond_the_limit_rows_are_dropped_and_counted(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    model = watched(on_drop=dropped.append)
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 100)
+    watcher._queue.append((0, *request(1000), 1000))
+    watcher.count_queue()
+    assert sum(dropped) == 900
+    for _ in range(QUEUE + 5):
+        watcher._filled.set()  # the thread sleeps
+        watcher.offer(0, *request(1), 1)
+    assert sum(dropped) == 905
+
+
+def test_unusual_values_are_counted_by_kind(tmp_path: Path) -> None:
+    seen: list[tuple[str, str, int]] = []
+    model = watched(on_unusual=lambda *what: seen.append(what))
+    tensors = {"age": np.array([40.0, 10_000.0, np.nan]), "city": np.array(["Rom", "Oslo", None], object)}
+    counts = count_block(model, tensors, {}, 3)
+    assert counts[0] == 3
+    assert sorted(seen) == [
+        ("age", "above", 1), ("age", "missing", 1), ("city", "missing", 1), ("city", "unknown", 1),
+    ]  # fmt: skip
+
+
+def test_a_report_begins_with_what_drifted_most() -> None:
+    model = watched()
+    tensors = {"age": np.full(200, 90.0), "city": np.array(["Rom", "Kiel"] * 100, object)}
+    rows, counts = split_counts(model.profile, count_block(model, tensors, {"prediction": np.arange(200) % 2}, 200))
+    features = describe_features(model.profile, counts, {"age": {"above": 3}})
+    assert rows == 200
+    assert features[0]["name"] == "age"
+    assert [feature["drifted"] for feature in features] == [True, False, False]
+    assert features[0]["unusual"] == {"above": 3}
+    assert sum(features[0]["observed"]) == 200
+    few = describe_features(model.profile, [counts[0] // 3, *counts[1:]], {})
+    assert next(feature for feature in few if feature["name"] == "age")["psi"] is None
