@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from berth.errors import InvalidInput
+from berth.tensors.arrays import TensorSpec
+from berth.tensors.binary import decode_shaped
 from berth.tensors.number_rows import decode_numbers
+from berth.tensors.schema import decode_features
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = FLOATS | st.integers(-(2**63), 2**64 - 1)
@@ -103,3 +109,29 @@ def test_threads_do_not_mix_their_bodies() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(check, range(200)))
+
+
+SPECS = [TensorSpec("x", datatype, (-1, 3), ("a", "b", "c")) for datatype in ("FP64", "FP32", "FP16", "INT64", "BOOL")]
+FRAME = [TensorSpec(name, "FP64", (-1,)) for name in "abc"]
+TRIPLES = st.lists(st.lists(NUMBERS, min_size=3, max_size=3), min_size=1, max_size=5)
+
+
+def _outcome(decode: Callable[[Any], dict[str, Any]], value: Any) -> Any:
+    try:
+        return {name: (array.dtype, array.shape, array.tobytes()) for name, array in decode(value).items()}
+    except InvalidInput as error:
+        return re.sub(r"got .*|-?\d[\d.e+-]*", "", error.message)  # a number may be written in another way
+
+
+@pytest.mark.parametrize("specs", [*([spec] for spec in SPECS), FRAME], ids=lambda specs: specs[0].datatype)
+@given(rows=TRIPLES)
+def test_an_array_means_what_its_lists_mean(specs: list[TensorSpec], rows: list[list[float]]) -> None:
+    rows[0][0] = 0.5
+    array = np.array([[float(value) for value in row] for row in rows])
+    assert _outcome(lambda value: decode_features(value, specs), array) == _outcome(
+        lambda value: decode_features(value, specs), rows
+    )
+    shape = array.shape
+    assert _outcome(lambda value: {"x": decode_shaped(value, specs[0].datatype, shape, "x")}, array) == _outcome(
+        lambda value: {"x": decode_shaped(value, specs[0].datatype, shape, "x")}, rows
+    )

@@ -213,3 +213,8 @@ def test_every_datatype_has_its_name_in_either_byte_order() -> None:
         assert datatype_of(dtype) == datatype_of(dtype.newbyteorder(">")) == name
     assert datatype_of(np.dtype("U5")) == "BYTES"
     assert TensorSpec("x", "FP32", (-1,)).columns is None
+
+
+def test_the_least_whole_number_is_not_taken_for_infinity() -> None:
+    with pytest.raises(InvalidInput, match="-9223372036854775808, which FP16 cannot hold exactly"):
+        convert_array(np.array([-(2**63)]), "FP16", "x")

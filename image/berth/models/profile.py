@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -172,9 +172,7 @@ def make_column(
     bins = len(column.categories) + 2 if column.kind == CATEGORICAL else len(column.edges) + 2
     counts = np.bincount(column.find_bins(values), minlength=bins)
     shares = tuple(float(f"{share:.5g}") for share in counts / max(len(values), 1))
-    return ColumnProfile(
-        name, column.kind, column.rows, shares, column.edges, column.categories, column.low, column.high
-    )
+    return replace(column, shares=shares)
 
 
 def split_columns(specs: Sequence[TensorSpec], tensors: Tensors) -> list[tuple[str, Array]]:

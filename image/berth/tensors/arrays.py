@@ -119,11 +119,24 @@ def _check_range(flat: list[Any], datatype: str, where: str) -> None:
             raise InvalidInput(f"{where} has {shown(value)}, which does not fit {datatype}")
 
 
+def _decode_numbers(numbers: Array, datatype: str, where: str) -> Array:
+    """Numbers that the parser made an array of at once (see number_rows.py), one of them with a fraction at least."""
+    if datatype == "FP64":
+        return numbers
+    if not datatype.startswith("FP"):
+        return decode_array(numbers.tolist(), datatype, where)
+    _check_range([float(numbers.min()), float(numbers.max())], datatype, where)
+    return numbers.astype(DATATYPES[datatype])
+
+
 def decode_array(value: Any, datatype: str, where: str) -> Array:
     """Nested JSON lists (or one scalar) as an array of `datatype`; null in a float tensor is NaN.
 
-    Raises InvalidInput, which names `where`, the value and what was wanted.
+    Lists of numbers may be float64 arrays already. Raises InvalidInput, which names `where`, the value and what was
+    wanted.
     """
+    if isinstance(value, np.ndarray):
+        return _decode_numbers(value, datatype, where)
     shape, flat = _shape_and_values(value, where)
     types = set(map(type, flat))  # as long as the numbers take to read: once
     _check_types(flat, types, datatype, where)
@@ -158,7 +171,7 @@ def convert_array(array: Array, datatype: str, where: str) -> Array:
     elif "f" in (array.dtype.kind, dtype.kind):
         # A float beyond the whole numbers becomes what the processor likes; on some the nearest, which looks equal.
         whole, real = (dtype, array) if array.dtype.kind == "f" else (array.dtype, converted)
-        same &= real.astype(np.float64) < 2.0 ** (8 * whole.itemsize - (whole.kind == "i"))
+        same &= np.isfinite(real) & (real.astype(np.float64) < 2.0 ** (8 * whole.itemsize - (whole.kind == "i")))
     else:
         same &= (array < 0) == (converted < 0)
     if not same.all():

@@ -30,7 +30,7 @@ def decode_shape(value: Any, where: str) -> tuple[int, ...]:
 
 def decode_shaped(value: Any, datatype: str, shape: tuple[int, ...], where: str) -> Array:
     """JSON lists, flat or nested as `shape` says, as an array of that shape. Raises InvalidInput."""
-    if type(value) is not list:
+    if type(value) not in (list, np.ndarray):
         raise InvalidInput(f"{where}: data must be a list, got {shown(value)}")
     array = decode_array(value, datatype, where)
     if array.size != math.prod(shape):

@@ -85,7 +85,12 @@ def decode_records(records: Sequence[Mapping[str, Any]], specs: Specs) -> dict[s
     return decode_columns({name: [record[name] for record in records] for name in wanted}, specs)
 
 
-def decode_matrix(rows: Sequence[Any], specs: Specs, columns: Sequence[str] | None = None) -> dict[str, Array]:
+def listed(value: Any) -> Any:
+    """A value whose numbers the parser made an array of, as the lists that it was sent as."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def decode_matrix(rows: Sequence[Any] | Array, specs: Specs, columns: Sequence[str] | None = None) -> dict[str, Array]:
     """A list of rows, each a list of values in the model's order (or in that of `columns`). Raises InvalidInput."""
     wanted = column_names(specs)
     if columns is not None and wanted is not None:
@@ -93,6 +98,7 @@ def decode_matrix(rows: Sequence[Any], specs: Specs, columns: Sequence[str] | No
     if is_matrix(specs) and (columns is None or wanted is None or tuple(columns) == wanted):
         return {specs[0].name: decode_array(rows, specs[0].datatype, specs[0].name)}
     order = list(columns if columns is not None else wanted or ())
+    rows = listed(rows)
     if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(order)}:
         bad = next((row for row in rows if type(row) is not list or len(row) != len(order)), rows)
         got = f"{len(bad)} values" if type(bad) is list else shown(bad)
@@ -113,6 +119,9 @@ def _decode_tensor_rows(rows: list[Any], specs: Specs) -> dict[str, Array]:
 
 def decode_features(value: Any, specs: Specs) -> dict[str, Array]:
     """Whatever `features` or `instances` may be: a row, rows, a record or records. Raises InvalidInput."""
+    if isinstance(value, np.ndarray) and value.ndim == 2 and is_matrix(specs):
+        return decode_matrix(value, specs)
+    value = listed(value)
     if isinstance(value, dict):
         return decode_records([value], specs)
     if not isinstance(value, list):
