@@ -9,14 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from scipy.stats import chi2
 
 from berth.models.profile import ColumnProfile, make_column, make_profile
+from berth.telemetry.drift.monitor import DriftMonitor
 from berth.telemetry.drift.psi import chi_squared_quantile, find_threshold, measure_psi
 from berth.telemetry.drift.report import describe_features
 from berth.telemetry.drift.ring import SLOTS, CountRing, sum_rings
-from berth.telemetry.drift.watcher import QUEUE, Watched, Watcher, count_block, split_counts
+from berth.telemetry.drift.watcher import (
+    QUEUE,
+    FeatureCounts,
+    Watched,
+    Watcher,
+    count_block,
+    list_unusual,
+    split_counts,
+)
+from berth.telemetry.metrics.drift_metrics import DriftCollector
 from berth.tensors.arrays import TensorSpec
+from collector import wait_for
 
 SPECS = (TensorSpec("age", "FP64", (-1,)), TensorSpec("city", "BYTES", (-1,)))
 
@@ -143,7 +155,7 @@ def test_every_row_is_counted_once(tmp_path: Path) -> None:
             break
         deadline.wait(0.05)
     assert rows == 120
-    assert [int(each.sum()) for each in counts] == [120, 120, 120]
+    assert [int(each.bins.sum()) for each in counts] == [120, 120, 120]
 
 
 def test_beyond_the_limit_rows_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -172,13 +184,52 @@ def test_unusual_values_are_counted_by_kind(tmp_path: Path) -> None:
 
 def test_a_report_begins_with_what_drifted_most() -> None:
     model = watched()
-    tensors = {"age": np.full(200, 90.0), "city": np.array(["Rom", "Kiel"] * 100, object)}
+    tensors = {"age": np.full(200, 9000.0), "city": np.array(["Rom", "Kiel"] * 100, object)}
     rows, counts = split_counts(model.profile, count_block(model, tensors, {"prediction": np.arange(200) % 2}, 200))
-    features = describe_features(model.profile, counts, {"age": {"above": 3}})
+    features = describe_features(model.profile, counts)
     assert rows == 200
     assert features[0]["name"] == "age"
     assert [feature["drifted"] for feature in features] == [True, False, False]
-    assert features[0]["unusual"] == {"above": 3}
+    assert features[0]["unusual"] == {"above": 200}
     assert sum(features[0]["observed"]) == 200
-    few = describe_features(model.profile, [counts[0] // 3, *counts[1:]], {})
+    few = describe_features(model.profile, [FeatureCounts(counts[0].bins // 3, {}), *counts[1:]])
     assert next(feature for feature in few if feature["name"] == "age")["psi"] is None
+
+
+def test_a_row_says_what_is_unusual_about_it() -> None:
+    tensors = {"age": np.array([40.0, 10_000.0, np.nan]), "city": np.array(["Rom", "Oslo", None], object)}
+    assert list_unusual(watched(), tensors, 3) == [
+        [],
+        [
+            {"feature": "age", "kind": "above", "value": 10_000.0},
+            {"feature": "city", "kind": "unknown", "value": "Oslo"},
+        ],
+        [{"feature": "age", "kind": "missing", "value": None}, {"feature": "city", "kind": "missing", "value": None}],
+    ]
+
+
+def test_a_monitor_reports_what_every_worker_counted(tmp_path: Path) -> None:
+    key = ("churn", "3")
+    monitors = [DriftMonitor(tmp_path / "drift", {key: watched()}, 60, 10**6) for _ in range(2)]
+    assert monitors[0].report()[0]["rows"] == 0  # nothing was started
+    monitors[0].start()
+    monitors[0].offer(key, *request(150), 150)
+    monitors[0].offer(("other", "1"), *request(5), 5)
+    wait_for(lambda: monitors[1].report()[0]["rows"] == 150)
+    document = monitors[1].report()[0]
+    assert (document["model"], document["version"], document["window_seconds"]) == ("churn", "3", 3600)
+    registry = CollectorRegistry()
+    registry.register(DriftCollector(monitors[1].report, "blue"))
+    lines = generate_latest(registry).decode().splitlines()
+    assert 'berth_drift_rows{model="churn",slot="blue",version="3"} 150.0' in lines
+    assert sum(line.startswith("berth_drift_psi{") for line in lines) == 3
+    drifted = sum(feature["drifted"] for feature in document["features"])
+    assert f'berth_drift_features{{model="churn",slot="blue",state="drifted",version="3"}} {float(drifted)}' in lines
+
+
+def test_without_room_for_its_counts_nothing_breaks(tmp_path: Path) -> None:
+    (tmp_path / "drift").write_text("no folder")
+    monitor = DriftMonitor(tmp_path / "drift", {("churn", "3"): watched()}, 60, 10**6)
+    monitor.start()
+    monitor.offer(("churn", "3"), *request(5), 5)
+    assert monitor.report()[0]["rows"] == 0

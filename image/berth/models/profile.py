@@ -35,6 +35,8 @@ _CATEGORIES = (50, 25, 12, 6)
 # Of the profile as JSON: 16 KiB for 30 columns, and so much for each further one.
 _BYTES, _COLUMN_BYTES = 16384, 546
 _EXTREMES = (0.001, 0.999)
+# What may be unusual about a value.
+UNUSUAL = ("missing", "below", "above", "unknown")
 Value: TypeAlias = str | float
 
 

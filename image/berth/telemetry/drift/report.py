@@ -9,6 +9,7 @@ import numpy as np
 
 from berth.models.profile import CATEGORICAL, ColumnProfile, Profile
 from berth.telemetry.drift.psi import LEAST_ROWS, find_threshold, measure_psi
+from berth.telemetry.drift.watcher import FeatureCounts
 from berth.tensors.arrays import Array
 
 
@@ -44,13 +45,11 @@ def describe_feature(
     }
 
 
-def describe_features(
-    profile: Profile, counts: Sequence[Array], unusual: Mapping[str, Mapping[str, int]]
-) -> list[dict[str, Any]]:
+def describe_features(profile: Profile, counts: Sequence[FeatureCounts]) -> list[dict[str, Any]]:
     """Every feature of a profile, the most drifted first."""
     number = len(profile.features)
     features = [
-        describe_feature(column, observed, number, unusual.get(column.name))
-        for column, observed in zip(profile.features, counts, strict=True)
+        describe_feature(column, seen.bins, number, seen.unusual)
+        for column, seen in zip(profile.features, counts, strict=True)
     ]
     return sorted(features, key=lambda feature: -(feature["psi"] or 0) / (feature["threshold"] or 1))

@@ -13,10 +13,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from berth.models.profile import PREDICTION, ColumnProfile, Profile, split_columns
+from berth.models.profile import PREDICTION, UNUSUAL, ColumnProfile, Profile, split_columns
 from berth.telemetry.drift.ring import CountRing
 from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors, TensorSpec
@@ -38,8 +39,8 @@ class Watched:
 
     @property
     def size(self) -> int:
-        """Values in the ring: the rows, then every feature's bins."""
-        return 1 + sum(len(column.shares) for column in self.profile.features)
+        """Values in the ring: the rows, then every feature's bins and its unusual values by kind."""
+        return 1 + sum(len(column.shares) + len(UNUSUAL) for column in self.profile.features)
 
 
 def _feature_values(
@@ -54,26 +55,51 @@ def _feature_values(
 
 
 def count_block(watched: Watched, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> Array:
-    """What a block of rows adds to the ring ([watched.size] int64); tells `on_unusual`."""
-    counts = np.zeros(watched.size, np.int64)
-    counts[0] = rows
+    """What a block of rows adds to the ring ([watched.size] int64); calls `on_unusual`."""
     values = {id(column): array for column, array in _feature_values(watched, tensors, outputs)}
-    at = 1
+    parts = [np.array([rows], np.int64)]
     for column in watched.profile.features:
-        bins = len(column.shares)
+        counts, odd = np.zeros(len(column.shares), np.int64), np.zeros(len(UNUSUAL), np.int64)
         if (array := values.get(id(column))) is not None:
-            found = column.find_bins(array)
-            counts[at : at + bins] = np.bincount(found, minlength=bins)
-            for kind, mask in column.find_unusual(array, found).items():
-                watched.on_unusual(column.name, kind, int(mask.sum()))
-        at += bins
-    return counts
+            bins = column.find_bins(array)
+            counts = np.bincount(bins, minlength=len(counts))
+            for kind, mask in column.find_unusual(array, bins).items():
+                odd[UNUSUAL.index(kind)] = found = int(mask.sum())
+                watched.on_unusual(column.name, kind, found)
+        parts += [counts, odd]
+    return np.concatenate(parts)
 
 
-def split_counts(profile: Profile, counts: Array) -> tuple[int, list[Array]]:
+@dataclass(frozen=True)
+class FeatureCounts:
+    """One feature's window: its bins ([B]) and its unusual values by kind."""
+
+    bins: Array
+    unusual: Mapping[str, int]
+
+
+def split_counts(profile: Profile, counts: Array) -> tuple[int, list[FeatureCounts]]:
     """The rows, and each feature's counts, out of what `count_block` made."""
-    ends = np.cumsum([len(column.shares) for column in profile.features])
-    return int(counts[0]), np.split(counts[1:], ends[:-1])
+    features, at = [], 1
+    for column in profile.features:
+        middle = at + len(column.shares)
+        end = middle + len(UNUSUAL)
+        odd = {kind: int(count) for kind, count in zip(UNUSUAL, counts[middle:end], strict=True) if count}
+        features.append(FeatureCounts(counts[at:middle], odd))
+        at = end
+    return int(counts[0]), features
+
+
+def list_unusual(watched: Watched, tensors: Tensors, rows: int) -> list[list[dict[str, Any]]]:
+    """For each row the values that the sample gives no reason to expect."""
+    found: list[list[dict[str, Any]]] = [[] for _ in range(rows)]
+    for column, array in _feature_values(watched, tensors, {}):
+        for kind, mask in column.find_unusual(array, column.find_bins(array)).items():
+            for row in np.flatnonzero(mask).tolist():
+                value = array[row].item() if isinstance(array[row], np.generic) else array[row]
+                value = None if kind == "missing" else value
+                found[row].append({"feature": column.name, "kind": kind, "value": value})
+    return found
 
 
 class Watcher:
