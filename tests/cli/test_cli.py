@@ -115,6 +115,7 @@ def test_add_and_list(run: Run, file: Path, tmp_path: Path) -> None:
     assert added.out.startswith("added sum@1 (joblib, sha256 ")
     assert "input features: FP64 [-1, 2]" in added.out
     manifest = json.loads((store / "sum" / "1" / "model.json").read_text())
+    assert [column["name"] for column in manifest["metadata"].pop("profile")["columns"]] == ["a", "b"]
     assert manifest["metadata"] == {"auc": 0.9, "by": "NaN", "deterministic": True}
     assert run("add", file, "--name", "sum", "--store", store).out.startswith("added sum@2")
     rows = json.loads(run("list", "--json", "--store", store).out)

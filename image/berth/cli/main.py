@@ -14,6 +14,7 @@ from berth import __version__
 from berth.cli import (
     bench_command,
     check_commands,
+    drift_command,
     gate_command,
     health_command,
     openapi_command,
@@ -49,6 +50,7 @@ _MODULES = (
     gate_command,
     pull_command,
     health_command,
+    drift_command,
     bench_command,
     optimize_command,
 )

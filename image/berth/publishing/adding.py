@@ -18,6 +18,7 @@ from berth.loaders.formats import LoadOptions, detect_format
 from berth.models.manifest import MANIFEST, Manifest, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
 from berth.models.store import Entry, list_versions, version_key, write_version
+from berth.publishing.profiling import with_profile
 from berth.publishing.samples import Sample, decode_sample, describe_sample, read_sample
 from berth.serving.opening import load_verified
 from berth.telemetry.logs import timestamp
@@ -45,6 +46,8 @@ class AddRequest:
     outputs: tuple[TensorSpec, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     architecture: Mapping[str, Any] | None = None
+    # Of the sample, to watch for drift.
+    profile: bool = True
 
 
 def next_version(store: Path, name: str) -> str:
@@ -187,6 +190,8 @@ def add_version(
         loaded = load_verified(Entry(request.name, version, part), manifest, options)
         sample = read_sample(request.sample) if request.sample else None
         manifest = _describe(loaded, manifest, request, sample)
+        if sample is not None and request.profile:
+            manifest = with_profile(loaded, manifest, decode_sample(sample, manifest.inputs))
         manifest = _accelerate(loaded, manifest, part, sample, options, tell)
         (part / MANIFEST).write_bytes(encode_manifest(manifest))
 
