@@ -1,0 +1,1 @@
+"""Ground truth: receipts of predictions, and what labels that come later say of them."""
