@@ -29,10 +29,10 @@ HEAVY = {
 }  # fmt: skip
 # Which files may import what nobody else may.
 RESERVED = {
-    "flask": r"web/.*|app\.py",
-    "werkzeug": r"web/.*|app\.py",
-    "prometheus_client": r"telemetry/metrics/.*|web/ops\.py",
-    "prometheus_flask_exporter": r"telemetry/metrics/.*|web/ops\.py",
+    "flask": r"web/(flask_routes|http_metrics)\.py|app\.py",
+    "werkzeug": r"web/(flask_routes|console)\.py",
+    "prometheus_client": r"telemetry/metrics/.*",
+    "prometheus_flask_exporter": r"web/http_metrics\.py",
     "gunicorn": r"worker/.*",
     "multiprocessing": "nobody",
     "berth.settings": r"cli/.*|app\.py|load_settings\.py",

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from flask import Flask
 
 from berth import __version__
 from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
-from berth.errors import BerthError
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.store import Entry, select_models
@@ -30,17 +28,15 @@ from berth.telemetry import logs
 from berth.telemetry.metrics.registry import SECONDS, Metrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
-from berth.web import predict, v2
 from berth.web.auth import KeyRing
-from berth.web.console import console_blueprint
-from berth.web.edge import Edge, FlaskEdge
-from berth.web.exchange import Exchange, current
-from berth.web.express import Express, ExpressRoute
-from berth.web.invocations import invocations_blueprint
-from berth.web.openapi.document import ApiFacts, openapi_blueprint
-from berth.web.ops import export_http_metrics, ops_blueprint
+from berth.web.direct import put_in_front
+from berth.web.endpoints import ENDPOINTS
+from berth.web.exchange import ApiFacts, Backend, Exchange
+from berth.web.flask_routes import add_routes
+from berth.web.http_metrics import ObserveHttp, export_http_metrics
+from berth.web.pipeline import Observe, Pipeline
 from berth.web.recording import Recorder
-from berth.web.v1 import v1_blueprint
+from berth.worker.inline import InlineAnswers
 
 _WATCH_SECONDS = 1.0
 
@@ -55,7 +51,7 @@ class Service:
     stuck_seconds: float
     payloads: PayloadLog | None = None
     tracing: Tracing | None = None
-    express: Express | None = None
+    express: InlineAnswers | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
         """Load the models in the background and watch for stuck predictions."""
@@ -70,22 +66,17 @@ class Service:
             time.sleep(_WATCH_SECONDS)
 
 
-def observe_requests(metrics: Metrics) -> Callable[[Exchange, int, float], None]:
-    """What the edge calls when a request that could predict has been answered."""
+def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
+    """What the pipeline calls when a request that could predict is about to be answered."""
 
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
-        name, version = (exchange.model.name, exchange.model.version) if exchange.model else ("", "")
-        metrics.bind(name, version).observe_request(exchange.protocol, status, seconds)
+        endpoint, model = exchange.endpoint, exchange.model
+        if exchange.counts:
+            name, version = (model.name, model.version) if model else ("", "")
+            metrics.bind(name, version).observe_request(endpoint.protocol, status, seconds)
+        observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe
-
-
-def note_answer(rows: int, age_seconds: float | None, began: float) -> None:
-    """What the predictor calls when a request has its answer."""
-    exchange = current()
-    exchange.rows += rows
-    exchange.age_seconds = age_seconds
-    exchange.calls.append((began, time.monotonic() - began))
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -128,8 +119,6 @@ def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Predi
         batch_max_rows=settings.batch_max_rows,
         batch_wait_seconds=settings.batch_wait_ms / 1000,
         cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
-        note=note_answer,
-        may_wait=lambda: current().may_wait,
     )
 
 
@@ -152,59 +141,51 @@ def choose_entries(settings: Settings) -> list[Entry]:
     return select_models(store_directory(settings), settings.models, settings.model_version)
 
 
-def make_edge(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Edge:
-    """What happens to every request."""
-    unbound = metrics.bind("", "")
-    return Edge(
-        gate=Gate(plan.max_inflight, unbound.set_inflight),
-        keys=KeyRing(Path(settings.api_keys_file)) if settings.api_keys_file else None,
-        timeout_seconds=settings.request_timeout_seconds,
-        slot=settings.slot,
-        log_format=settings.log_format or "json",
-        protect_metrics=settings.protect_metrics,
-        observe=observe_requests(metrics),
-        reject=unbound.reject,
-    )
+def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Tracing | None) -> Recorder | None:
+    """What keeps prediction requests for others to look at; None where nothing does."""
+    return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
 
-def express_routes(catalog: Catalog, predictor: Predictor, max_body_bytes: int) -> dict[str, ExpressRoute]:
-    """The routes that do without Flask: /predict, and V2's infer of each model's default version."""
-
-    def at_once(name: str | None) -> bool:
-        try:
-            return predictor.may_answer_at_once(catalog.resolve(name))
-        except BerthError:  # not loaded: the view tells
-            return False
-
-    answer = partial(predict.answer, catalog, predictor, max_body_bytes)
-    routes = {"/predict": ExpressRoute("/predict", "predict", answer, partial(at_once, None))}
-    for name in dict.fromkeys(entry.name for entry in catalog.entries):
-        infer = partial(v2.answer, catalog, predictor, max_body_bytes, name)
-        rule = "/v2/models/<name>/infer"
-        routes[f"/v2/models/{name}/infer"] = ExpressRoute(rule, "v2", infer, partial(at_once, name))
-    return routes
-
-
-def make_flask(
-    settings: Settings, catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, metrics: Metrics
-) -> Flask:
-    """Every route, with nothing around them yet."""
+def make_flask() -> Flask:
+    """Flask without routes."""
     app = Flask("berth", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    most, rows = settings.max_body_bytes, settings.max_rows
-    facts = ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics)
-    for blueprint in (
-        predict.predict_blueprint(catalog, predictor, most),
-        v2.v2_blueprint(catalog, predictor, lifecycle, most),
-        v1_blueprint(catalog, predictor, lifecycle, most),
-        invocations_blueprint(catalog, predictor, lifecycle, most, rows),
-        ops_blueprint(catalog, predictor, lifecycle, _facts(settings), metrics.render),
-        openapi_blueprint(catalog.models, facts),
-        console_blueprint(catalog, lifecycle),
-    ):
-        app.register_blueprint(blueprint)
     return app
+
+
+def make_backend(
+    settings: Settings, catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, metrics: Metrics
+) -> Backend:
+    """What replies are made from."""
+    return Backend(
+        catalog,
+        predictor,
+        lifecycle,
+        settings.max_body_bytes,
+        settings.max_rows,
+        ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics),
+        ENDPOINTS,
+        _facts(settings),
+        metrics.render,
+    )
+
+
+def make_pipeline(
+    settings: Settings, backend: Backend, gate: Gate, observe: Observe, metrics: Metrics, recorder: Recorder | None
+) -> Pipeline:
+    """What happens to every request."""
+    return Pipeline(
+        backend,
+        gate,
+        KeyRing(Path(settings.api_keys_file)) if settings.api_keys_file else None,
+        settings.request_timeout_seconds,
+        settings.slot,
+        settings.log_format or "json",
+        observe,
+        metrics.bind("", "").reject,
+        recorder,
+    )
 
 
 def create_app(environ: Mapping[str, str] | None = None) -> Flask:
@@ -224,16 +205,16 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in choose_entries(settings)])
     predictor = make_predictor(settings, plan, metrics)
     catalog = make_catalog(settings, lifecycle, metrics, predictor)
-    edge = make_edge(settings, plan, metrics)
+    backend = make_backend(settings, catalog, predictor, lifecycle, metrics)
+    gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
     payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
-    recorder = Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
-    app = make_flask(settings, catalog, predictor, lifecycle, metrics)
-    observe_http = export_http_metrics(app, metrics.registry, SECONDS)
-    FlaskEdge(edge, recorder).install(app)
-    express = None
-    if recorder is None:  # a recorder wants to see Flask's request and response
-        routes = express_routes(catalog, predictor, settings.max_body_bytes)
-        express = app.wsgi_app = Express(app.wsgi_app, edge, routes, observe_http)  # type: ignore[method-assign]
-    app.extensions["berth"] = Service(catalog, lifecycle, edge.gate, settings.stuck_seconds, payloads, tracing, express)
+    app = make_flask()
+    observe = observe_requests(metrics, export_http_metrics(app, metrics.registry, SECONDS))
+    recorder = make_recorder(settings, payloads, tracing)
+    pipeline = make_pipeline(settings, backend, gate, observe, metrics, recorder)
+    add_routes(app, pipeline)
+    app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
+    express = InlineAnswers(pipeline)
+    app.extensions["berth"] = Service(catalog, lifecycle, gate, settings.stuck_seconds, payloads, tracing, express)
     return app

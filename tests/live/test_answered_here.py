@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -144,3 +146,46 @@ def test_a_client_that_leaves_harms_nobody(server: Server, connection: http.clie
             other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not a close
     assert ask_on(connection, "POST", "/predict", ROW)[0] == 200
     assert "Traceback" not in server.log()
+
+
+def test_64_connections_are_in_flight_and_refused_at_the_limit(store: Path, tmp_path: Path) -> None:
+    artifact = next((store / "iris" / "1").glob("*.joblib"))
+    add_version(tmp_path / "store", artifact, AddRequest("iris"), LoadOptions(accelerate="require"))
+    own = {"workers": 1, "max_inflight": 8, "cpu_threads": 1}
+    with running_ready(tmp_path / "store", tmp_path, **own) as server:
+        statuses, inflight = _flood_together(server, connections=64, rounds=40)
+        assert set(statuses) == {200, 429}
+        assert min(statuses.count(200), statuses.count(429)) > 40
+        assert max(inflight) > 8  # those that are about to be refused have arrived as well
+        assert metric(server, "berth_rejected_total", reason="overloaded") == statuses.count(429)
+        assert metric(server, "berth_requests_total", status="200") == statuses.count(200)
+        assert metric(server, "berth_inflight") == 0
+
+
+def _status(connection: socket.socket) -> int:
+    (document,) = _receive(connection, 1)
+    return 429 if document.get("code") == "overloaded" else 200 if "prediction" in document else 0
+
+
+def _flood_together(server: Server, connections: int, rounds: int) -> tuple[list[int], list[float]]:
+    """Rounds of one request on each of many kept connections at once: the statuses, and `berth_inflight` meanwhile."""
+    request, statuses, inflight, done = _request(ROW), [], [], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            inflight.append(metric(server, "berth_inflight"))
+
+    watcher = threading.Thread(target=watch)
+    with ExitStack() as stack:
+        kept = [stack.enter_context(server.connect(20)) for _ in range(connections)]
+        for one in kept:  # from now on it is a kept connection
+            one.sendall(request)
+            statuses.append(_status(one))
+        watcher.start()
+        for _ in range(rounds):
+            for one in kept:
+                one.sendall(request)
+            statuses += [_status(one) for one in kept]
+        done.set()
+        watcher.join()
+    return statuses, inflight

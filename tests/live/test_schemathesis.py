@@ -22,7 +22,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from berth.web.openapi.routes import ROUTES, Route
+from berth.web.endpoints import ENDPOINTS
+from berth.web.exchange import Endpoint
 from live.berths import running_ready
 from live.server import Server
 
@@ -54,7 +55,7 @@ def api(server: Server) -> OpenApiSchema:
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
-def ask_many(api: OpenApiSchema, route: Route, mode: GenerationMode, count: int) -> None:
+def ask_many(api: OpenApiSchema, route: Endpoint, mode: GenerationMode, count: int) -> None:
     """Send `count` generated requests and check every answer."""
 
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
@@ -66,18 +67,18 @@ def ask_many(api: OpenApiSchema, route: Route, mode: GenerationMode, count: int)
     ask()
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.id)
-def test_answers_are_as_documented(api: OpenApiSchema, route: Route) -> None:
+@pytest.mark.parametrize("route", ENDPOINTS, ids=lambda route: route.id)
+def test_answers_are_as_documented(api: OpenApiSchema, route: Endpoint) -> None:
     ask_many(api, route, GenerationMode.POSITIVE, 15 if route.body else 3)
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.body], ids=lambda route: route.id)
-def test_refusals_are_as_documented(api: OpenApiSchema, route: Route) -> None:
+@pytest.mark.parametrize("route", [route for route in ENDPOINTS if route.body], ids=lambda route: route.id)
+def test_refusals_are_as_documented(api: OpenApiSchema, route: Endpoint) -> None:
     ask_many(api, route, GenerationMode.NEGATIVE, 15)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.body], ids=lambda route: route.id)
-def test_many_answers_are_as_documented(api: OpenApiSchema, route: Route, mode: GenerationMode) -> None:
+@pytest.mark.parametrize("route", [route for route in ENDPOINTS if route.body], ids=lambda route: route.id)
+def test_many_answers_are_as_documented(api: OpenApiSchema, route: Endpoint, mode: GenerationMode) -> None:
     ask_many(api, route, mode, 300)

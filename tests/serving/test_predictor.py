@@ -63,10 +63,9 @@ def raising(error: BaseException) -> Model:
 def test_a_prediction() -> None:
     adding = Adding()
     adding.go.set()
-    answer = Predictor(1, 10).predict(
-        model_of(adding), {"features": np.array([[1, 2], [3, 4]])}, ["prediction"], soon()
-    )
-    assert answer["prediction"].tolist() == [3.0, 7.0]
+    found = Predictor(1, 10).predict(model_of(adding), {"features": np.array([[1, 2], [3, 4]])}, ["prediction"], soon())
+    assert found.outputs["prediction"].tolist() == [3.0, 7.0]
+    assert (found.rows, found.age_seconds) == (2, None)
 
 
 def test_without_a_deadline() -> None:

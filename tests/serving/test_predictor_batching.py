@@ -70,9 +70,8 @@ def _ask_together(predictor: Predictor, model: Model, values: Sequence[float]) -
 
     def ask(value: float) -> None:
         try:
-            answers[value] = predictor.predict(model, {"x": np.array([[value]])}, ["prediction"], math.inf)[
-                "prediction"
-            ][0]
+            found = predictor.predict(model, {"x": np.array([[value]])}, ["prediction"], math.inf)
+            answers[value] = found.outputs["prediction"][0]
         except RejectedByModel as error:
             answers[value] = error
 
@@ -128,14 +127,13 @@ def test_the_cache_answers_again_only_for_the_same_model_and_only_when_determini
 
         return _model(predict, name, **more)
 
-    notes: list[float | None] = []
-    predictor = Predictor(1, 100, cache=PredictionCache(10_000), note=lambda rows, age, began: notes.append(age))
+    predictor = Predictor(1, 100, cache=PredictionCache(10_000))
     one, other = make("one", 2, metadata=DETERMINISTIC), make("other", 3, metadata=DETERMINISTIC)
     random = make("random", 4)
-    for model in (one, one, other, random, random):
-        predictor.predict(model, {"x": np.array([[1.0]])}, ["prediction"], math.inf)
+    row = {"x": np.array([[1.0]])}
+    found = [predictor.predict(model, row, ["prediction"], math.inf) for model in (one, one, other, random, random)]
     assert calls == ["one", "other", "random", "random"]
-    assert [age is not None for age in notes] == [False, True, False, False, False]
+    assert [one.age_seconds is not None for one in found] == [False, True, False, False, False]
 
 
 def test_errors_are_never_kept() -> None:

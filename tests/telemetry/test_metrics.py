@@ -67,7 +67,7 @@ import sys
 from pathlib import Path
 from flask import Flask
 from berth.telemetry.metrics.registry import SECONDS, Metrics
-from berth.web.ops import export_http_metrics
+from berth.web.http_metrics import export_http_metrics
 metrics = Metrics("blue", Path("."))
 app = Flask("test")
 export_http_metrics(app, metrics.registry, SECONDS)

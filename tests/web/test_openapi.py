@@ -17,9 +17,10 @@ from berth.cli.main import berth
 from berth.models.model import Model
 from berth.tensors.arrays import DATATYPES, TensorSpec
 from berth.web.auth import encode_key
+from berth.web.endpoints import ENDPOINTS
+from berth.web.exchange import ApiFacts
 from berth.web.openapi.bodies import BODIES
-from berth.web.openapi.document import ApiFacts, openapi_document
-from berth.web.openapi.routes import ROUTES
+from berth.web.openapi.document import openapi_document
 
 MakeApp: TypeAlias = Callable[..., FlaskClient]
 SERVED = "iris@1,iris@2,people,prices"
@@ -53,7 +54,7 @@ def test_it_is_openapi_3_1(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("secured", [False, True])
 def test_it_is_openapi_3_1_without_any_model(secured: bool) -> None:
-    document = openapi_document([], ApiFacts("1", secured))
+    document = openapi_document([], ApiFacts("1", secured), ENDPOINTS)
     schemathesis.openapi.from_dict(document).validate()
     assert ("securitySchemes" in document["components"]) == secured
 
@@ -73,7 +74,7 @@ def test_every_reference_has_its_end(document: dict[str, Any]) -> None:
 
 
 def test_every_operation_has_a_name_of_its_own() -> None:
-    assert len({route.id for route in ROUTES}) == len(ROUTES)
+    assert len({endpoint.id for endpoint in ENDPOINTS}) == len(ENDPOINTS)
 
 
 def test_every_served_version_has_an_example_on_each_route_that_takes_models(document: dict[str, Any]) -> None:
@@ -189,7 +190,7 @@ def test_any_signature_can_be_described() -> None:
     ]
     for spec in specs:
         model = Model("m", "1", "onnx", "0" * 64, (spec,), (spec,), lambda tensors, outputs: {})
-        document = openapi_document([model], ApiFacts("1"))
+        document = openapi_document([model], ApiFacts("1"), ENDPOINTS)
         schemathesis.openapi.from_dict(document).validate()
         assert all(make([model]) for make in BODIES.values())
 

@@ -146,7 +146,10 @@ def predict(file: Path, model: str | None, store: str | None) -> None:
     opened = open_version(entry, load_options(settings), settings.version_policy)
     is_csv = file.suffix.lower() == ".csv"
     request = _read_rows(file, opened, settings.max_rows) if is_csv else _read_document(file)
-    document = answer_request(request, opened, Predictor(1, settings.max_rows), math.inf)
+    predictor = Predictor(1, settings.max_rows)
+    document = answer_request(
+        request, opened, lambda model, tensors, outputs: predictor.predict(model, tensors, outputs, math.inf).outputs
+    )
     click.echo(encode_json(document).decode())
 
 

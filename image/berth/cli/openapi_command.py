@@ -24,13 +24,15 @@ def openapi(models: str | None, store: str | None) -> None:
     berth openapi > openapi.json
     berth openapi --store store --models iris@3
     """
-    from berth.web.openapi.document import ApiFacts, openapi_document
+    from berth.web.endpoints import ENDPOINTS
+    from berth.web.exchange import ApiFacts
+    from berth.web.openapi.document import openapi_document
 
     settings = read_settings(models=models, model_store=store)
     entries = select_models(store_directory(settings), settings.models, settings.model_version)
     opened = [open_version(entry, load_options(settings), settings.version_policy) for entry in entries]
     facts = ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics)
-    click.echo(json.dumps(openapi_document(opened, facts), indent=2, allow_nan=False, ensure_ascii=False))
+    click.echo(json.dumps(openapi_document(opened, facts, ENDPOINTS), indent=2, allow_nan=False, ensure_ascii=False))
 
 
 COMMANDS = (openapi,)

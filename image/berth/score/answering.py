@@ -24,7 +24,7 @@ def make_ask(source: RowSource, model: Model, outputs: Sequence[str], most_rows:
     predictor = Predictor(1, most_rows)
 
     def ask(rows: Sequence[Any], number: int) -> dict[str, list[Any]]:
-        answer = predictor.predict(model, source.decode(rows, number), outputs, math.inf)
+        answer = predictor.predict(model, source.decode(rows, number), outputs, math.inf).outputs
         # By way of JSON: the values that a client of the server has.
         seen = {name: orjson.loads(wire.encode_json(answer[name])) for name in outputs}
         if wrong := [name for name in outputs if len(seen[name]) != len(rows)]:

@@ -22,11 +22,19 @@ class Gate:
         self._lock = threading.Lock()
         self._began: dict[int, float] = {}
         self._next = 0
+        self._waiting = 0
+
+    def set_waiting(self, waiting: int) -> None:
+        """How many predictions have arrived that a thread will answer one after the other: they are in flight too."""
+        if waiting != self._waiting:
+            with self._lock:
+                self._waiting = waiting
+                self._on_change(self.inside)
 
     def enter(self) -> int:
         """A ticket for `leave`. Raises Overloaded, with Retry-After, when the worker is full."""
         with self._lock:
-            if len(self._began) >= self._max_inflight:
+            if self.inside >= self._max_inflight:
                 raise Overloaded(
                     f"this worker already has {self._max_inflight} predictions in flight; try again in a second",
                     headers={"Retry-After": "1"},
@@ -34,19 +42,19 @@ class Gate:
             self._next += 1
             ticket = self._next
             self._began[ticket] = time.monotonic()
-            self._on_change(len(self._began))  # under the lock, or two threads leave a stale number
+            self._on_change(self.inside)  # under the lock, or two threads leave a stale number
         return ticket
 
     def leave(self, ticket: int) -> None:
         """Give a ticket back."""
         with self._lock:
             del self._began[ticket]
-            self._on_change(len(self._began))
+            self._on_change(self.inside)
 
     @property
     def inside(self) -> int:
-        """Predictions in flight now."""
-        return len(self._began)
+        """Predictions in flight now: those that have begun, and those that have arrived."""
+        return len(self._began) + self._waiting
 
     def oldest_seconds(self) -> float:
         """Age of the oldest prediction in flight; 0 when there is none."""

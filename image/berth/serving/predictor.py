@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel
@@ -25,13 +25,25 @@ from berth.tensors.schema import check_tensors
 _REFUSALS = (ValueError, TypeError)
 # Up to so many rows, a model that is quick or brief with one row is so with all of them.
 _FEW_ROWS = 64
-# (rows, seconds the answer had been in the cache or None, `time.monotonic()` when this began): what the caller wants
-# to know beside the answer.
-Note = Callable[[int, "float | None", float], None]
 
 
 class WouldWait(Exception):
     """The caller said that it must not wait, and the answer has to be waited for. Nothing was predicted or counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The wanted outputs, one row per input row, and what the caller may want to know beside them.
+
+    `age_seconds` is how long they had been in the cache, None where the model was called; `began` is a
+    `time.monotonic()`.
+    """
+
+    outputs: dict[str, Array]
+    rows: int
+    age_seconds: float | None
+    began: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +72,6 @@ class Predictor:
         batch_max_rows: int | None = 1,
         batch_wait_seconds: float = 0.0,
         cache: PredictionCache | None = None,
-        note: Note = lambda rows, age, began: None,
-        may_wait: Callable[[], bool] = lambda: True,
     ) -> None:
         self._slots = compute_slots
         # A lock does for one place, and is many times quicker than a semaphore.
@@ -71,8 +81,6 @@ class Predictor:
         self._batch_max_rows = batch_max_rows
         self._batch_wait_seconds = batch_wait_seconds
         self._cache = cache
-        self._note = note
-        self._may_wait = may_wait
         self._preparing = threading.Lock()
         self._prepared: dict[tuple[str, str], Prepared] = {}
 
@@ -119,8 +127,10 @@ class Predictor:
                     self.prepare(model)
         return self._prepared[key]
 
-    def predict(self, model: Model, tensors: Tensors, outputs: Sequence[str], deadline: float) -> dict[str, Array]:
-        """The wanted outputs, one row per input row. `deadline` is a `time.monotonic()`.
+    def predict(
+        self, model: Model, tensors: Tensors, outputs: Sequence[str], deadline: float, *, may_wait: bool = True
+    ) -> Prediction:
+        """The wanted outputs. `deadline` is a `time.monotonic()`; `may_wait` False raises rather than wait.
 
         Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded, WouldWait.
         """
@@ -129,16 +139,16 @@ class Predictor:
         tensors = check_tensors(tensors, model.inputs, self._max_rows)
         key = self._key(model, outputs, tensors)
         found = self._cache.get(key) if self._cache is not None and key is not None else None
-        answer = found.answer if found else self._compute(model, prepared, tensors, outputs, deadline)
+        answer = found.answer if found else self._compute(model, prepared, tensors, outputs, deadline, may_wait)
         if self._cache is not None and key is not None:
             prepared.metrics.count_cache(found is not None)
             if found is None:
                 self._cache.put(key, answer)
-        self._note(_rows(tensors), time.monotonic() - found.made if found else None, began)
         _count(model, prepared.metrics, answer)
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             raise DeadlineExceeded("the prediction took longer than the request's time")
-        return answer
+        return Prediction(answer, _rows(tensors), now - found.made if found else None, began, now - began)
 
     def _key(self, model: Model, outputs: Sequence[str], tensors: Tensors) -> bytes | None:
         """None where answers are not kept: the cache is off, or the model does not call itself deterministic."""
@@ -147,17 +157,23 @@ class Predictor:
         return encode_key(model.name, model.version, model.sha256, outputs, tensors)
 
     def _compute(
-        self, model: Model, prepared: Prepared, tensors: Tensors, outputs: Sequence[str], deadline: float
+        self,
+        model: Model,
+        prepared: Prepared,
+        tensors: Tensors,
+        outputs: Sequence[str],
+        deadline: float,
+        may_wait: bool,
     ) -> dict[str, Array]:
         """The model's answer, in the way that suits the model and the caller."""
         few = _rows(tensors) <= _FEW_ROWS
-        if not self._may_wait() and not (prepared.brief and few):
+        if not may_wait and not (prepared.brief and few):
             raise WouldWait
         if prepared.batcher is not None:
             return prepared.batcher.submit(tensors, outputs, deadline)
         if prepared.quick and few:
             return self._predict_at_once(model, prepared.metrics, tensors, outputs, deadline)
-        return self._predict_alone(model, prepared.metrics, tensors, outputs, deadline)
+        return self._predict_alone(model, prepared.metrics, tensors, outputs, deadline, may_wait)
 
     def _predict_at_once(
         self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
@@ -169,11 +185,17 @@ class Predictor:
         return self._call(model, metrics, tensors, outputs)
 
     def _predict_alone(
-        self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
+        self,
+        model: Model,
+        metrics: ModelMetrics,
+        tensors: Tensors,
+        outputs: Sequence[str],
+        deadline: float,
+        may_wait: bool,
     ) -> dict[str, Array]:
         """A call that has a place to compute for itself."""
         began = time.monotonic()
-        self._take_place(deadline - began)
+        self._take_place(deadline - began, may_wait)
         try:
             started = time.monotonic()
             if started >= deadline:
@@ -183,9 +205,9 @@ class Predictor:
         finally:
             self._places.release()
 
-    def _take_place(self, seconds: float) -> None:
+    def _take_place(self, seconds: float, may_wait: bool) -> None:
         """Wait for a place to compute, or find one free. Raises DeadlineExceeded, WouldWait."""
-        if not self._may_wait():
+        if not may_wait:
             if not self._places.acquire(blocking=False):
                 raise WouldWait
         elif not self._places.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):

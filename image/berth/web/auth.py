@@ -104,7 +104,7 @@ class KeyRing:
         return found
 
 
-def check_allowed(key: ApiKey | None, model: str) -> None:
-    """That `key` may use `model`. Raises Forbidden."""
+def check_allowed(key: ApiKey | None, model: str, told: str = "") -> None:
+    """That `key` may use `model`; `told` is what an error says instead of its name. Raises Forbidden."""
     if key is not None and key.models is not None and model not in key.models:
-        raise Forbidden(f"the key {key.name!r} is not for the model {model!r}")
+        raise Forbidden(f"the key {key.name!r} is not for {told or f'the model {model!r}'}")

@@ -7,16 +7,19 @@ file of the package, nothing comes from elsewhere, and no script or style stands
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from importlib import resources
 from typing import Any
 
-from flask import Blueprint, Response, request
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header, parse_etags
 
 from berth.errors import RouteNotFound
-from berth.serving.catalog import Catalog
-from berth.serving.lifecycle import Lifecycle
 from berth.web import wire
-from berth.web.openapi.routes import HTML, ROUTES
+from berth.web.access import visible_entries
+from berth.web.exchange import HTML, JSON, Backend, Endpoint, Exchange, Reply
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -36,59 +39,64 @@ _HEADERS = {
 }
 
 
-def _read_files() -> dict[str, Response]:
+@cache
+def _read_files() -> dict[str, Reply]:
     """The package's pages, scripts and styles by name; no other name is ever opened."""
     files = {}
     for file in (resources.files("berth") / "web" / "static").iterdir():
         content = file.read_bytes()
-        answer = Response(content, headers=_HEADERS, content_type=_KINDS[file.name.rpartition(".")[2]])
-        answer.set_etag(hashlib.sha256(content).hexdigest()[:32])
-        files[file.name] = answer
+        headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
+        files[file.name] = Reply(content, 200, _KINDS[file.name.rpartition(".")[2]], headers)
     return files
 
 
-def wants_page() -> bool:
+def _wants_page(environ: Mapping[str, Any]) -> bool:
     """Whether the client names HTML among what it takes; curl and libraries do not."""
-    accepted = request.accept_mimetypes
+    accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
     named = any(value.lower() == HTML for value, _ in accepted)
-    return named and accepted.quality(HTML) >= accepted.quality(wire.JSON)
+    return named and accepted.quality(HTML) >= accepted.quality(JSON)
 
 
-def _listing(catalog: Catalog, lifecycle: Lifecycle) -> dict[str, Any]:
-    routes = [{"method": route.method.upper(), "path": route.path, "summary": route.summary} for route in ROUTES]
+def _send(exchange: Exchange, name: str) -> Reply:
+    files = _read_files()
+    if name not in files:
+        raise RouteNotFound(f"no file {name[:200]!r} here; the pages are / and /docs")
+    known = files[name]
+    if parse_etags(exchange.environ.get("HTTP_IF_NONE_MATCH")).contains_weak(known.headers["ETag"].strip('"')):
+        return replace(known, body=b"", status=304)
+    return known
+
+
+def _listing(exchange: Exchange, backend: Backend) -> dict[str, Any]:
+    routes = [{"method": it.method.upper(), "path": it.path, "summary": it.summary} for it in backend.endpoints]
     models = [
         {"name": entry.name, "version": entry.version, "state": state.state, "reason": state.reason}
-        for entry in catalog.entries
-        for state in [lifecycle.states[entry.key]]
+        for entry in visible_entries(exchange, backend)
+        for state in [backend.lifecycle.states[entry.key]]
     ]
     return {"service": "berth", "routes": routes, "models": models}
 
 
-def console_blueprint(catalog: Catalog, lifecycle: Lifecycle) -> Blueprint:
-    """The two pages, and the files under /static."""
-    routes = Blueprint("console", __name__)
-    files = _read_files()
+def _console(exchange: Exchange, backend: Backend) -> Reply:
+    if _wants_page(exchange.environ):
+        reply = _send(exchange, "console.html")
+    else:
+        reply = wire.json_reply(_listing(exchange, backend))
+    return replace(reply, headers={**reply.headers, "Vary": "Accept"})
 
-    def send(name: str) -> Response:
-        if name not in files:
-            raise RouteNotFound(f"no file {name[:200]!r} here; the pages are / and /docs")
-        known = files[name]
-        answer = Response(known.get_data(), headers=known.headers)
-        answer.make_conditional(request)
-        return answer
 
-    @routes.get("/")
-    def console() -> Response:
-        answer = send("console.html") if wants_page() else wire.json_response(_listing(catalog, lifecycle))
-        answer.vary.add("Accept")
-        return answer
+def _docs(exchange: Exchange, backend: Backend) -> Reply:
+    return _send(exchange, "docs.html")
 
-    @routes.get("/docs")
-    def docs() -> Response:
-        return send("docs.html")
 
-    @routes.get("/static/<name>")
-    def static(name: str) -> Response:
-        return send(name)
+def _static(exchange: Exchange, backend: Backend) -> Reply:
+    return _send(exchange, exchange.args["name"])
 
-    return routes
+
+ENDPOINTS = (
+    Endpoint("get", "/", "console", "operate", "A page to try the models; to other clients, the routes and models",
+             _console, "Listing", access="open"),
+    Endpoint("get", "/docs", "docs", "operate", "This document as a page to try", _docs, "Text", HTML, access="open"),
+    Endpoint("get", "/static/{name}", "static", "operate", "The pages' scripts and styles", _static, "Text", "*/*",
+             errors=(404,), access="open"),
+)  # fmt: skip

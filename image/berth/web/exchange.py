@@ -1,37 +1,121 @@
-"""What is known of one request while it is answered, and where to find it.
-
-A thread answers one request at a time, so the current one is the thread's.
-"""
+"""One request and what answers it: the endpoint, what is known of the request so far, and the reply."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-from berth.errors import BerthError
+from berth.errors import BerthError, Unauthenticated
 from berth.models.model import Model
-from berth.web.auth import ApiKey, check_allowed
+from berth.serving.catalog import Catalog
+from berth.serving.lifecycle import Lifecycle
+from berth.serving.predictor import Predictor
+from berth.tensors.arrays import Array, Tensors
+from berth.web.auth import ApiKey
 
-_here = threading.local()
-_PREDICTS = "berth_predicts"
-View = TypeVar("View", bound=Callable[..., Any])
+JSON, TEXT, HTML, CSV = "application/json", "text/plain", "text/html", "text/csv"
+BINARY = "application/octet-stream"
+# How many bytes of a body are JSON, where tensors follow it.
+LENGTH_HEADER = "Inference-Header-Content-Length"
+# The statuses of a body that cannot be read, decoded or predicted.
+BODY_ERRORS = (400, 408, 413, 415, 429, 500, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response before any framework has seen it."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method on one path: `answer` makes the reply, everything else describes it.
+
+    `response` and `body` name a schema and a request body of the OpenAPI document, `errors` the statuses beside 200.
+    `access` says who needs a key: every caller, none, or as BERTH_PROTECT_METRICS says. An endpoint with a `protocol`
+    runs a model: it passes the gate and counts under that name. A `probe` is not logged while it says what it should.
+    """
+
+    method: str
+    path: str
+    id: str
+    tag: str
+    summary: str
+    answer: Callable[[Exchange, Backend], Reply]
+    response: str = "Object"
+    media: str = JSON
+    body: str = ""
+    errors: tuple[int, ...] = ()
+    access: Literal["key", "open", "metrics"] = "key"
+    protocol: str = ""
+    probe: bool = False
+
+    @property
+    def rule(self) -> str:
+        """The path as Flask, the log and the metrics' labels write it."""
+        return self.path.replace("{model}", "<name>").replace("{", "<").replace("}", ">")
+
+    def needs_key(self, protect_metrics: bool) -> bool:
+        """Whether a caller must send a key, where keys are on."""
+        return self.access == "key" or (self.access == "metrics" and protect_metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiFacts:
+    """What the OpenAPI document says beside the models. `secured`: keys are on; `protect_metrics`: for /metrics too."""
+
+    version: str
+    secured: bool = False
+    protect_metrics: bool = False
+
+    def needs_key(self, endpoint: Endpoint) -> bool:
+        """Whether a caller of `endpoint` must send a key."""
+        return self.secured and endpoint.needs_key(self.protect_metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What replies are made from: the models, what calls them, and the limits."""
+
+    catalog: Catalog
+    predictor: Predictor
+    lifecycle: Lifecycle
+    max_body_bytes: int
+    max_rows: int
+    api: ApiFacts
+    endpoints: Sequence[Endpoint]
+    # What /info tells beside the models, and what /metrics answers.
+    facts: Mapping[str, Any]
+    render_metrics: Callable[[], bytes]
+
+    def predict(self, exchange: Exchange, model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        """The wanted outputs for a request. Raises what `Predictor.predict` raises."""
+        found = self.predictor.predict(model, tensors, outputs, exchange.deadline, may_wait=exchange.may_wait)
+        exchange.rows += found.rows
+        exchange.age_seconds = found.age_seconds
+        exchange.calls.append((found.began, found.seconds))
+        return found.outputs
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request: filled in by the edge and the view, read by the log line and the metrics.
+    """One request: filled in by the pipeline and the endpoint, read by the log line, the metrics and the recorder.
 
-    `began` and `deadline` are `time.monotonic()` seconds.
+    `args` are the path's variable parts; `began` and `deadline` are `time.monotonic()` seconds.
     """
 
-    environ: dict[str, Any]
+    endpoint: Endpoint
+    environ: Mapping[str, Any]
+    args: Mapping[str, str]
     request_id: str
     began: float
     deadline: float
     trace_id: str = ""
-    protocol: str = ""
     model: Model | None = None
     rows: int = 0
     age_seconds: float | None = None
@@ -47,37 +131,7 @@ class Exchange:
     span: Any = None
     calls: list[tuple[float, float]] = field(default_factory=list)
 
-
-def attach(exchange: Exchange) -> None:
-    """Make `exchange` the one that this thread answers."""
-    _here.exchange = exchange
-
-
-def current() -> Exchange:
-    """The exchange that this thread answers."""
-    exchange: Exchange = _here.exchange
-    return exchange
-
-
-def choose_model(model: Model) -> Model:
-    """Note the request's model, once the caller's key is known to be good for it. Raises Forbidden."""
-    exchange = current()
-    check_allowed(exchange.api_key, model.name)
-    exchange.model = model
-    return model
-
-
-def predicts(protocol: str) -> Callable[[View], View]:
-    """Mark a view that runs a model: the edge admits it through the gate and counts it under `protocol`."""
-
-    def mark(view: View) -> View:
-        setattr(view, _PREDICTS, protocol)
-        return view
-
-    return mark
-
-
-def predict_protocol(view: Callable[..., Any]) -> str:
-    """The protocol a view was marked with; empty for one that runs no model."""
-    protocol: str = getattr(view, _PREDICTS, "")
-    return protocol
+    @property
+    def counts(self) -> bool:
+        """Whether it asks for a prediction and its caller is known: only such requests are counted and recorded."""
+        return bool(self.endpoint.protocol) and not isinstance(self.error, Unauthenticated)

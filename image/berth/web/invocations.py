@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Response
-
 from berth import __version__
-from berth.errors import InvalidInput, NotReady, shown
+from berth.errors import InvalidInput, shown
 from berth.models.model import Model
-from berth.serving.catalog import Catalog
-from berth.serving.lifecycle import Lifecycle
-from berth.serving.predictor import Predictor
 from berth.tensors.arrays import Array
 from berth.tensors.schema import column_names, decode_columns, decode_matrix, decode_records, is_frame, is_matrix
 from berth.tensors.tables import parse_csv
 from berth.web import wire
-from berth.web.exchange import choose_model, predicts
+from berth.web.access import check_ready, choose_model
+from berth.web.exchange import BODY_ERRORS, CSV, JSON, TEXT, Backend, Endpoint, Exchange, Reply
 from berth.web.row_requests import check_keys, decode_inputs, decode_instances, predict_rows
-
-_CSV = "text/csv"
 
 
 def _split_columns(split: dict[str, Any]) -> list[str] | None:
@@ -81,7 +75,7 @@ def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
 
 
 def _decode(body: bytes, media_type: str, model: Model, max_rows: int) -> dict[str, Array]:
-    if media_type == _CSV:
+    if media_type == CSV:
         return decode_csv(body, model, max_rows)
     document = wire.decode_json(body)
     if not isinstance(document, dict):
@@ -92,29 +86,26 @@ def _decode(body: bytes, media_type: str, model: Model, max_rows: int) -> dict[s
     return _FORMS[form](document[form], model)
 
 
-def invocations_blueprint(
-    catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, max_body_bytes: int, max_rows: int
-) -> Blueprint:
-    """MLflow's three routes, over the default model of `catalog`."""
-    routes = Blueprint("invocations", __name__)
+def _ping(exchange: Exchange, backend: Backend) -> Reply:
+    check_ready(exchange, backend)
+    return wire.json_reply({"status": "ready"})
 
-    @routes.get("/ping")
-    def ping() -> Response:
-        readiness = lifecycle.readiness()
-        if not readiness.ready:
-            raise NotReady(readiness.reason)
-        return wire.json_response({"status": "ready"})
 
-    @routes.get("/version")
-    def version() -> Response:
-        return Response(__version__, content_type="text/plain; charset=utf-8")
+def _version(exchange: Exchange, backend: Backend) -> Reply:
+    return Reply(__version__.encode(), content_type="text/plain; charset=utf-8")
 
-    @routes.post("/invocations")
-    @predicts("mlflow")
-    def invocations() -> Response:
-        model = choose_model(catalog.resolve(None))
-        media_type = wire.check_media_type(wire.JSON, _CSV)
-        tensors = _decode(wire.read_body(max_body_bytes), media_type, model, max_rows)
-        return wire.json_response(predict_rows(model, tensors, predictor))
 
-    return routes
+def _invocations(exchange: Exchange, backend: Backend) -> Reply:
+    model = choose_model(exchange, backend, None)
+    media_type = wire.check_media_type(exchange.environ, JSON, CSV)
+    tensors = _decode(wire.read_body(exchange, backend.max_body_bytes), media_type, model, backend.max_rows)
+    return predict_rows(exchange, backend, model, tensors)
+
+
+ENDPOINTS = (
+    Endpoint("post", "/invocations", "invocations", "mlflow", "MLflow scoring, JSON or CSV, by the default model",
+             _invocations, "Predictions", body="invocations", errors=BODY_ERRORS, protocol="mlflow"),
+    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow asks for it", _ping, "Status", errors=(503,),
+             access="open", probe=True),
+    Endpoint("get", "/version", "version", "mlflow", "The server's version", _version, "Text", TEXT),
+)  # fmt: skip

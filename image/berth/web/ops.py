@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias
-
-from flask import Blueprint, Flask, Request, Response, request
+from typing import Any
 
 from berth.errors import NotReady, Stuck
 from berth.models.manifest import encode_spec
 from berth.models.model import Model
-from berth.serving.catalog import Catalog
-from berth.serving.lifecycle import FAILED, Lifecycle
+from berth.serving.lifecycle import FAILED
 from berth.serving.predictor import Predictor
-from berth.telemetry.metrics.updates import observe_shared
 from berth.web import wire
+from berth.web.access import check_ready, visible_entries, visible_models
 from berth.web.examples import example_request
+from berth.web.exchange import TEXT, Backend, Endpoint, Exchange, Reply
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-
-def _worst_states(catalog: Catalog, lifecycle: Lifecycle) -> dict[str, dict[str, str]]:
+def _worst_states(exchange: Exchange, backend: Backend) -> dict[str, dict[str, str]]:
     """Each model's state over all workers: failed if it failed in one, else loading if it loads in one."""
     order = ["ready", "loading", FAILED]
     worst: dict[str, dict[str, str]] = {}
-    for states in [dict(lifecycle.states), *lifecycle.all_states()]:
-        for entry in catalog.entries:
+    for states in [dict(backend.lifecycle.states), *backend.lifecycle.all_states()]:
+        for entry in visible_entries(exchange, backend):
             state = states.get(entry.key)
             if state is None:
                 continue
@@ -35,45 +29,6 @@ def _worst_states(catalog: Catalog, lifecycle: Lifecycle) -> dict[str, dict[str,
             if have is None or order.index(state.state) > order.index(have["state"]):
                 worst[entry.key] = {"state": state.state, "reason": state.reason}
     return worst
-
-
-def url_rule(asked: Request) -> str:
-    """The label that groups HTTP metrics: the route's rule, never the path a client made up."""
-    return asked.url_rule.rule if asked.url_rule else "unmatched"
-
-
-def _skip_made_up_methods() -> None:
-    if request.method not in _METHODS:  # a label per made-up method would be a series per attack
-        request.prom_do_not_track = True  # type: ignore[attr-defined]
-
-
-# (method, rule, status, when the request began as `time.monotonic()`)
-ObserveHttp: TypeAlias = Callable[[str, str, int, float], None]
-
-
-def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> ObserveHttp:
-    """Count and time every HTTP request as `flask_http_*`, in `registry`; /metrics itself is the blueprint's.
-
-    What is returned does the same for a request that Flask does not see.
-    """
-    from prometheus_flask_exporter import PrometheusMetrics
-
-    app.before_request(_skip_made_up_methods)
-    PrometheusMetrics(app, path=None, group_by=url_rule, registry=registry, buckets=tuple(buckets))
-    # The exporter keeps its two metrics to itself; the registry has them under their names.
-    collectors = registry._names_to_collectors
-    total, duration = collectors["flask_http_request_total"], collectors["flask_http_request_duration_seconds"]
-    children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
-
-    def observe(method: str, rule: str, status: int, began: float) -> None:
-        found = children.get((method, rule, status))
-        if found is None:
-            timed = duration.labels(method=method, url_rule=rule, status=status)
-            found = children[method, rule, status] = total.labels(method=method, status=status), timed
-        found[0].inc()
-        observe_shared(found[1], time.monotonic() - began)
-
-    return observe
 
 
 def _describe(model: Model, predictor: Predictor) -> dict[str, Any]:
@@ -91,39 +46,44 @@ def _describe(model: Model, predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def ops_blueprint(
-    catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, facts: dict[str, Any], render: Callable[[], bytes]
-) -> Blueprint:
-    """The probes, /health, /info and /metrics; `facts` are what /info tells besides the models."""
-    routes = Blueprint("ops", __name__)
+def _livez(exchange: Exchange, backend: Backend) -> Reply:
+    if stuck := backend.lifecycle.stuck_workers():
+        raise Stuck(f"a prediction does not end in worker {', '.join(stuck)}; restart the server")
+    return wire.json_reply({"status": "live"})
 
-    @routes.get("/livez")
-    def livez() -> Response:
-        if stuck := lifecycle.stuck_workers():
-            raise Stuck(f"a prediction does not end in worker {', '.join(stuck)}; restart the server")
-        return wire.json_response({"status": "live"})
 
-    @routes.get("/readyz")
-    def readyz() -> Response:
-        readiness = lifecycle.readiness()
-        if not readiness.ready:
-            raise NotReady(readiness.reason)
-        return wire.json_response({"status": "ready"})
+def _readyz(exchange: Exchange, backend: Backend) -> Reply:
+    check_ready(exchange, backend)
+    return wire.json_reply({"status": "ready"})
 
-    @routes.get("/health")
-    def health() -> Response:
-        readiness = lifecycle.readiness()
-        models = _worst_states(catalog, lifecycle)
-        if not readiness.ready:
-            return wire.error_response(NotReady(readiness.reason), status="not ready", models=models)
-        return wire.json_response({"status": "ready", "models": models})
 
-    @routes.get("/info")
-    def info() -> Response:
-        return wire.json_response({**facts, "models": [_describe(model, predictor) for model in catalog.models()]})
+def _health(exchange: Exchange, backend: Backend) -> Reply:
+    models = _worst_states(exchange, backend)
+    try:
+        check_ready(exchange, backend)
+    except NotReady as error:
+        return wire.error_reply(error, exchange.request_id, status="not ready", models=models)
+    return wire.json_reply({"status": "ready", "models": models})
 
-    @routes.get("/metrics")
-    def metrics() -> Response:
-        return Response(render(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return routes
+def _info(exchange: Exchange, backend: Backend) -> Reply:
+    models = [_describe(model, backend.predictor) for model in visible_models(exchange, backend)]
+    return wire.json_reply({**backend.facts, "models": models})
+
+
+def _metrics(exchange: Exchange, backend: Backend) -> Reply:
+    return Reply(backend.render_metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+ENDPOINTS = (
+    Endpoint("get", "/livez", "livez", "operate", "200 while the process turns", _livez, "Status", errors=(503,),
+             access="open", probe=True),
+    Endpoint("get", "/readyz", "readyz", "operate", "200 when every model is ready and the server does not drain",
+             _readyz, "Status", errors=(503,), access="open", probe=True),
+    Endpoint("get", "/health", "health", "operate", "As /readyz, with each model's state", _health, "Health",
+             errors=(503,), access="open", probe=True),
+    Endpoint("get", "/info", "info", "operate", "The slot, the models with digests and signatures, the libraries",
+             _info, "Info"),
+    Endpoint("get", "/metrics", "metrics", "operate", "Prometheus text, exact over all workers", _metrics, "Text",
+             TEXT, access="metrics"),
+)  # fmt: skip

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from flask import Blueprint, Response
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 from berth.errors import InvalidInput, shown
 from berth.models.model import Model
-from berth.serving.catalog import Catalog
-from berth.serving.predictor import Predictor
-from berth.tensors.arrays import Array
+from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import choose_outputs, decode_features, decode_tensors
 from berth.web import wire
-from berth.web.exchange import choose_model, current, predicts
+from berth.web.access import choose_model
+from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
 
+# What calls a model: the model, its tensors and the wanted outputs -> the outputs.
+Predict: TypeAlias = Callable[[Model, Tensors, Sequence[str]], dict[str, Array]]
 _KEYS = frozenset({"features", "inputs", "model", "version", "outputs", "parameters"})
 
 
@@ -52,29 +53,23 @@ def _wanted(document: dict[str, Any], model: Model) -> tuple[str, ...]:
     return ("prediction",) if "features" in document and "prediction" in names else names
 
 
-def answer_request(document: dict[str, Any], model: Model, predictor: Predictor, deadline: float) -> dict[str, Any]:
+def answer_request(document: dict[str, Any], model: Model, predict: Predict) -> dict[str, Any]:
     """The answer to a /predict body; the command line gives the same one. Raises RequestError, ServerError."""
     _check_keys(document)
     tensors = _decode(document, model)
-    answer = predictor.predict(model, tensors, _wanted(document, model), deadline)
+    answer = predict(model, tensors, _wanted(document, model))
     named: dict[str, Any] = answer if "features" in document else {"outputs": answer}
     return {**named, "model": model.name, "version": model.version}
 
 
-def answer(catalog: Catalog, predictor: Predictor, max_body_bytes: int) -> wire.Reply:
-    """What the route does; the express path does the same."""
-    document = wire.read_json_object(max_body_bytes)
-    model = choose_model(catalog.resolve(optional_word(document, "model"), optional_word(document, "version")))
-    return wire.json_reply(answer_request(document, model, predictor, current().deadline))
+def _answer(exchange: Exchange, backend: Backend) -> Reply:
+    document = wire.read_json_object(exchange, backend.max_body_bytes)
+    name, version = optional_word(document, "model"), optional_word(document, "version")
+    model = choose_model(exchange, backend, name, version)
+    return wire.json_reply(answer_request(document, model, partial(backend.predict, exchange)))
 
 
-def predict_blueprint(catalog: Catalog, predictor: Predictor, max_body_bytes: int) -> Blueprint:
-    """The route, over the models of `catalog`."""
-    routes = Blueprint("predict", __name__)
-
-    @routes.post("/predict")
-    @predicts("predict")
-    def predict() -> Response:
-        return wire.respond(answer(catalog, predictor, max_body_bytes))
-
-    return routes
+ENDPOINTS = (
+    Endpoint("post", "/predict", "predict", "predict", "Predict a row, rows, records or named tensors", _answer,
+             "Prediction", body="predict", errors=(404, *BODY_ERRORS), protocol="predict"),
+)  # fmt: skip

@@ -7,10 +7,10 @@ from typing import Any
 
 from berth.errors import InvalidInput, shown
 from berth.models.model import Model
-from berth.serving.predictor import Predictor
 from berth.tensors.arrays import Array
 from berth.tensors.schema import decode_features, decode_tensors, is_frame, is_matrix
-from berth.web.exchange import current
+from berth.web.exchange import Backend, Exchange, Reply
+from berth.web.wire import json_reply
 
 _PREDICTION = "prediction"
 
@@ -48,12 +48,12 @@ def decode_inputs(value: Any, model: Model) -> dict[str, Array]:
     return decode_instances(value, model)
 
 
-def predict_rows(model: Model, tensors: Mapping[str, Array], predictor: Predictor) -> dict[str, Any]:
+def predict_rows(exchange: Exchange, backend: Backend, model: Model, tensors: Mapping[str, Array]) -> Reply:
     """`{"predictions": […]}`: `prediction` or the only output, one value a row; else one object of outputs a row."""
     names = tuple(spec.name for spec in model.outputs)
     wanted = (_PREDICTION,) if _PREDICTION in names else names
-    answer = predictor.predict(model, tensors, wanted, current().deadline)
+    answer = backend.predict(exchange, model, tensors, wanted)
     if len(wanted) == 1:
-        return {"predictions": answer[wanted[0]]}
+        return json_reply({"predictions": answer[wanted[0]]})
     columns = [answer[name].tolist() for name in wanted]
-    return {"predictions": [dict(zip(wanted, row, strict=True)) for row in zip(*columns, strict=True)]}
+    return json_reply({"predictions": [dict(zip(wanted, row, strict=True)) for row in zip(*columns, strict=True)]})

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response
-
 from berth.errors import ServerError
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import LOADING, READY, Lifecycle
-from berth.serving.predictor import Predictor
 from berth.web import wire
-from berth.web.exchange import choose_model, current, predicts
+from berth.web.access import choose_model, find_entry, names_of, visible_entries
+from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
 from berth.web.row_requests import check_keys, decode_inputs, decode_instances, predict_rows
 
 _FORMS = {"instances": decode_instances, "inputs": decode_inputs}
@@ -33,33 +31,37 @@ def describe_status(catalog: Catalog, lifecycle: Lifecycle, name: str, version: 
     return status
 
 
-def v1_blueprint(catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, max_body_bytes: int) -> Blueprint:
-    """The routes under /v1, over the models of `catalog`."""
-    routes = Blueprint("v1", __name__)
+def _models(exchange: Exchange, backend: Backend) -> Reply:
+    return wire.json_reply({"models": names_of(visible_entries(exchange, backend))})
 
-    @routes.get("/v1/models")
-    def models() -> Response:
-        return wire.json_response({"models": list(dict.fromkeys(entry.name for entry in catalog.entries))})
 
-    @routes.get("/v1/models/<name>")
-    @routes.get("/v1/models/<name>/versions/<version>")
-    def model(name: str, version: str | None = None) -> Response:
-        entry = catalog.find(name, version)
-        status = describe_status(catalog, lifecycle, name, version)
-        try:
-            choose_model(catalog.resolve(name, version))
-        except ServerError as error:
-            current().error = error
-            return wire.error_response(error, name=entry.name, ready=False, model_version_status=status)
-        return wire.json_response({"name": entry.name, "ready": True, "model_version_status": status})
+def _model(exchange: Exchange, backend: Backend) -> Reply:
+    name, version = exchange.args["name"], exchange.args.get("version")
+    entry = find_entry(exchange, backend, name, version)
+    status = describe_status(backend.catalog, backend.lifecycle, name, version)
+    try:
+        choose_model(exchange, backend, name, version)
+    except ServerError as error:
+        exchange.error = error
+        told = {"name": entry.name, "ready": False, "model_version_status": status}
+        return wire.error_reply(error, exchange.request_id, **told)
+    return wire.json_reply({"name": entry.name, "ready": True, "model_version_status": status})
 
-    @routes.post("/v1/models/<name>:predict")
-    @routes.post("/v1/models/<name>/versions/<version>:predict")
-    @predicts("v1")
-    def predict(name: str, version: str | None = None) -> Response:
-        found = choose_model(catalog.resolve(name, version))
-        document = wire.read_json_object(max_body_bytes)
-        form = check_keys(document, tuple(_FORMS), _MORE)
-        return wire.json_response(predict_rows(found, _FORMS[form](document[form], found), predictor))
 
-    return routes
+def _predict(exchange: Exchange, backend: Backend) -> Reply:
+    model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
+    document = wire.read_json_object(exchange, backend.max_body_bytes)
+    form = check_keys(document, tuple(_FORMS), _MORE)
+    return predict_rows(exchange, backend, model, _FORMS[form](document[form], model))
+
+
+_MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"
+ENDPOINTS = (
+    Endpoint("get", "/v1/models", "v1_models", "v1", "The models' names", _models),
+    Endpoint("get", _MODEL, "v1_model", "v1", "A model's state", _model, "V1Status", errors=(404, 503)),
+    Endpoint("get", _VERSION, "v1_model_version", "v1", "A version's state", _model, "V1Status", errors=(404, 503)),
+    Endpoint("post", f"{_MODEL}:predict", "v1_predict", "v1", "Predict instances or columns", _predict,
+             "Predictions", body="instances", errors=(404, *BODY_ERRORS), protocol="v1"),
+    Endpoint("post", f"{_VERSION}:predict", "v1_version_predict", "v1", "Predict by a version", _predict,
+             "Predictions", body="instances", errors=(404, *BODY_ERRORS), protocol="v1"),
+)  # fmt: skip

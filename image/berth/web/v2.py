@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response
-
 from berth import __version__
-from berth.errors import InvalidInput, NotReady, Stuck, UnsupportedMediaType, shown
+from berth.errors import InvalidInput, Stuck, UnsupportedMediaType, shown
 from berth.models.model import Model
-from berth.serving.catalog import Catalog
-from berth.serving.lifecycle import LOADING, READY, Lifecycle
-from berth.serving.predictor import Predictor
+from berth.serving.lifecycle import LOADING, READY
 from berth.tensors.arrays import TensorSpec
 from berth.tensors.schema import bind_tensors
 from berth.web import wire
-from berth.web.exchange import choose_model, current, predicts
+from berth.web.access import check_ready, choose_model, names_of, visible_entries
+from berth.web.exchange import BINARY, BODY_ERRORS, JSON, LENGTH_HEADER, Backend, Endpoint, Exchange, Reply
 from berth.web.infer import decode_body, encode_answer, wanted_outputs
 
-_LENGTH_HEADER = "Inference-Header-Content-Length"
-_BINARY = "application/octet-stream"
 _EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _PLATFORMS = {
     "joblib": "sklearn_joblib",
@@ -54,102 +49,99 @@ def describe_model(model: Model, versions: list[str]) -> dict[str, Any]:
     }
 
 
-def describe_index(catalog: Catalog, lifecycle: Lifecycle, ready_only: bool) -> list[dict[str, str]]:
-    """Every version with its state, as Triton's repository index lists them."""
-    index = []
-    for entry in catalog.entries:
-        state = lifecycle.states[entry.key]
-        word = _STATES.get(state.state, "UNAVAILABLE")
-        if word == "READY" or not ready_only:
-            index.append({"name": entry.name, "version": entry.version, "state": word, "reason": state.reason})
-    return index
-
-
-def _read_ready_only(max_body_bytes: int) -> bool:
+def _read_ready_only(exchange: Exchange, max_body_bytes: int) -> bool:
     """What an index request wants; its body may be empty. Raises InvalidInput."""
-    body = wire.read_body(max_body_bytes)
+    body = wire.read_body(exchange, max_body_bytes)
     document = wire.decode_json(body) if body else {}
     if not isinstance(document, dict) or not isinstance(document.get("ready", False), bool):
         raise InvalidInput(f'send nothing or {{"ready": true}}, got {shown(document)}')
     return document.get("ready", False) is True
 
 
-def _check_type(header_length: str | None) -> None:
-    if wire.check_media_type(wire.JSON, _BINARY) == _BINARY and header_length is None:
-        raise UnsupportedMediaType(f"Content-Type {_BINARY} needs the header {_LENGTH_HEADER}")
+def _index(exchange: Exchange, backend: Backend) -> Reply:
+    """Every version with its state, as Triton's repository index lists them."""
+    ready_only, index = _read_ready_only(exchange, backend.max_body_bytes), []
+    for entry in visible_entries(exchange, backend):
+        state = backend.lifecycle.states[entry.key]
+        word = _STATES.get(state.state, "UNAVAILABLE")
+        if word == "READY" or not ready_only:
+            index.append({"name": entry.name, "version": entry.version, "state": word, "reason": state.reason})
+    return wire.json_reply(index)
 
 
-def _reply(document: dict[str, Any], tail: bytes | None) -> wire.Reply:
+def _check_type(exchange: Exchange, header_length: str | None) -> None:
+    if wire.check_media_type(exchange.environ, JSON, BINARY) == BINARY and header_length is None:
+        raise UnsupportedMediaType(f"Content-Type {BINARY} needs the header {LENGTH_HEADER}")
+
+
+def _reply(document: dict[str, Any], tail: bytes | None) -> Reply:
     if tail is None:
         return wire.json_reply(document)
     head = wire.encode_json(document)
-    return wire.Reply(head + tail, content_type=_BINARY, headers={_LENGTH_HEADER: str(len(head))})
+    return Reply(head + tail, content_type=BINARY, headers={LENGTH_HEADER: str(len(head))})
 
 
-def _add_health(routes: Blueprint, lifecycle: Lifecycle) -> None:
-    @routes.get("/v2/health/live")
-    def live() -> Response:
-        if lifecycle.stuck_workers():
-            raise Stuck("a prediction does not end; restart the server")
-        return wire.json_response({"live": True})
-
-    @routes.get("/v2/health/ready")
-    def ready() -> Response:
-        readiness = lifecycle.readiness()
-        if not readiness.ready:
-            raise NotReady(readiness.reason)
-        return wire.json_response({"ready": True})
+def _live(exchange: Exchange, backend: Backend) -> Reply:
+    if backend.lifecycle.stuck_workers():
+        raise Stuck("a prediction does not end; restart the server")
+    return wire.json_reply({"live": True})
 
 
-def _add_models(routes: Blueprint, catalog: Catalog, lifecycle: Lifecycle, max_body_bytes: int) -> None:
-    @routes.get("/v2")
-    def server() -> Response:
-        return wire.json_response({"name": "berth", "version": __version__, "extensions": _EXTENSIONS})
-
-    @routes.get("/v2/models")
-    def models() -> Response:
-        return wire.json_response({"models": list(dict.fromkeys(entry.name for entry in catalog.entries))})
-
-    @routes.post("/v2/repository/index")
-    def index() -> Response:
-        return wire.json_response(describe_index(catalog, lifecycle, _read_ready_only(max_body_bytes)))
-
-    @routes.get("/v2/models/<name>")
-    @routes.get("/v2/models/<name>/versions/<version>")
-    def model(name: str, version: str | None = None) -> Response:
-        found = choose_model(catalog.resolve(name, version))
-        return wire.json_response(describe_model(found, catalog.versions(name)))
-
-    @routes.get("/v2/models/<name>/ready")
-    @routes.get("/v2/models/<name>/versions/<version>/ready")
-    def model_ready(name: str, version: str | None = None) -> Response:
-        found = choose_model(catalog.resolve(name, version))
-        return wire.json_response({"name": found.name, "ready": True})
+def _ready(exchange: Exchange, backend: Backend) -> Reply:
+    check_ready(exchange, backend)
+    return wire.json_reply({"ready": True})
 
 
-def answer(
-    catalog: Catalog, predictor: Predictor, max_body_bytes: int, name: str, version: str | None = None
-) -> wire.Reply:
-    """What the infer route does; the express path does the same."""
-    model = choose_model(catalog.resolve(name, version))
-    header_length = current().environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
-    _check_type(header_length)
-    asked = decode_body(wire.read_body(max_body_bytes), header_length, model.inputs)
+def _server(exchange: Exchange, backend: Backend) -> Reply:
+    return wire.json_reply({"name": "berth", "version": __version__, "extensions": _EXTENSIONS})
+
+
+def _models(exchange: Exchange, backend: Backend) -> Reply:
+    return wire.json_reply({"models": names_of(visible_entries(exchange, backend))})
+
+
+def _choose(exchange: Exchange, backend: Backend) -> Model:
+    return choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
+
+
+def _model(exchange: Exchange, backend: Backend) -> Reply:
+    model = _choose(exchange, backend)
+    return wire.json_reply(describe_model(model, backend.catalog.versions(model.name)))
+
+
+def _model_ready(exchange: Exchange, backend: Backend) -> Reply:
+    return wire.json_reply({"name": _choose(exchange, backend).name, "ready": True})
+
+
+def _infer(exchange: Exchange, backend: Backend) -> Reply:
+    model = _choose(exchange, backend)
+    header_length = exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+    _check_type(exchange, header_length)
+    asked = decode_body(wire.read_body(exchange, backend.max_body_bytes), header_length, model.inputs)
     tensors, wanted = bind_tensors(asked.inputs, model.inputs), wanted_outputs(asked, model)
-    outputs = predictor.predict(model, tensors, wanted, current().deadline)
+    outputs = backend.predict(exchange, model, tensors, wanted)
     return _reply(*encode_answer(asked, model, {name: outputs[name] for name in wanted}))
 
 
-def v2_blueprint(catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, max_body_bytes: int) -> Blueprint:
-    """The routes under /v2, over the models of `catalog`."""
-    routes = Blueprint("v2", __name__)
-    _add_health(routes, lifecycle)
-    _add_models(routes, catalog, lifecycle, max_body_bytes)
-
-    @routes.post("/v2/models/<name>/infer")
-    @routes.post("/v2/models/<name>/versions/<version>/infer")
-    @predicts("v2")
-    def infer(name: str, version: str | None = None) -> Response:
-        return wire.respond(answer(catalog, predictor, max_body_bytes, name, version))
-
-    return routes
+_ONE, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+ENDPOINTS = (
+    Endpoint("get", "/v2", "v2_server", "v2", "The server's name, version and extensions", _server, "ServerMetadata"),
+    Endpoint("get", "/v2/health/live", "v2_live", "v2", "Liveness", _live, errors=(503,), access="open", probe=True),
+    Endpoint("get", "/v2/health/ready", "v2_ready", "v2", "Readiness", _ready, errors=(503,), access="open",
+             probe=True),
+    Endpoint("get", "/v2/models", "v2_models", "v2", "The models' names", _models),
+    Endpoint("get", _ONE, "v2_model", "v2", "A model's inputs and outputs", _model, "ModelMetadata",
+             errors=(404, 503)),
+    Endpoint("get", _VERSION, "v2_model_version", "v2", "A version's inputs and outputs", _model, "ModelMetadata",
+             errors=(404, 503)),
+    Endpoint("get", f"{_ONE}/ready", "v2_model_ready", "v2", "Whether a model is ready", _model_ready,
+             errors=(404, 503)),
+    Endpoint("get", f"{_VERSION}/ready", "v2_version_ready", "v2", "Whether a version is ready", _model_ready,
+             errors=(404, 503)),
+    Endpoint("post", f"{_ONE}/infer", "v2_infer", "v2", "Predict tensors", _infer, "InferResponse",
+             body="infer", errors=(404, *BODY_ERRORS), protocol="v2"),
+    Endpoint("post", f"{_VERSION}/infer", "v2_version_infer", "v2", "Predict tensors by a version", _infer,
+             "InferResponse", body="infer", errors=(404, *BODY_ERRORS), protocol="v2"),
+    Endpoint("post", "/v2/repository/index", "v2_index", "v2", "Every version and its state", _index, "Index",
+             body="index", errors=(400, 408, 413, 415)),
+)  # fmt: skip

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from flask import Response
 
 from berth.errors import (
     BerthError,
@@ -20,9 +18,8 @@ from berth.errors import (
     UnsupportedMediaType,
     shown,
 )
-from berth.web.exchange import current
+from berth.web.exchange import JSON, Exchange, Reply
 
-JSON = "application/json"
 _LENGTH = "CONTENT_LENGTH"
 _PIECE_BYTES = 1 << 20
 # No tensor is as deep, and walking down 500 levels would end at Python's own limit.
@@ -30,21 +27,6 @@ _MOST_DEPTH = 64
 # So few lists may all lie in one another without harm.
 _FEW_LISTS = 128
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer before any framework has seen it."""
-
-    body: bytes
-    status: int = 200
-    content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def respond(reply: Reply) -> Response:
-    """A reply as Flask's response."""
-    return Response(reply.body, reply.status, dict(reply.headers), content_type=reply.content_type)
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -91,12 +73,12 @@ def content_length(environ: Mapping[str, Any]) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ else None
 
 
-def read_body(limit: int) -> bytes:
+def read_body(exchange: Exchange, limit: int) -> bytes:
     """The request's body, unpacked; the gunicorn file bounds how long it may take to arrive.
 
     Raises BodyTooLarge (before reading when the length is told), BodyTimeout, UnsupportedMediaType.
     """
-    environ = (exchange := current()).environ
+    environ = exchange.environ
     encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if encoding not in ("identity", "gzip", ""):
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:60]!r} is not read; send gzip or none")
@@ -117,14 +99,14 @@ def read_body(limit: int) -> bytes:
     return body
 
 
-def media_type() -> str:
+def media_type(environ: Mapping[str, Any]) -> str:
     """The body's media type without its parameters; JSON when the client told none."""
-    return (current().environ.get("CONTENT_TYPE") or JSON).split(";")[0].strip().lower() or JSON
+    return (environ.get("CONTENT_TYPE") or JSON).split(";")[0].strip().lower() or JSON
 
 
-def check_media_type(*taken: str) -> str:
+def check_media_type(environ: Mapping[str, Any], *taken: str) -> str:
     """The media type, which must be one of `taken`. Raises UnsupportedMediaType."""
-    if (found := media_type()) not in taken:
+    if (found := media_type(environ)) not in taken:
         raise UnsupportedMediaType(f"Content-Type {found[:60]!r} is not read here; send {' or '.join(taken)}")
     return found
 
@@ -171,10 +153,10 @@ def decode_json(body: bytes) -> Any:
     return document
 
 
-def read_json_object(limit: int) -> dict[str, Any]:
+def read_json_object(exchange: Exchange, limit: int) -> dict[str, Any]:
     """The request's body as a JSON object. Raises UnsupportedMediaType, MalformedJson, InvalidInput."""
-    check_media_type(JSON)
-    document = decode_json(read_body(limit))
+    check_media_type(exchange.environ, JSON)
+    document = decode_json(read_body(exchange, limit))
     if not isinstance(document, dict):
         raise InvalidInput(f"the body must be a JSON object, got {shown(document)}")
     return document
@@ -194,21 +176,11 @@ def encode_json(document: Any) -> bytes:
 
 
 def json_reply(document: Any) -> Reply:
-    """A JSON answer that no framework has seen."""
+    """A JSON response."""
     return Reply(encode_json(document))
 
 
-def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    return Response(encode_json(document), status, headers, content_type=JSON)
-
-
-def error_reply(error: BerthError, **more: Any) -> Reply:
+def error_reply(error: BerthError, request_id: str, **more: Any) -> Reply:
     """The one error shape; `more` are keys that a protocol's own clients read beside it."""
-    document = {"error": error.message, "code": error.code, "request_id": current().request_id, **more}
+    document = {"error": error.message, "code": error.code, "request_id": request_id, **more}
     return Reply(encode_json(document), error.status, headers=error.headers)
-
-
-def error_response(error: BerthError, **more: Any) -> Response:
-    """The same as Flask's response."""
-    return respond(error_reply(error, **more))

@@ -9,7 +9,8 @@ thread of its pool, which then hands the connection back.
 3.  What gunicorn refuses by itself is answered in Berth's one JSON error shape.
 4.  Waiting for a client to close its end of a finished connection happens in the poller, not in the main loop.
 5.  A kept-alive connection's next request is answered by the main thread itself, if it has come whole and the
-    application can answer without waiting (see web/express.py). Everything else goes to the pool, as it came.
+    application can answer without waiting (see inline.py). Everything else goes to the pool, as it came. What has
+    arrived is read from all connections first: predictions that wait for their turn here are in flight as well.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cached_property
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn import util
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
 from berth.worker.reading import BoundedUnreader, CheckedReader, HeadersTimeout
 from berth.worker.refusals import describe_error, encode_error, find_request_id
+
+if TYPE_CHECKING:  # the arbiter imports this file, and needs nothing of the application
+    from berth.worker.inline import InlineAnswer, InlineAnswers
 
 # A new connection that says nothing for this long waits in the poller instead of on a thread; a kept one that has
 # begun a request and says nothing more for this long gets a thread.
@@ -43,7 +46,6 @@ _LINGER_SECONDS = 2.0
 _LOOK_BYTES = 16384
 # A connection's place in the row of those that time out is brought up to date when it is so old.
 _STALE_SECONDS = 1.0
-AnswerPlain = Callable[[bytes, str], "tuple[bytes, bool] | None"]
 
 
 class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
@@ -60,6 +62,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._closing: deque[TConn] = deque()
         # Connections whose request has come in part, and since when (monotonic), the oldest first.
         self._begun: dict[TConn, float] = {}
+        # What this turn of the main loop has read, whether it begins as a prediction does, and from which connection.
+        self._arrived: deque[tuple[TConn, bytes, bool]] = deque()
         # The child's copy of what the arbiter has yet to handle; the settings' file hands it over after the fork.
         self.arbiter_signals: SimpleQueue[int] = SimpleQueue()
         super().__init__(*args, **kwargs)
@@ -88,41 +92,58 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
         """A kept-alive connection has something to read: its next request, or its end."""
-        if not self._answer_here(conn):
-            self._begun.pop(conn, None)
-            super().on_client_socket_readable(conn, client)
+        if data := self._receive(conn):
+            assert self._inline is not None  # noqa: S101 - for the type checker
+            self._arrived.append((conn, data, self._inline.is_prediction(data)))
+        else:
+            self._hand_over(conn)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(timeout)
+        waiting = sum(predicts for _, _, predicts in self._arrived)
+        while self._arrived:
+            conn, data, predicts = self._arrived.popleft()
+            waiting -= predicts
+            if not self._answer_here(conn, data, waiting):
+                self._hand_over(conn)
+
+    def _hand_over(self, conn: TConn) -> None:
+        self._begun.pop(conn, None)
+        super().on_client_socket_readable(conn, conn.sock)
 
     @cached_property
-    def _answer_plain(self) -> AnswerPlain | None:
+    def _inline(self) -> InlineAnswers | None:
         service = getattr(self.wsgi, "extensions", {}).get("berth")
-        express = getattr(service, "express", None)
-        return None if express is None or self.cfg.is_ssl else express.answer_plain
+        return None if service is None or self.cfg.is_ssl else service.express
 
-    def _answer_here(self, conn: TConn) -> bool:
-        """Answer on this thread, if that can be done at once. A stopping worker says so in its answers: not here."""
-        if self._answer_plain is None or conn.is_http2 or not self.alive:
-            return False
+    def _receive(self, conn: TConn) -> bytes:
+        """What has come of a request that may be answered on this thread. A stopping worker says so in its answers."""
+        if self._inline is None or conn.is_http2 or not self.alive:
+            return b""
         try:
-            data = conn.sock.recv(_LOOK_BYTES)
+            data: bytes = conn.sock.recv(_LOOK_BYTES)
         except OSError:  # nothing there after all, or a reset: the pool's thread finds out
-            return False
-        begun = conn.parser.unreader.take_buffered()
-        answer = self._ask_application(begun + data, conn) if data else None
-        if answer is None or not answer[0]:
-            conn.parser.unreader.unread(begun + data)
+            return b""
+        return conn.parser.unreader.take_buffered() + data if data else b""
+
+    def _answer_here(self, conn: TConn, data: bytes, waiting: int) -> bool:
+        """Answer on this thread, if that can be done at once."""
+        answer = self._ask_application(conn, data, waiting)
+        if answer is not None and answer.data:
+            self._send_here(conn, answer.data, answer.closes)
+            return True
+        conn.parser.unreader.unread(data)
         if answer is None:
             return False
-        if answer[0]:
-            self._send_here(conn, *answer)
-        elif not begun:
+        if conn not in self._begun:
             self._begun[conn] = time.monotonic()
             self._stay(conn)
         return True
 
-    def _ask_application(self, data: bytes, conn: TConn) -> tuple[bytes, bool] | None:
-        assert self._answer_plain is not None  # noqa: S101 - for the type checker
+    def _ask_application(self, conn: TConn, data: bytes, waiting: int) -> InlineAnswer | None:
+        assert self._inline is not None  # noqa: S101 - for the type checker
         try:
-            return self._answer_plain(data, conn.client[0])
+            return self._inline.answer_plain(data, conn.client[0], waiting)
         except Exception:  # the main thread must live; the pool's way out of this is an answer 500
             self.log.exception("could not answer at once")
             return None

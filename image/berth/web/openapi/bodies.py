@@ -11,9 +11,9 @@ from berth.models.model import Model
 from berth.tensors.arrays import DATATYPES
 from berth.tensors.schema import column_names
 from berth.web.examples import example_request, example_rows, example_tensors
+from berth.web.exchange import BINARY, CSV, JSON
 from berth.web.openapi.model_schemas import JsonSchema, features_schema, reference, takes_rows
 
-JSON = "application/json"
 Models = Sequence[Model]
 _OBJECT = {"type": "object"}
 
@@ -114,7 +114,7 @@ def infer_content(models: Models) -> JsonSchema:
         },
         "required": ["inputs"],
     }
-    return {JSON: _content(schema, _examples(models, _example_infer)), "application/octet-stream": {}}
+    return {JSON: _content(schema, _examples(models, _example_infer)), BINARY: {}}
 
 
 def instances_content(models: Models) -> JsonSchema:
@@ -171,7 +171,7 @@ def invocations_content(models: Models) -> JsonSchema:
     kinds = [_object({form: schema, "params": _OBJECT}, [form]) for form, schema in _table_forms(first).items()]
     return {
         JSON: _content({"oneOf": kinds}, _examples(first, _example_instances)),
-        "text/csv": _content({"type": "string"}, _examples(first, _example_csv)),
+        CSV: _content({"type": "string"}, _examples(first, _example_csv)),
     }
 
 

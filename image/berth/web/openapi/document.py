@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
-
-from flask import Blueprint, Response
 
 from berth.models.model import Model
 from berth.web import wire
+from berth.web.access import visible_models
+from berth.web.exchange import BINARY, HTML, JSON, LENGTH_HEADER, ApiFacts, Backend, Endpoint, Exchange, Reply
 from berth.web.openapi.bodies import BODIES
 from berth.web.openapi.model_schemas import model_components
 from berth.web.openapi.responses import ANSWERS, STATUSES
-from berth.web.openapi.routes import HTML, JSON, ROUTES, Route
 
 _TAGS = {
     "predict": ("Predict", "The short form: features in, prediction out."),
@@ -29,19 +27,6 @@ _SECURITY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ApiFacts:
-    """What the document tells beside the models. `secured`: keys are on; `protect_metrics`: for /metrics too."""
-
-    version: str
-    secured: bool = False
-    protect_metrics: bool = False
-
-    def needs_key(self, route: Route) -> bool:
-        """Whether a caller of `route` must send a key."""
-        return self.secured and route.keyed and (self.protect_metrics or route.path != "/metrics")
-
-
 _HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
 
@@ -50,56 +35,58 @@ def _path_parameter(name: str, values: Sequence[str]) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **known}}
 
 
-def _parameters(route: Route, models: Sequence[Model]) -> list[dict[str, Any]]:
+def _parameters(endpoint: Endpoint, models: Sequence[Model]) -> list[dict[str, Any]]:
     parameters = []
-    if "{model}" in route.path:
+    if "{model}" in endpoint.path:
         parameters.append(_path_parameter("model", [model.name for model in models]))
-    if "{version}" in route.path:
+    if "{version}" in endpoint.path:
         parameters.append(_path_parameter("version", [model.version for model in models]))
-    if "{name}" in route.path:
+    if "{name}" in endpoint.path:
         parameters.append(_path_parameter("name", []))
-    if route.predicts:
+    if endpoint.protocol:
         parameters.append({"$ref": "#/components/parameters/Timeout"})
-    if route.body == "infer":
+    if endpoint.body == "infer":
         parameters.append({"$ref": "#/components/parameters/HeaderLength"})
     return parameters
 
 
-def _answer(route: Route) -> dict[str, Any]:
-    content: dict[str, dict[str, Any]] = {route.media: {"schema": {"$ref": f"#/components/schemas/{route.answer}"}}}
-    if route.path == "/":
+def _success(endpoint: Endpoint) -> dict[str, Any]:
+    content: dict[str, dict[str, Any]] = {
+        endpoint.media: {"schema": {"$ref": f"#/components/schemas/{endpoint.response}"}}
+    }
+    if endpoint.path == "/":
         content[HTML] = {"schema": {"type": "string"}}
-    if route.body == "infer":
-        content["application/octet-stream"] = {}
-    answer: dict[str, Any] = {"description": route.summary, "headers": _HEADERS, "content": content}
+    if endpoint.body == "infer":
+        content[BINARY] = {}
+    answer: dict[str, Any] = {"description": endpoint.summary, "headers": _HEADERS, "content": content}
     return answer
 
 
-def _responses(route: Route, keyed: bool) -> dict[str, Any]:
-    statuses = set(route.errors) | ({401} if keyed else set())
-    if keyed and (route.predicts or "{model}" in route.path):
+def _responses(endpoint: Endpoint, keyed: bool) -> dict[str, Any]:
+    statuses = set(endpoint.errors) | ({401} if keyed else set())
+    if keyed and (endpoint.protocol or "{model}" in endpoint.path):
         statuses.add(403)
     errors: dict[str, Any] = {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
-    if route.answer in ("Health", "V1Status"):  # not ready is told with the states as well
-        both = [{"$ref": "#/components/schemas/Error"}, {"$ref": f"#/components/schemas/{route.answer}"}]
+    if endpoint.response in ("Health", "V1Status"):  # not ready is told with the states as well
+        both = [{"$ref": "#/components/schemas/Error"}, {"$ref": f"#/components/schemas/{endpoint.response}"}]
         errors["503"] = {"description": STATUSES[503], "content": {JSON: {"schema": {"allOf": both}}}}
-    return {"200": _answer(route), **errors}
+    return {"200": _success(endpoint), **errors}
 
 
-def _request_body(route: Route, models: Sequence[Model]) -> dict[str, Any]:
-    if route.body == "index":
+def _request_body(endpoint: Endpoint, models: Sequence[Model]) -> dict[str, Any]:
+    if endpoint.body == "index":
         return {"content": {JSON: {"schema": {"type": "object", "properties": {"ready": {"type": "boolean"}}}}}}
-    return {"required": True, "content": BODIES[route.body](models)}
+    return {"required": True, "content": BODIES[endpoint.body](models)}
 
 
-def _operation(route: Route, models: Sequence[Model], facts: ApiFacts) -> dict[str, Any]:
-    keyed = facts.needs_key(route)
-    operation: dict[str, Any] = {"operationId": route.id, "tags": [route.tag], "summary": route.summary}
-    if parameters := _parameters(route, models):
+def _operation(endpoint: Endpoint, models: Sequence[Model], facts: ApiFacts) -> dict[str, Any]:
+    keyed = facts.needs_key(endpoint)
+    operation: dict[str, Any] = {"operationId": endpoint.id, "tags": [endpoint.tag], "summary": endpoint.summary}
+    if parameters := _parameters(endpoint, models):
         operation["parameters"] = parameters
-    if route.body:
-        operation["requestBody"] = _request_body(route, models)
-    operation["responses"] = _responses(route, keyed)
+    if endpoint.body:
+        operation["requestBody"] = _request_body(endpoint, models)
+    operation["responses"] = _responses(endpoint, keyed)
     if facts.secured:
         operation["security"] = [{name: []} for name in _SECURITY] if keyed else []
     return operation
@@ -126,7 +113,7 @@ def _components(models: Sequence[Model], facts: ApiFacts) -> dict[str, Any]:
         "parameters": {
             "Timeout": _header("X-Request-Timeout-Ms", whole, "Give up after so many milliseconds, with 504."),
             "HeaderLength": _header(
-                "Inference-Header-Content-Length",
+                LENGTH_HEADER,
                 {"type": "integer", "minimum": 0},
                 "How many bytes of the body are JSON, when binary tensors follow it.",
             ),
@@ -135,11 +122,11 @@ def _components(models: Sequence[Model], facts: ApiFacts) -> dict[str, Any]:
     }
 
 
-def openapi_document(models: Sequence[Model], facts: ApiFacts) -> dict[str, Any]:
+def openapi_document(models: Sequence[Model], facts: ApiFacts, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The document for these models, of which the first is the default."""
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method] = _operation(route, models, facts)
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method] = _operation(endpoint, models, facts)
     served = ", ".join(f"{model.name}@{model.version}" for model in models) or "no model that is ready"
     return {
         "openapi": "3.1.0",
@@ -155,20 +142,22 @@ def openapi_document(models: Sequence[Model], facts: ApiFacts) -> dict[str, Any]
     }
 
 
-def openapi_blueprint(ready_models: Callable[[], list[Model]], facts: ApiFacts) -> Blueprint:
-    """The route; the document is made again when another model has become ready."""
-    routes = Blueprint("openapi", __name__)
-    lock = threading.Lock()
-    made: dict[tuple[str, ...], bytes] = {}
+# The last documents made, by the models in them: callers with different keys see different models.
+_MOST_KEPT = 16
+_made: dict[tuple[object, ...], tuple[Sequence[Model], bytes]] = {}
+_lock = threading.Lock()
 
-    @routes.get("/openapi.json")
-    def openapi() -> Response:
-        models = ready_models()
-        key = tuple(f"{model.name}@{model.version}" for model in models)
-        with lock:
-            if key not in made:
-                made.clear()
-                made[key] = wire.encode_json(openapi_document(models, facts))
-            return Response(made[key], content_type=wire.JSON)
 
-    return routes
+def _answer(exchange: Exchange, backend: Backend) -> Reply:
+    """The document; it is made again when another model has become ready."""
+    models = visible_models(exchange, backend)
+    key = (backend.api, *map(id, models))  # the models are kept beside it, so that no other has the same id
+    with _lock:
+        if key not in _made:
+            if len(_made) >= _MOST_KEPT:
+                _made.clear()
+            _made[key] = models, wire.encode_json(openapi_document(models, backend.api, backend.endpoints))
+        return Reply(_made[key][1])
+
+
+ENDPOINTS = (Endpoint("get", "/openapi.json", "openapi", "operate", "This document", _answer),)

@@ -1,0 +1,37 @@
+"""Every endpoint there is, as one table: the pipeline, Flask, the OpenAPI document and the list at `/` all read it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from berth.web import console, invocations, ops, predict, v1, v2
+from berth.web.exchange import Endpoint
+from berth.web.openapi import document
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *predict.ENDPOINTS,
+    *invocations.ENDPOINTS,
+    *v2.ENDPOINTS,
+    *v1.ENDPOINTS,
+    *ops.ENDPOINTS,
+    *document.ENDPOINTS,
+    *console.ENDPOINTS,
+)
+# Names as nearly every model has them; a path with any other letter in it is found by Flask's routing.
+_WORD = r"[A-Za-z0-9._-]+"
+_PREDICTIONS = [
+    (re.compile(re.sub(r"<(\w+)>", rf"(?P<\1>{_WORD})", re.sub(r"\.", r"\\.", endpoint.rule))), endpoint)
+    for endpoint in ENDPOINTS
+    if endpoint.protocol
+]
+
+
+@lru_cache(maxsize=1024)
+def match_prediction(path: str) -> tuple[Endpoint, Mapping[str, str]] | None:
+    """The endpoint that a POST to `path` reaches, and the path's variable parts; None where none runs a model."""
+    for pattern, endpoint in _PREDICTIONS:
+        if (found := pattern.fullmatch(path)) is not None:
+            return endpoint, found.groupdict()
+    return None

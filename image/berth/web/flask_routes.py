@@ -1,0 +1,64 @@
+"""The endpoints as Flask's routes: Flask finds the endpoint, the pipeline does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Flask, Response, request
+from werkzeug import exceptions
+
+from berth.errors import MethodNotAllowed, RequestError, RouteNotFound
+from berth.web.exchange import Backend, Endpoint, Exchange, Reply
+from berth.web.pipeline import Finished, Pipeline, without_model
+
+
+def _respond(finished: Finished) -> Response:
+    return Response(finished.body, finished.status, finished.headers)
+
+
+def _view(pipeline: Pipeline, endpoint: Endpoint) -> Callable[..., Response]:
+    def tell_methods(exchange: Exchange, backend: Backend) -> Reply:
+        rule = request.url_rule
+        return Reply(b"", headers={"Allow": ", ".join(sorted(rule.methods or ()) if rule else ())})
+
+    options = without_model(endpoint, tell_methods)
+
+    def view(**args: str) -> Response:
+        asked = options if request.method == "OPTIONS" else endpoint
+        if asked.protocol:  # the pipeline counts it itself, whichever way it came
+            request.prom_do_not_track = True  # type: ignore[attr-defined]
+        return _respond(pipeline.run(asked, request.environ, args))
+
+    return view
+
+
+def _translate(error: Exception) -> Exception:
+    """werkzeug's own errors as ours; others as they are."""
+    if isinstance(error, exceptions.NotFound):
+        return RouteNotFound(f"no route {request.path[:200]!r}; GET / lists what there is")
+    if isinstance(error, exceptions.MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        told = f"{request.method[:20]} is not for this route; use {allowed}"
+        return MethodNotAllowed(told, headers={"Allow": allowed})
+    if isinstance(error, exceptions.HTTPException) and error.code is not None and 400 <= error.code < 500:
+        return RequestError(error.description or error.name)
+    return error
+
+
+def _answer_error(pipeline: Pipeline, error: Exception) -> Response:
+    """What no endpoint could answer, most often because there is none."""
+
+    def fail(exchange: Exchange, backend: Backend) -> Reply:
+        raise _translate(error)
+
+    unmatched = Endpoint(request.method, "", "unmatched", "", "", fail)
+    return _respond(pipeline.run(unmatched, request.environ, {}))
+
+
+def add_routes(app: Flask, pipeline: Pipeline) -> None:
+    """Give `app` every endpoint of the pipeline's backend, and its errors the one shape."""
+    for endpoint in pipeline.backend.endpoints:
+        methods = [endpoint.method.upper(), "OPTIONS"]
+        view = _view(pipeline, endpoint)
+        app.add_url_rule(endpoint.rule, endpoint.id, view, methods=methods, provide_automatic_options=False)
+    app.register_error_handler(Exception, lambda error: _answer_error(pipeline, error))

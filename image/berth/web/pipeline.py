@@ -1,0 +1,192 @@
+"""What happens to every request, whichever way it came in: `Pipeline.run`, once.
+
+    begin    request id, trace, deadline
+    admit    key, then the gate, before the body is read
+    answer   the endpoint: decode, predict, encode; or the one error shape
+    record   payload log and span, where they are on
+    finish   headers, metrics, one log line
+    leave    the gate
+
+No framework is known here. web/direct.py (WSGI, before Flask), web/flask_routes.py and worker/inline.py call it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from random import getrandbits
+from typing import Any
+
+from berth import errors
+from berth.serving.admission import Gate
+from berth.serving.predictor import WouldWait
+from berth.telemetry.logs import log, timestamp, write_request
+from berth.web.auth import KeyRing
+from berth.web.exchange import Backend, Endpoint, Exchange, Reply
+from berth.web.recording import Recorder
+from berth.web.wire import error_reply
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_DIGITS = re.compile(r"\d{1,9}")
+Observe = Callable[[Exchange, int, float], None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A response that may be sent: all its headers are there, and it has been counted and logged."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What every request shares. `observe` gets each finished prediction request: exchange, status, seconds."""
+
+    backend: Backend
+    gate: Gate
+    keys: KeyRing | None
+    timeout_seconds: float
+    slot: str
+    log_format: str
+    observe: Observe = lambda exchange, status, seconds: None
+    reject: Callable[[str], None] = lambda reason: None
+    recorder: Recorder | None = None
+
+    def run(
+        self, endpoint: Endpoint, environ: Mapping[str, Any], args: Mapping[str, str], *, may_wait: bool = True
+    ) -> Finished:
+        """The response to a request. Raises WouldWait where `may_wait` is false: then nothing has happened."""
+        exchange = self._begin(endpoint, environ, args, may_wait)
+        try:
+            reply = self._answer(exchange)
+            if self.recorder is not None and exchange.counts:
+                self.recorder.finish(exchange, reply, time.monotonic() - exchange.began)
+            return self._finish(exchange, reply)
+        finally:
+            if exchange.ticket is not None:
+                self.gate.leave(exchange.ticket)
+
+    def _begin(
+        self, endpoint: Endpoint, environ: Mapping[str, Any], args: Mapping[str, str], may_wait: bool
+    ) -> Exchange:
+        """The request's exchange: its id (the client's, if sane), its trace, its deadline."""
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        parent = environ.get("HTTP_TRACEPARENT")
+        trace = _TRACEPARENT.fullmatch(parent.strip()) if parent else None
+        began = time.monotonic()
+        exchange = Exchange(
+            endpoint,
+            environ,
+            args,
+            # Every process seeds its generator anew after a fork. An id need not be secret, only one of its kind.
+            request_id=given if _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}",
+            began=began,
+            deadline=began + self.timeout_seconds,
+            trace_id=trace[1] if trace else "",
+            may_wait=may_wait,
+        )
+        if self.recorder is not None and endpoint.protocol:
+            self.recorder.begin(exchange)
+        return exchange
+
+    def _admit(self, exchange: Exchange) -> None:
+        """Let a request in, before its body is read. Raises Unauthenticated, InvalidInput, Overloaded."""
+        environ, endpoint = exchange.environ, exchange.endpoint
+        if self.keys is not None and endpoint.needs_key(self.backend.api.protect_metrics):
+            exchange.api_key = self.keys.authenticate(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
+        if endpoint.protocol:
+            if (timeout_ms := environ.get("HTTP_X_REQUEST_TIMEOUT_MS")) is not None:
+                _shorten_deadline(exchange, timeout_ms)
+            exchange.ticket = self.gate.enter()
+
+    def _answer(self, exchange: Exchange) -> Reply:
+        try:
+            self._admit(exchange)
+            return exchange.endpoint.answer(exchange, self.backend)
+        except WouldWait:
+            raise
+        except Exception as error:  # the edge: no error reaches a client but as a response
+            return self._refuse(exchange, error)
+
+    def _refuse(self, exchange: Exchange, error: Exception) -> Reply:
+        """The response to a request for which something was raised."""
+        known = exchange.error = error if isinstance(error, errors.BerthError) else _hide(error, exchange)
+        if isinstance(known, errors.Overloaded | errors.DeadlineExceeded):
+            self.reject(known.code)
+        more: dict[str, Any] = {}
+        if exchange.environ["PATH_INFO"].rstrip("/") == "/invocations":  # MLflow's clients read these
+            more = {"error_code": known.code.upper(), "message": known.message}
+        return error_reply(known, exchange.request_id, **more)
+
+    def _finish(self, exchange: Exchange, reply: Reply) -> Finished:
+        """Count and log a reply that is about to be sent, and complete its headers."""
+        seconds = time.monotonic() - exchange.began
+        headers = [("X-Request-Id", exchange.request_id)]
+        if self.slot:
+            headers.append(("X-Berth-Slot", self.slot))
+        if exchange.model is not None:
+            headers.append(("X-Berth-Model", f"{exchange.model.name}@{exchange.model.version}"))
+        if exchange.age_seconds is not None:
+            headers.append(("Age", str(int(exchange.age_seconds))))
+        headers.append(("Content-Type", reply.content_type))
+        headers.append(("Content-Length", str(len(reply.body))))
+        headers.extend(reply.headers.items())
+        if exchange.endpoint.protocol:
+            self.observe(exchange, reply.status, seconds)
+        self._log(exchange, reply.status, seconds)
+        return Finished(reply.status, headers, reply.body)
+
+    def _log(self, exchange: Exchange, status: int, seconds: float) -> None:
+        quiet = exchange.endpoint.probe and status in (200, 503)
+        level = logging.DEBUG if quiet else logging.ERROR if status >= 500 else logging.INFO
+        if logging.getLogger().isEnabledFor(level):
+            write_request(describe(exchange, status, seconds, self.slot), self.log_format)
+
+
+def without_model(endpoint: Endpoint, answer: Callable[[Exchange, Backend], Reply]) -> Endpoint:
+    """`endpoint` with another answer, one that runs no model."""
+    return replace(endpoint, answer=answer, protocol="")
+
+
+def _shorten_deadline(exchange: Exchange, timeout_ms: str) -> None:
+    """Take the client's own time limit when it is the shorter one. Raises InvalidInput."""
+    if _DIGITS.fullmatch(timeout_ms.strip()) is None or int(timeout_ms) == 0:
+        raise errors.InvalidInput(f"X-Request-Timeout-Ms must be a whole number above 0, got {timeout_ms[:60]!r}")
+    exchange.deadline = min(exchange.deadline, exchange.began + int(timeout_ms) / 1000)
+
+
+def _hide(error: Exception, exchange: Exchange) -> errors.BerthError:
+    """What nobody expected: the log has it with its traceback, the client only that it happened."""
+    log("a request broke", level=logging.ERROR, request_id=exchange.request_id, error=repr(error))
+    logging.getLogger("berth").debug("traceback", exc_info=error)
+    return errors.BerthError("the server made a mistake; its log has the reason under this request_id")
+
+
+def describe(exchange: Exchange, status: int, seconds: float, slot: str) -> dict[str, Any]:
+    """The log line's fields; the key's name is in it (audit), the key never."""
+    model = exchange.model
+    fields: dict[str, Any] = {
+        "ts": timestamp(),
+        "level": "error" if status >= 500 else "info",
+        "request_id": exchange.request_id,
+        "trace_id": exchange.trace_id,
+        "method": exchange.environ["REQUEST_METHOD"],
+        "route": exchange.endpoint.rule or "unmatched",
+        "status": status,
+        "ms": round(seconds * 1000, 3),
+        "model": model.name if model else "",
+        "version": model.version if model else "",
+        "slot": slot,
+        "rows": exchange.rows,
+        "key": exchange.api_key.name if exchange.api_key else "",
+        "client": exchange.environ.get("REMOTE_ADDR", ""),
+    }
+    if exchange.error is not None:
+        fields |= {"code": exchange.error.code, "error": exchange.error.message}
+    return fields

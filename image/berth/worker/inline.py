@@ -1,0 +1,83 @@
+"""Predictions answered from bytes to bytes, by the thread that found them, where nothing has to be waited for.
+
+Handing a request to another thread, and the connection back, costs several times what a small model does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from berth.errors import BerthError
+from berth.serving.predictor import WouldWait
+from berth.web.direct import STATUS_LINES
+from berth.web.endpoints import match_prediction
+from berth.web.exchange import Endpoint
+from berth.web.pipeline import Pipeline
+from berth.web.plain import encode_response, is_whole, parse_request
+
+
+class InlineAnswer(NamedTuple):
+    """What to send, and whether the connection must close then."""
+
+    data: bytes
+    closes: bool
+
+
+# The request is plain so far, and its rest is on the way.
+INCOMPLETE = InlineAnswer(b"", closes=False)
+
+
+@lru_cache(maxsize=1024)
+def _read_line(line: bytes) -> tuple[str, Endpoint, Mapping[str, str]] | None:
+    """Path, endpoint and variable parts of a request line that reaches a prediction as it stands."""
+    method, _, rest = line.decode("latin-1").partition(" ")
+    path, _, version = rest.partition(" ")
+    found = match_prediction(path) if (method, version) == ("POST", "HTTP/1.1") else None
+    return None if found is None else (path, *found)
+
+
+class InlineAnswers:
+    """Answers predictions on the worker's main thread, through the same pipeline as all others."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._backend = pipeline.backend
+
+    @staticmethod
+    def is_prediction(data: bytes) -> bool:
+        """Whether bytes begin with the line of a request for a prediction."""
+        return _read_line(data[: data.find(b"\r\n")]) is not None
+
+    def answer_plain(self, data: bytes, client: str, waiting: int = 0) -> InlineAnswer | None:
+        """The answer to a request as it came, or INCOMPLETE.
+
+        `waiting` is how many more predictions have arrived and will be answered by this thread: they count as in
+        flight. None, and nothing has happened, for a request that is not for a prediction or would have to wait.
+        """
+        self._pipeline.gate.set_waiting(waiting)
+        found = _read_line(data[: data.find(b"\r\n")])
+        if found is None or not self._may_try(found[2]):
+            return None
+        path, endpoint, args = found
+        environ = parse_request(data, "POST", path, client)
+        if environ is None:
+            return None
+        if not is_whole(environ):
+            return INCOMPLETE
+        try:
+            finished = self._pipeline.run(endpoint, environ, args, may_wait=False)
+        except WouldWait:
+            return None
+        closes = ("Connection", "close") in finished.headers
+        headers = [item for item in finished.headers if item[0] != "Connection"] if closes else finished.headers
+        return InlineAnswer(encode_response(STATUS_LINES[finished.status], headers, finished.body, closes), closes)
+
+    def _may_try(self, args: Mapping[str, str]) -> bool:
+        """Whether it is worth trying to answer without waiting; the model that a body names is not known yet."""
+        try:
+            model = self._backend.catalog.resolve(args.get("name"), args.get("version"))
+        except BerthError:  # not loaded or unknown, which is said at once
+            return True
+        return self._backend.predictor.may_answer_at_once(model)
