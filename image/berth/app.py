@@ -14,9 +14,11 @@ from flask import Flask
 
 from berth import __version__
 from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
+from berth.errors import BerthError
 from berth.load_settings import load_options
 from berth.models.model import Model
-from berth.models.store import Entry, select_models
+from berth.models.profile import decode_profile
+from berth.models.store import Entry, read_manifest, select_models
 from berth.serving.admission import Gate
 from berth.serving.cache import PredictionCache
 from berth.serving.catalog import Catalog
@@ -25,6 +27,9 @@ from berth.serving.opening import installed_version, open_version
 from berth.serving.predictor import Predictor
 from berth.settings import Settings, parse_settings, read_environment, store_directory
 from berth.telemetry import logs
+from berth.telemetry.drift.monitor import DriftMonitor
+from berth.telemetry.drift.watcher import Watched
+from berth.telemetry.metrics.drift_metrics import DriftCollector
 from berth.telemetry.metrics.registry import SECONDS, Metrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
@@ -52,10 +57,13 @@ class Service:
     payloads: PayloadLog | None = None
     tracing: Tracing | None = None
     express: InlineAnswers | None = None
+    drift: DriftMonitor | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
         """Load the models in the background and watch for stuck predictions."""
         self.catalog.start(respawned=respawned, notify=notify)
+        if self.drift is not None:
+            self.drift.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         if self.tracing is not None:
             self.tracing.start()
@@ -141,6 +149,30 @@ def choose_entries(settings: Settings) -> list[Entry]:
     return select_models(store_directory(settings), settings.models, settings.model_version)
 
 
+def _watch_version(entry: Entry, metrics: Metrics) -> Watched | None:
+    """What is watched of a version; None without a profile, or where the version will not load anyway."""
+    try:
+        manifest = read_manifest(entry)
+        profile = decode_profile(manifest.metadata)
+    except BerthError:
+        return None
+    bound = metrics.bind(entry.name, entry.version)
+    if profile is None:
+        return None
+    return Watched(manifest.inputs, profile, bound.count_unusual, bound.count_watch_drops)
+
+
+def make_drift(settings: Settings, run_dir: Path, metrics: Metrics) -> DriftMonitor | None:
+    """What counts requests for drift, and its metrics; None where watching is off."""
+    if not settings.watch_minutes:
+        return None
+    found = {(entry.name, entry.version): _watch_version(entry, metrics) for entry in choose_entries(settings)}
+    watched = {key: each for key, each in found.items() if each is not None}
+    monitor = DriftMonitor(run_dir / "drift", watched, settings.watch_minutes, settings.watch_rows)
+    metrics.add_computed(DriftCollector(monitor.report, settings.slot))
+    return monitor
+
+
 def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Tracing | None) -> Recorder | None:
     """What keeps prediction requests for others to look at; None where nothing does."""
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
@@ -155,7 +187,12 @@ def make_flask() -> Flask:
 
 
 def make_backend(
-    settings: Settings, catalog: Catalog, predictor: Predictor, lifecycle: Lifecycle, metrics: Metrics
+    settings: Settings,
+    catalog: Catalog,
+    predictor: Predictor,
+    lifecycle: Lifecycle,
+    metrics: Metrics,
+    drift: DriftMonitor | None,
 ) -> Backend:
     """What replies are made from."""
     return Backend(
@@ -168,6 +205,7 @@ def make_backend(
         ENDPOINTS,
         _facts(settings),
         metrics.render,
+        drift,
     )
 
 
@@ -205,7 +243,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in choose_entries(settings)])
     predictor = make_predictor(settings, plan, metrics)
     catalog = make_catalog(settings, lifecycle, metrics, predictor)
-    backend = make_backend(settings, catalog, predictor, lifecycle, metrics)
+    drift = make_drift(settings, run_dir, metrics)
+    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
     payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
 
@@ -216,5 +255,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
-    app.extensions["berth"] = Service(catalog, lifecycle, gate, settings.stuck_seconds, payloads, tracing, express)
+    app.extensions["berth"] = Service(
+        catalog, lifecycle, gate, settings.stuck_seconds, payloads, tracing, express, drift
+    )
     return app

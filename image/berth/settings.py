@@ -123,6 +123,10 @@ class Settings:
     version_policy: str = _setting(
         "warn", _choice("warn", "strict"), "What to do when a model was built with other library versions."
     )
+    watch_minutes: float = _setting(
+        60.0, _number, "Minutes of requests that are compared with a model's sample; 0 turns watching off.", low=0
+    )
+    watch_rows: int = _setting(5000, _whole, "Rows a second and worker that are counted for drift.", low=1)
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"

@@ -39,7 +39,9 @@ TABLE = {
     "berth_model_load_seconds": set(),
     "berth_predictions_total": {"label"},
     "berth_prediction_value": set(),
-    "berth_drift_psi": {"feature"},
+    "berth_unusual_values_total": {"feature", "kind"},
+    "berth_watch_dropped_rows_total": set(),
+    "berth_payload_log_dropped_total": {"reason"},
 }
 
 WORKER = """
@@ -134,7 +136,9 @@ def test_the_table_is_the_contracts() -> None:
     bound.set_queue_depth(1)
     bound.set_ready(True)
     bound.set_loaded(0.5, "ab", "joblib", False)
-    bound.set_drift("width", 0.1)
+    bound.count_unusual("width", "above", 1)
+    bound.count_watch_drops(1)
+    bound.count_payload_drops("full", 1)
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

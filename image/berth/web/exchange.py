@@ -11,6 +11,7 @@ from berth.models.model import Model
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import Lifecycle
 from berth.serving.predictor import Predictor
+from berth.telemetry.drift.monitor import DriftMonitor
 from berth.tensors.arrays import Array, Tensors
 from berth.web.auth import ApiKey
 
@@ -92,6 +93,8 @@ class Backend:
     # What /info tells beside the models, and what /metrics answers.
     facts: Mapping[str, Any]
     render_metrics: Callable[[], bytes]
+    # None where watching is off.
+    drift: DriftMonitor | None = None
 
     def predict(self, exchange: Exchange, model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
         """The wanted outputs for a request. Raises what `Predictor.predict` raises."""
@@ -99,6 +102,8 @@ class Backend:
         exchange.rows += found.rows
         exchange.age_seconds = found.age_seconds
         exchange.calls.append((found.began, found.seconds))
+        if self.drift is not None:
+            self.drift.offer((model.name, model.version), tensors, found.outputs, found.rows)
         return found.outputs
 
 

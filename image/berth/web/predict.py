@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -12,10 +12,13 @@ from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import choose_outputs, decode_features, decode_tensors
 from berth.web import wire
 from berth.web.access import choose_model
+from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
 
 # What calls a model: the model, its tensors and the wanted outputs -> the outputs.
 Predict: TypeAlias = Callable[[Model, Tensors, Sequence[str]], dict[str, Array]]
+# (model, tensors, rows) -> what is unusual about each row.
+Unusual: TypeAlias = Callable[[Model, Tensors, int], list[list[dict[str, Any]]]]
 _KEYS = frozenset({"features", "inputs", "model", "version", "outputs", "parameters"})
 
 
@@ -53,12 +56,24 @@ def _wanted(document: dict[str, Any], model: Model) -> tuple[str, ...]:
     return ("prediction",) if "features" in document and "prediction" in names else names
 
 
-def answer_request(document: dict[str, Any], model: Model, predict: Predict) -> dict[str, Any]:
+def wants_unusual(parameters: Mapping[str, Any] | None) -> bool:
+    """Whether a request asks what is unusual about its rows. Raises InvalidInput."""
+    wanted = (parameters or {}).get("unusual", False)
+    if not isinstance(wanted, bool):
+        raise InvalidInput(f"parameters.unusual must be true or false, got {shown(wanted)}")
+    return wanted
+
+
+def answer_request(
+    document: dict[str, Any], model: Model, predict: Predict, unusual: Unusual | None = None
+) -> dict[str, Any]:
     """The answer to a /predict body; the command line gives the same one. Raises RequestError, ServerError."""
     _check_keys(document)
     tensors = _decode(document, model)
     answer = predict(model, tensors, _wanted(document, model))
-    named: dict[str, Any] = answer if "features" in document else {"outputs": answer}
+    named: dict[str, Any] = dict(answer) if "features" in document else {"outputs": answer}
+    if unusual is not None and wants_unusual(document.get("parameters")):
+        named["unusual"] = unusual(model, tensors, len(next(iter(tensors.values()))))
     return {**named, "model": model.name, "version": model.version}
 
 
@@ -66,7 +81,8 @@ def _answer(exchange: Exchange, backend: Backend) -> Reply:
     document = wire.read_json_object(exchange, backend.max_body_bytes)
     name, version = optional_word(document, "model"), optional_word(document, "version")
     model = choose_model(exchange, backend, name, version)
-    return wire.json_reply(answer_request(document, model, partial(backend.predict, exchange)))
+    predict, unusual = partial(backend.predict, exchange), partial(describe_unusual, backend)
+    return wire.json_reply(answer_request(document, model, predict, unusual))
 
 
 ENDPOINTS = (

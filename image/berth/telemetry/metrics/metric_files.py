@@ -87,9 +87,11 @@ def _locked(directory: Path, mode: int) -> Iterator[None]:
         yield
 
 
-def render(directory: Path) -> bytes:
-    """The metrics of all workers, alive and dead, in Prometheus's text form."""
+def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
+    """The metrics of all workers, alive and dead, and those of `computed`, in Prometheus's text form."""
     registry = CollectorRegistry()
+    for collector in computed:
+        registry.register(collector)
     with _locked(directory, fcntl.LOCK_SH):
         # A worker that has just begun (or was killed then) has an empty file for a moment.
         registry.register(_Files([path for path in directory.glob("*.db") if path.stat().st_size]))

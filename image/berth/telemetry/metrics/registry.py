@@ -1,4 +1,4 @@
-"""Every metric there is. Their values are kept and summed by files.py."""
+"""Every metric there is. Their values are kept and summed by metric_files.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 from berth.telemetry.metrics.metric_files import render
 from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter
@@ -25,6 +26,12 @@ VALUES = (*(-value for value in reversed(_POWERS)), 0.0, *_POWERS)
 MOST_LABELS, OTHER = 50, "other"
 
 
+def _render_alone(collector: Collector) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry)
+
+
 class Metrics:
     """The list of metrics. Make one per process, after the fork: two would write over each other's values.
 
@@ -39,6 +46,7 @@ class Metrics:
         self._directory = directory
         self._lock = threading.Lock()
         self._bound: dict[tuple[str, str], ModelMetrics] = {}
+        self._computed: list[Collector] = []
         self.requests = self._counter("berth_requests_total", "Answers to prediction requests.", "protocol", "status")
         self.request_seconds = self._histogram("berth_request_duration_seconds", "Request to answer.", SECONDS)
         self.predict_seconds = self._histogram("berth_predict_duration_seconds", "One call of the model.", SECONDS)
@@ -59,8 +67,11 @@ class Metrics:
         self.payload_drops = self._counter(
             "berth_payload_log_dropped_total", "Payloads that the payload log lost.", "reason"
         )
-        self.drift = self._gauge(
-            "berth_drift_psi", "Population stability index against the training data.", "livemax", "feature"
+        self.unusual = self._counter(
+            "berth_unusual_values_total", "Values that the sample gave no reason to expect.", "feature", "kind"
+        )
+        self.watch_drops = self._counter(
+            "berth_watch_dropped_rows_total", "Rows that were not counted for drift: too many at once."
         )
 
     def _labels(self, own: tuple[str, ...]) -> tuple[str, ...]:
@@ -91,9 +102,15 @@ class Metrics:
                 found.declare(classes)
             return found
 
+    def add_computed(self, collector: Collector) -> None:
+        """Metrics that are computed when they are scraped, for all workers at once."""
+        self._computed.append(collector)
+
     def render(self) -> bytes:
         """What /metrics answers."""
-        return generate_latest(self.registry) if self._directory is None else render(self._directory)
+        if self._directory is not None:
+            return render(self._directory, self._computed)
+        return generate_latest(self.registry) + b"".join(map(_render_alone, self._computed))
 
 
 class ModelMetrics:
@@ -170,6 +187,10 @@ class ModelMetrics:
         """The payload log has lost so many requests."""
         self._update(make_adder, self._metrics.payload_drops, reason)(lines)
 
-    def set_drift(self, feature: str, psi: float) -> None:
-        """How far a feature has moved from the training data."""
-        self._update(make_setter, self._metrics.drift, feature)(psi)
+    def count_unusual(self, feature: str, kind: str, values: int) -> None:
+        """Values of a feature were unusual; `kind` is one of profile.UNUSUAL."""
+        self._update(make_adder, self._metrics.unusual, feature, kind)(values)
+
+    def count_watch_drops(self, rows: int) -> None:
+        """Rows were not counted for drift."""
+        self._update(make_adder, self._metrics.watch_drops)(rows)
