@@ -24,8 +24,8 @@ ORDER = [
     *("pulling", "score", "switchgate", "web", "worker", "load_settings", "app", "cli", "__main__"),
 ]
 HEAVY = {
-    "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow", "safetensors",
-    "scipy", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
+    "httpx", "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow",
+    "safetensors", "scipy", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
 }  # fmt: skip
 # Which files may import what nobody else may.
 RESERVED = {

@@ -143,9 +143,15 @@ envFrom:
   - secretRef:
       name: {{ . }}
 {{- end }}
-{{- with $slot.extraEnv }}
+{{- if or (eq $slot.model.source "init") $slot.extraEnv }}
 env:
+  {{- if eq $slot.model.source "init" }}
+  # A store that is too large is refused before it comes; the kubelet would evict the pod while it serves.
+  - {name: STORE_MAX_BYTES, value: {{ $slot.model.scratchSize | toJson | trimAll "\"" | quote }}}
+  {{- end }}
+  {{- with $slot.extraEnv }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 resources:
   {{- toYaml (pick $slot.resources "requests" "limits") | nindent 2 }}

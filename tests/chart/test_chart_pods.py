@@ -79,6 +79,18 @@ def test_big_numbers_print_whole(helm: Helm) -> None:
     assert "iris@20250101" in text
 
 
+@pytest.mark.parametrize(("size", "text"), [("4Gi", "4Gi"), (1073741824, "1073741824")])
+def test_a_pull_knows_what_its_volume_may_hold(helm: Helm, size: Any, text: str) -> None:
+    """Else the kubelet evicts the pod later, while it serves; `berth pull` compares before a byte comes."""
+    model = {"source": "init", "uri": "s3://m/store", "scratchSize": size}
+    spec = pods(helm.render(overlay(BOTH, {"slotDefaults": {"model": model}})))[BLUE]["spec"]
+    assert {"name": "STORE_MAX_BYTES", "value": text} in spec["initContainers"][0]["env"]
+    volume = next(each for each in spec["volumes"] if each["name"] == "models")
+    assert volume["emptyDir"]["sizeLimit"] == size
+    of_claim = overlay(BOTH, {"slotDefaults": {"model": {**model, "source": "pvc"}}})
+    assert "STORE_MAX_BYTES" not in str(pods(helm.render(of_claim))[BLUE])
+
+
 def test_claims_of_devices_take_the_place_of_the_resource(helm: Helm) -> None:
     gpu = {**ON, "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]}
     spec = helm.objects(overlay(BOTH, {"slots": {"blue": {"gpu": gpu}}}))[BLUE]["spec"]["template"]["spec"]
