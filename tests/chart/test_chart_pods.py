@@ -55,6 +55,23 @@ def test_pods_get_their_settings(helm: Helm) -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in str(objects)
 
 
+@pytest.mark.parametrize(
+    ("resource", "taint", "label"),
+    [
+        ("nvidia.com/gpu", "nvidia.com/gpu", "nvidia.com/gpu.product"),
+        ("nvidia.com/mig-1g.5gb", "nvidia.com/gpu", "nvidia.com/gpu.product"),
+        ("amd.com/gpu", "amd.com/gpu", "amd.com/gpu.product-name"),
+    ],
+)
+def test_a_gpus_vendor_names_its_taint_and_label(helm: Helm, resource: str, taint: str, label: str) -> None:
+    gpu = {**ON, "resource": resource, "product": "X", "tolerations": [{"key": "team", "operator": "Exists"}]}
+    spec = helm.objects(overlay(BOTH, {"slots": {"blue": {"gpu": gpu}}}))[BLUE]["spec"]["template"]["spec"]
+    assert [each["key"] for each in spec["tolerations"]] == [taint, "team"]
+    assert spec["nodeSelector"] == {label: "X"}
+    own = overlay(BOTH, {"slots": {"blue": {"gpu": {**gpu, "productLabel": "e.org/card"}}}})
+    assert helm.objects(own)[BLUE]["spec"]["template"]["spec"]["nodeSelector"] == {"e.org/card": "X"}
+
+
 def test_big_numbers_print_whole(helm: Helm) -> None:
     """1.048576e+08 is no quantity, no user and no number of bytes."""
     big = 1073741824

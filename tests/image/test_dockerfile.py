@@ -56,6 +56,15 @@ def test_it_runs_as_a_number_that_is_not_root_in_exec_form() -> None:
     assert words("HEALTHCHECK")[0].endswith('CMD ["berth", "health"]')
 
 
+def test_a_plain_build_has_the_labels_of_a_release() -> None:
+    (labels, *_) = [rest for rest in words("LABEL") if "image.licenses" in rest]
+    for name, argument in (("version", "VERSION"), ("revision", "REVISION"), ("source", "SOURCE")):
+        assert f'org.opencontainers.image.{name}="${{{argument}}}"' in labels
+        assert any(rest.startswith(f"{argument}=") for rest in words("ARG"))
+    build = (ROOT / "ci" / "build-image").read_text("utf-8")
+    assert f"${{SOURCE:-{next(rest for rest in words('ARG') if rest.startswith('SOURCE='))[7:]}}}" in build
+
+
 def test_everything_is_installed_by_hash() -> None:
     installs = re.findall(r"pip --python \S+ install ([^&]*)", " ".join(words("RUN")))
     assert len(installs) == 6
