@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -52,8 +53,8 @@ def _read_head(connection: socket.socket) -> str:
 
 
 @contextmanager
-def serve_raw(answer: Answer) -> Iterator[RawServer]:
-    """Each connection's one request answered by `answer`, on a free port, for the block."""
+def serve_raw(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[RawServer]:
+    """Each connection's one request answered by `answer`, on a free port, for the block; over TLS with a context."""
     over, state, threads = threading.Event(), RawServer(), list[threading.Thread]()
 
     def handle(connection: socket.socket) -> None:
@@ -65,14 +66,15 @@ def serve_raw(answer: Answer) -> Iterator[RawServer]:
 
     def accept(listening: socket.socket) -> None:
         while not over.is_set():
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, ssl.SSLError):
                 connection, _ = listening.accept()
+                connection = context.wrap_socket(connection, server_side=True) if context else connection
                 threads.append(threading.Thread(target=handle, args=(connection,)))
                 threads[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
-        state.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        state.url = f"{'https' if context else 'http'}://127.0.0.1:{listening.getsockname()[1]}"
         accepting = threading.Thread(target=accept, args=(listening,))
         accepting.start()
         try:

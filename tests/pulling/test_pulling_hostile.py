@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -371,6 +372,71 @@ def test_a_proxy_is_used(files: Files, into: Path, monkeypatch: pytest.MonkeyPat
         pull("http://models.invalid", into)
         assert {path[:24] for path in server.paths()} == {"http://models.invalid/ir"}
     assert [entry.key for entry in list_versions(into, "iris")] == ["iris@1"]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not on PATH")
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(file), "-out", f"{file}.crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    file.write_text(file.read_text() + Path(f"{file}.crt").read_text())
+    return file
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    """What a server with that certificate needs."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_a_certificate_is_trusted_only_when_its_authority_is(
+    files: Files, into: Path, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_raw(lambda path, connection: connection.send(good(files, path)), tls) as server:
+        with pytest.raises(
+            StoreError, match=r"its certificate is not trusted: self-signed .*; set SSL_CERT_FILE"
+        ) as failed:
+            pull(server.url, into)
+        check_line(failed.value, into)
+        assert server.heads == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        pull(server.url, into, access=Access("Bearer sesame", QUICK))
+    assert [entry.key for entry in list_versions(into, "iris")] == ["iris@1"]
+    assert all("Authorization: Bearer sesame" in head for head in server.heads)
+
+
+def test_nothing_leads_out_of_tls(
+    files: Files, into: Path, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serve_raw(instead(files, "", b"")) as plain:
+        away = response(b"", f"Location: {plain.url}{MODEL}", status="302 Found")
+        with (
+            serve_raw(instead(files, MODEL, away), tls) as server,
+            pytest.raises(StoreError, match="not followed") as failed,
+        ):
+            pull(server.url, into)
+        assert plain.heads == []
+    check_line(failed.value, into)
+
+
+@pytest.mark.parametrize("data", [DRIPS["headers"], DRIPS["body-until-it-closes"]], ids=["headers", "body"])
+def test_a_byte_at_a_time_is_cut_under_tls(
+    into: Path, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    access = Access(persistence=Persistence(first_pause=0.0001, window=0.3))
+    words = r"sent less than 65536 bytes in 0\.3 seconds \(5 tries\)"
+    drip = serve_raw(lambda path, connection: connection.trickle(data), tls)
+    with drip as server, pytest.raises(StoreError, match=words) as failed:
+        pull(f"{server.url}/models.tar", into, models="", access=access)
+    check_line(failed.value, into, kept=True)
 
 
 Edit = Callable[[dict[str, object]], None]
