@@ -24,8 +24,9 @@ ORDER = [
     *("pulling", "score", "switchgate", "web", "worker", "load_settings", "app", "cli", "__main__"),
 ]
 HEAVY = {
-    "httpx", "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow",
-    "safetensors", "scipy", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
+    "httpx",
+    "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow", "safetensors",
+    "scipy", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
 }  # fmt: skip
 # Which files may import what nobody else may.
 RESERVED = {
