@@ -24,6 +24,7 @@ ORDER = [
     *("pulling", "score", "switchgate", "web", "worker", "load_settings", "app", "cli", "__main__"),
 ]
 HEAVY = {
+    "httpx",
     "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow", "safetensors",
     "scipy", "simdjson", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
 }  # fmt: skip

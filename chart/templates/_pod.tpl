@@ -132,7 +132,7 @@ image: {{ $slot.image.reference }}
 imagePullPolicy: {{ $slot.image.pullPolicy }}
 args:
   - pull
-  - {{ $slot.model.uri | quote }}
+  - {{ $slot.model.uri | replace "$(" "$$(" | quote }} # $( would be read by Kubernetes
   - --into={{ $slot.model.path }}
   - --models={{ $slot.models }}
   {{- with $slot.model.sha256 }}
@@ -143,9 +143,15 @@ envFrom:
   - secretRef:
       name: {{ . }}
 {{- end }}
-{{- with $slot.extraEnv }}
+{{- if or (eq $slot.model.source "init") $slot.extraEnv }}
 env:
+  {{- if eq $slot.model.source "init" }}
+  # A store that is too large is refused before it comes; the kubelet would evict the pod while it serves.
+  - {name: STORE_MAX_BYTES, value: {{ $slot.model.scratchSize | toJson | trimAll "\"" | quote }}}
+  {{- end }}
+  {{- with $slot.extraEnv }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 resources:
   {{- toYaml (pick $slot.resources "requests" "limits") | nindent 2 }}
@@ -189,8 +195,11 @@ securityContext:
 {{- $nodes := deepCopy $slot.nodeSelector -}}
 {{- $tolerations := $slot.tolerations -}}
 {{- if $slot.gpu.enabled -}}
-  {{- with $slot.gpu.product }}{{ $_ := set $nodes $slot.gpu.productLabel . }}{{ end -}}
-  {{- $tolerations = concat $tolerations $slot.gpu.tolerations -}}
+  {{- $vendor := splitList "/" $slot.gpu.resource | first -}}
+  {{- $label := printf "%s/%s" $vendor (eq $vendor "amd.com" | ternary "gpu.product-name" "gpu.product") -}}
+  {{- with $slot.gpu.product }}{{ $_ := set $nodes ($slot.gpu.productLabel | default $label) . }}{{ end -}}
+  {{- $taint := dict "key" (printf "%s/gpu" $vendor) "operator" "Exists" "effect" "NoSchedule" -}}
+  {{- $tolerations = concat $tolerations (list $taint) $slot.gpu.tolerations -}}
 {{- end -}}
 {{- with $nodes }}
 nodeSelector:

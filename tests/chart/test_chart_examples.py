@@ -135,3 +135,37 @@ def test_quickstart_can_be_staged_as_the_first_page_says() -> None:
     assert set(values_of("quickstart.yaml")["slots"]) == set(SLOTS)
     assert all("tag" in slot["image"] for slot in values_of("quickstart.yaml")["slots"].values())
     assert shlex.split((EXAMPLES / "quickstart.yaml").read_text().splitlines()[2].lstrip("# "))[0] == "helm"
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a label selector chooses an object with these labels."""
+    wanted = selector.get("matchLabels", {}).items()
+    among = [(each["key"], each["values"]) for each in selector.get("matchExpressions", [])]
+    return wanted <= labels.items() and all(labels.get(key) in values for key, values in among)
+
+
+def test_production_lets_in_who_asks_and_out_what_fetches(helm: Helm) -> None:
+    rendered = helm.render(values_of("production.yaml"))
+    labels = {key: pod["metadata"]["labels"] for key, pod in pods(rendered).items()}
+    policies = [each.object["spec"] for each in rendered if each.kind == "NetworkPolicy"]
+    of_pod = {key: [p for p in policies if selects(p["podSelector"], found)] for key, found in labels.items()}
+    assert {key: len(found) for key, found in of_pod.items()} == dict.fromkeys(labels, 1)
+    assert all(policy["policyTypes"] == ["Ingress", "Egress"] for policy in policies)
+
+    (server,), (gate,) = of_pod["Deployment/iris-berth-blue"], of_pod["Job/iris-berth-gate"]
+    (entrance,) = server["ingress"]
+    assert entrance["ports"] == [{"port": "http", "protocol": "TCP"}]
+    namespaces = [peer["namespaceSelector"]["matchLabels"] for peer in entrance["from"] if "namespaceSelector" in peer]
+    assert namespaces == [{"kubernetes.io/metadata.name": name} for name in ("gateways", "monitoring")]
+    (ours,) = [peer["podSelector"] for peer in entrance["from"] if "podSelector" in peer]
+    assert all(selects(ours, found) for found in labels.values())  # gate, verify and helm test among them
+
+    dns, store = server["egress"]
+    assert [port["port"] for port in dns["ports"]] == [53, 53]
+    assert store["ports"] == [{"port": 443, "protocol": "TCP"}]
+    assert "169.254.0.0/16" in store["to"][0]["ipBlock"]["except"]
+    dns, slots = gate["egress"]
+    assert [port["port"] for port in dns["ports"]] == [53, 53]
+    assert slots["ports"] == [{"port": 8000, "protocol": "TCP"}]
+    assert selects(slots["to"][0]["podSelector"], labels["Deployment/iris-berth-blue"])
+    assert gate["ingress"] == []

@@ -102,6 +102,14 @@ def test_the_sample_request_reaches_the_gate_whole(helm: Helm) -> None:
         assert '--request={"features":{"n":3,"plan":"it\'s \\"$$(BASIC)\\"","spend":1048576}}' in args
 
 
+def test_hooks_keep_their_logs_for_a_day(helm: Helm) -> None:
+    """Made anew by the next upgrade, and by the next sync of Argo CD, so that their names are free."""
+    objects = helm.objects(BOTH)
+    for name in ("Job/iris-berth-gate", "Job/iris-berth-verify"):
+        assert objects[name]["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation"
+        assert objects[name]["spec"]["ttlSecondsAfterFinished"] == 24 * 60 * 60
+
+
 def test_autoscaler_asks_for_its_own_slot(everything: list[Rendered]) -> None:
     metrics = next(each for each in everything if each.kind == "HorizontalPodAutoscaler").object["spec"]["metrics"]
     pod_metrics = [metric["pods"] for metric in metrics if metric["type"] == "Pods"]

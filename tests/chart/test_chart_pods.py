@@ -55,6 +55,23 @@ def test_pods_get_their_settings(helm: Helm) -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in str(objects)
 
 
+@pytest.mark.parametrize(
+    ("resource", "taint", "label"),
+    [
+        ("nvidia.com/gpu", "nvidia.com/gpu", "nvidia.com/gpu.product"),
+        ("nvidia.com/mig-1g.5gb", "nvidia.com/gpu", "nvidia.com/gpu.product"),
+        ("amd.com/gpu", "amd.com/gpu", "amd.com/gpu.product-name"),
+    ],
+)
+def test_a_gpus_vendor_names_its_taint_and_label(helm: Helm, resource: str, taint: str, label: str) -> None:
+    gpu = {**ON, "resource": resource, "product": "X", "tolerations": [{"key": "team", "operator": "Exists"}]}
+    spec = helm.objects(overlay(BOTH, {"slots": {"blue": {"gpu": gpu}}}))[BLUE]["spec"]["template"]["spec"]
+    assert [each["key"] for each in spec["tolerations"]] == [taint, "team"]
+    assert spec["nodeSelector"] == {label: "X"}
+    own = overlay(BOTH, {"slots": {"blue": {"gpu": {**gpu, "productLabel": "e.org/card"}}}})
+    assert helm.objects(own)[BLUE]["spec"]["template"]["spec"]["nodeSelector"] == {"e.org/card": "X"}
+
+
 def test_big_numbers_print_whole(helm: Helm) -> None:
     """1.048576e+08 is no quantity, no user and no number of bytes."""
     big = 1073741824
@@ -77,6 +94,18 @@ def test_big_numbers_print_whole(helm: Helm) -> None:
     text = "\n".join(each.text for each in helm.render(overlay(BOTH, change)))
     assert re.findall(r".*\de\+\d.*", text) == []
     assert "iris@20250101" in text
+
+
+@pytest.mark.parametrize(("size", "text"), [("4Gi", "4Gi"), (1073741824, "1073741824")])
+def test_a_pull_knows_what_its_volume_may_hold(helm: Helm, size: Any, text: str) -> None:
+    """Else the kubelet evicts the pod later, while it serves; `berth pull` compares before a byte comes."""
+    model = {"source": "init", "uri": "s3://m/store", "scratchSize": size}
+    spec = pods(helm.render(overlay(BOTH, {"slotDefaults": {"model": model}})))[BLUE]["spec"]
+    assert {"name": "STORE_MAX_BYTES", "value": text} in spec["initContainers"][0]["env"]
+    volume = next(each for each in spec["volumes"] if each["name"] == "models")
+    assert volume["emptyDir"]["sizeLimit"] == size
+    of_claim = overlay(BOTH, {"slotDefaults": {"model": {**model, "source": "pvc"}}})
+    assert "STORE_MAX_BYTES" not in str(pods(helm.render(of_claim))[BLUE])
 
 
 def test_claims_of_devices_take_the_place_of_the_resource(helm: Helm) -> None:

@@ -35,4 +35,9 @@ def test_helm_test_passes_and_uninstall_leaves_what_the_readme_says(namespace: N
     assert told.count("Phase:          Succeeded") >= 2
     release.helm("uninstall", release.name, "--wait", "--timeout=90s")
     left = {f"Pod/{release.full}-test-{which}" for which in ("active", "blue")}
-    eventually(lambda: objects(namespace) == left, f"only {left} stay", 60)
+    hooks = [f"{release.full}-{which}" for which in ("gate", "verify")]
+    left |= {f"Job/{hook}" for hook in hooks}
+    of_hooks = tuple(f"Pod/{hook}-" for hook in hooks)
+    eventually(
+        lambda: {each for each in objects(namespace) if not each.startswith(of_hooks)} == left, f"only {left} stay", 60
+    )

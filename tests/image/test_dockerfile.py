@@ -56,12 +56,22 @@ def test_it_runs_as_a_number_that_is_not_root_in_exec_form() -> None:
     assert words("HEALTHCHECK")[0].endswith('CMD ["berth", "health"]')
 
 
-def test_everything_is_installed_by_hash_but_torch() -> None:
+def test_a_plain_build_has_the_labels_of_a_release() -> None:
+    (labels, *_) = [rest for rest in words("LABEL") if "image.licenses" in rest]
+    for name, argument in (("version", "VERSION"), ("revision", "REVISION"), ("source", "SOURCE")):
+        assert f'org.opencontainers.image.{name}="${{{argument}}}"' in labels
+        assert any(rest.startswith(f"{argument}=") for rest in words("ARG"))
+    build = (ROOT / "ci" / "build-image").read_text("utf-8")
+    assert f"${{SOURCE:-{next(rest for rest in words('ARG') if rest.startswith('SOURCE='))[7:]}}}" in build
+
+
+def test_everything_is_installed_by_hash() -> None:
     installs = re.findall(r"pip --python \S+ install ([^&]*)", " ".join(words("RUN")))
     assert len(installs) == 6
-    by_version = [install for install in installs if "--require-hashes" not in install]
-    assert all(install.strip().endswith("-r requirements-torch.txt") for install in by_version)
-    assert all("--no-deps" in install and "--index-url" in install for install in by_version)
+    assert all("--require-hashes" in install for install in installs)
+    of_torch = [install for install in installs if install.strip().endswith("-r requirements-torch.txt")]
+    assert len(of_torch) == 2
+    assert all("--no-deps" in install and "--index-url" in install for install in of_torch)
     assert "PIP_ONLY_BINARY=:all:" in " ".join(words("ENV"))
 
 
@@ -109,9 +119,10 @@ def test_requirements_pin_what_pyproject_pins(name: str) -> None:
             assert re.match(rf"=={re.escape(version)}[ \\;]", found[package]), f"{pin}; run ci/compile-requirements"
 
 
-def test_torch_is_pinned_to_the_version_of_its_extra() -> None:
+def test_torch_is_pinned_to_the_version_of_its_extra_and_to_two_builds_for_two_platforms() -> None:
     pin = next(pin for pin in PROJECT["optional-dependencies"]["torch"] if pin.startswith("torch=="))
-    assert pin in (IMAGE / "requirements-torch.txt").read_text("utf-8").splitlines()
+    text = re.sub(r"^#.*\n", "", (IMAGE / "requirements-torch.txt").read_text("utf-8"), flags=re.MULTILINE)
+    assert re.fullmatch(rf"{re.escape(pin)}( \\\n    --hash=sha256:[0-9a-f]{{64}}){{4}}\n", text)
 
 
 def test_packages_are_dropped_by_their_whole_name() -> None:

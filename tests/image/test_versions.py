@@ -16,7 +16,7 @@ needs_helm = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is no
 
 def test_package_chart_image_tag_and_changelog_name_one_version() -> None:
     versions = CHECK.read_versions(ROOT)
-    assert len(versions) == 6
+    assert len(versions) == 7
     assert len(set(versions.values())) == 1, versions
 
 

@@ -81,6 +81,33 @@ def test_no_expression_becomes_part_of_a_script(path: Path) -> None:
         assert "${{" not in step.get("run", ""), step
 
 
+def inputs(path: Path) -> set[str]:
+    """The names of a workflow's inputs that are text, however it is started."""
+    starts = [start for start in read(path)["on"].values() if start] if isinstance(read(path)["on"], dict) else []
+    found = {name: each for start in starts if "inputs" in start for name, each in start["inputs"].items()}
+    return {name for name, each in found.items() if each["type"] == "string"}
+
+
+def test_some_workflows_take_text() -> None:
+    assert {path.stem for path in FILES if inputs(path)} == {"build", "deploy", "model"}
+
+
+@each_file
+def test_inputs_are_checked_before_anything_uses_them(path: Path) -> None:
+    """In the first step of the first job, which the others wait for; scripts see them as variables alone."""
+    if not (wanted := inputs(path)):
+        return
+    first, *others = jobs(path).values()
+    assert all("needs" in job for job in others)
+    checkout, check, *_ = first["steps"]
+    assert checkout["uses"].startswith("actions/checkout@")
+    given = read(path).get("env", {}) | first.get("env", {})
+    variables = {value[len("${{ inputs.") : -len(" }}")]: name for name, value in given.items()}
+    assert set(check["run"].split()) == {"ci/check-inputs", *(variables[name] for name in wanted)}
+    elsewhere = re.findall(r"\$\{\{ inputs\.(\S+) \}\}", yaml.safe_dump(list(steps(path))))
+    assert set(elsewhere) & wanted == set()
+
+
 @each_file
 def test_a_checkout_leaves_no_credentials(path: Path) -> None:
     for step in steps(path):

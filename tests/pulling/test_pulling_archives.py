@@ -26,6 +26,7 @@ from berth.pulling.transfer import Persistence
 from file_server import FileServer, serve_files
 
 Pack = Callable[[Path, str, str], Path]
+ROOM = 1 << 40
 ACCESS = Access(persistence=Persistence(first_pause=0.001))
 
 
@@ -169,6 +170,9 @@ NAMES = [
     "C:\\outside",
     "a\nb",
     "x" * 300,
+    "a\x7f",
+    "a\x9b31m",
+    "a\u202egpj.exe",
 ]
 
 
@@ -180,14 +184,18 @@ def test_names_that_lead_out(tmp_path: Path, name: str, suffix: str) -> None:
 
 
 def check_refused(
-    tmp_path: Path, data: bytes, suffix: str, words: str, kind: type[BerthError] = UnsafeArtifact
+    tmp_path: Path,
+    data: bytes,
+    suffix: str,
+    words: str,
+    kind: type[BerthError] | tuple[type[BerthError], ...] = UnsafeArtifact,
 ) -> None:
     """The archive is refused with these words, and nothing is outside of its folder."""
     folder, archive = tmp_path / "deep" / "folder", tmp_path / f"archive{suffix}"
     folder.mkdir(parents=True)
     archive.write_bytes(data)
     with pytest.raises(kind, match=words):
-        unpack(archive, folder, suffix)
+        unpack(archive, folder, suffix, ROOM)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([archive.name, "deep"])
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["folder"]
     assert not any(path.is_symlink() for path in folder.rglob("*"))
@@ -238,7 +246,7 @@ def test_a_zip_that_lies_about_a_size(tmp_path: Path) -> None:
     folder.mkdir()
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(StoreError):
-        unpack(tmp_path / "a.zip", folder, ".zip")
+        unpack(tmp_path / "a.zip", folder, ".zip", ROOM)
     assert sum(path.stat().st_size for path in folder.rglob("*")) <= 100
 
 
@@ -253,9 +261,103 @@ def test_a_header_that_wants_gigabytes_of_memory(tmp_path: Path) -> None:
     assert peak < 64 << 20
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_headers_before_a_member_without_an_end(tmp_path: Path, kind: bytes) -> None:
+    info = member("h", kind)
+    info.size = 512
+    data = (info.tobuf() + b"11 path=ab\n".ljust(512, b"\0")) * 4000
+    data = member("a").tobuf() + data
+    check_refused(
+        tmp_path, gzip.compress(data), ".tar.gz", "has a header of|cannot be unpacked", (StoreError, UnsafeArtifact)
+    )
+
+
+def test_a_map_of_holes_without_an_end(tmp_path: Path) -> None:
+    """Old GNU tar: each block of the map says that another follows, and each becomes 21 pairs of numbers."""
+    block = bytearray(512)
+    block[504] = 1
+    head = bytearray(member("s", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    head[482] = 1
+    head[148:156] = b"        "
+    head[148:156] = b"%06o\0 " % sum(head)
+    data = gzip.compress(member("a").tobuf() + bytes(head) + bytes(block) * 200_000)
+    tracemalloc.start()
+    check_refused(tmp_path, data, ".tar.gz", "has a header of")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 << 20
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
+def test_too_many_folders(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".zip":
+        data = zip_of(*((f"{number}/", b"") for number in range(10_001)))
+    else:
+        data = gzip.compress(member("a", tarfile.DIRTYPE).tobuf() * 200_000)
+    check_refused(tmp_path, data, suffix, "more than 10000 files and folders")
+
+
+def test_a_negative_size(tmp_path: Path) -> None:
+    head = bytearray(member("a").tobuf(tarfile.GNU_FORMAT))
+    head[124:136] = b"\xff" * 10 + b"\xfe\x00"  # -512, in base 256
+    head[148:156] = b"        "
+    head[148:156] = b"%06o\0 " % sum(head)
+    check_refused(tmp_path, bytes(head) * 3, ".tar", "no plain file")
+
+
+def test_a_directory_of_a_zip_that_wants_gigabytes_of_memory(tmp_path: Path) -> None:
+    data = bytearray(zip_of(("a", b"x")))
+    at = data.rindex(b"PK\x05\x06")
+    padding = bytes(16 << 20)
+    data[at + 12 : at + 20] = struct.pack("<II", len(padding) + at, 0)
+    check_refused(tmp_path, bytes(data[:at]) + padding + bytes(data[at:]), ".zip", "has a header of")
+
+
+def test_a_zip_that_is_compressed_with_a_huge_dictionary(tmp_path: Path) -> None:
+    info = zipfile.ZipInfo("model.onnx")
+    info.compress_type = zipfile.ZIP_LZMA
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(info, b"x" * 1000)
+    check_refused(tmp_path, buffer.getvalue(), ".zip", "neither stored, deflated nor bzip2")
+
+
+def test_what_unpacks_to_hundreds_of_times_its_size(tmp_path: Path) -> None:
+    data = bytearray(zip_of(("model.onnx", b"\0" * 10_000_000)))
+    at = data.index(b"PK\x01\x02")
+    data[at + 24 : at + 28] = struct.pack("<I", 2 << 30)
+    check_refused(tmp_path, bytes(data), ".zip", "unpacks to more than 100 times its size")
+    assert list((tmp_path / "deep" / "folder").iterdir()) == []
+
+
+def test_an_archive_whose_manifest_is_huge(shelf: Path, into: Path, web: FileServer) -> None:
+    folder = shelf / "in" / "iris" / "1"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_bytes(b"[" * (5 << 20))
+    archive = pack(shelf / "in", shelf / "models.tar.gz")
+    for place in (str(archive), f"{web.url}/models.tar.gz"):
+        with pytest.raises(
+            StoreError, match=r"iris/1/model\.json has 5242880 bytes; that is more than a model\.json may"
+        ):
+            pull(place, into)
+        assert list(into.iterdir()) == []
+
+
+def test_an_archive_of_more_than_the_directory_may_hold(store: Path, shelf: Path, into: Path, web: FileServer) -> None:
+    size = pack(store / "iris" / "1", shelf / "models.tar").stat().st_size
+    for most, words in ((size, f"has more than {size // 2} bytes, half of what there is room for"), (size * 2, "")):
+        access = Access(persistence=ACCESS.persistence, max_bytes=most)
+        if words:
+            with pytest.raises(StoreError, match=words):
+                pull_models(f"{web.url}/models.tar", into, [], access, PullReport())
+            assert list(into.iterdir()) == []
+        else:
+            pull_models(f"{web.url}/models.tar", into, [], access, PullReport())
+
+
 def test_too_many_files(tmp_path: Path) -> None:
     data = tar_of(*((member(f"{number}"), b"") for number in range(10_001)))
-    check_refused(tmp_path, data, ".tar", "more than 10000 files")
+    check_refused(tmp_path, data, ".tar", "more than 10000 files and folders")
 
 
 @pytest.mark.parametrize(

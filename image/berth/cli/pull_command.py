@@ -15,9 +15,19 @@ import click
 from berth.errors import SettingsError
 from berth.pulling.addresses import Access
 from berth.pulling.pull import PullReport, parse_wanted, pull_models
+from berth.pulling.transfer import Persistence
 from berth.settings import read_environment
+from berth.telemetry.logs import one_line
 
 _LINE_SECONDS = 10.0
+_MOST_SECONDS = 6 * 3600
+# Kubernetes' quantities, as the chart's values take them.
+_QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+_UNITS = {"": 1.0, "m": 1e-3} | {
+    letter + end: float(base**power)
+    for end, base, first in (("", 1000, "k"), ("i", 1024, "K"))
+    for power, letter in enumerate((first, *"MGTPE"), 1)
+}
 
 
 def _authorization(environ: Mapping[str, str]) -> str:
@@ -39,6 +49,13 @@ def _sha256(context: click.Context, option: click.Parameter, value: str) -> str:
     return value
 
 
+def _bytes(context: click.Context, option: click.Parameter, value: str) -> int:
+    found = _QUANTITY.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r}: want a number of bytes, such as 4294967296, 4Gi or 500M")
+    return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
 def _size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
@@ -53,7 +70,7 @@ def _plain() -> Iterator[PullReport]:
             last[0] = time.monotonic()
             click.echo(f"{what}: {_size(done)}" + (f" of {_size(total)}" if total else ""))
 
-    yield PullReport(click.echo, moved)
+    yield PullReport(lambda text: click.echo(one_line(text)), moved)
 
 
 @contextmanager
@@ -71,7 +88,7 @@ def _bar() -> Iterator[PullReport]:
             progress.update(tasks[what], completed=done)
 
         yield PullReport(
-            lambda text: progress.console.print(text, highlight=False, markup=False, soft_wrap=True), moved
+            lambda text: progress.console.print(one_line(text), highlight=False, markup=False, soft_wrap=True), moved
         )
 
 
@@ -80,7 +97,21 @@ def _bar() -> Iterator[PullReport]:
 @click.option("--into", required=True, type=click.Path(file_okay=False, path_type=Path), help="The directory to fill.")
 @click.option("--models", default="", help="Which models, as name@version,… [default: all names at latest].")
 @click.option("--sha256", default="", callback=_sha256, help="What model.json of the first model must have.")
-def pull(uri: str, into: Path, models: str, sha256: str) -> None:
+@click.option(
+    "--max-bytes",
+    default="0",
+    envvar="STORE_MAX_BYTES",
+    callback=_bytes,
+    help="What the directory may hold, as 4Gi or in bytes; also STORE_MAX_BYTES. [default: what its disk has room for]",
+)
+@click.option(
+    "--max-seconds",
+    default=_MOST_SECONDS,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="When to give up; what has come stays for the next run.",
+)
+def pull(uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_seconds: int) -> None:
     """Fetch models from the store at URI, verify every byte, and place them whole.
 
     URI is a directory, file://, http(s):// (a listing, index.json, or an archive: .tar.gz .tgz .tar .zip), s3://,
@@ -93,7 +124,8 @@ def pull(uri: str, into: Path, models: str, sha256: str) -> None:
     berth pull s3://models/store --into=/models --models=iris@3 --sha256=9f86d081…
     """
     wanted = parse_wanted(models, sha256)
-    access = Access(_authorization(read_environment()))
+    persistence = Persistence(ends=time.monotonic() + max_seconds)
+    access = Access(_authorization(read_environment()), persistence, max_bytes)
     with _bar() if sys.stdout.isatty() else _plain() as report:
         pull_models(uri, into, wanted, access, report)
 

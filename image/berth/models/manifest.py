@@ -22,6 +22,7 @@ from berth.tensors.arrays import TensorSpec
 MANIFEST = "model.json"
 SCHEMA_VERSION = 1
 _CHUNK_BYTES = 1 << 20
+_MOST_SHOWN = 200  # characters of what stands where it should not: it may be all of the file
 # A list of plain numbers, or of plain words: one line is easier to read than one line each.
 _SCALARS = re.compile(
     r'\[\n\s+((?:-?[\d.eE+-]+|"[^"\\\n]*"|null|true|false)(?:,\n\s+(?:-?[\d.eE+-]+|"[^"\\\n]*"|null|true|false))*)\n\s+\]'
@@ -91,7 +92,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
-            raise ManifestError(f"{MANIFEST}: the key {key!r} stands twice; keep one")
+            raise ManifestError(f"{MANIFEST}: the key {key[:_MOST_SHOWN]!r} stands twice; keep one")
         seen[key] = value
     return seen
 
@@ -104,7 +105,7 @@ def _check_form(document: Any) -> None:
     found = min(_validator().iter_errors(document), key=lambda error: list(error.path), default=None)
     if found is not None:
         where = "/".join(str(step) for step in found.path) or "the top"
-        raise ManifestError(f"{MANIFEST}: at {where}: {found.message}")
+        raise ManifestError(f"{MANIFEST}: at {where[:_MOST_SHOWN]}: {found.message[:_MOST_SHOWN]}")
 
 
 def _parse_spec(spec: Mapping[str, Any]) -> TensorSpec:

@@ -18,7 +18,7 @@ from berth.models.manifest import MANIFEST, Manifest, check_files, parse_manifes
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LATEST = "latest"
 _SEMVER = re.compile(r"v?(\d+(?:\.\d+)*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
-_MANIFEST_BYTES = 4 << 20
+MANIFEST_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def read_manifest(entry: Entry) -> Manifest:
     path = entry.folder / MANIFEST
     if path.is_symlink():
         raise IntegrityError(f"{MANIFEST} is a symbolic link; a version holds plain files only")
-    if path.stat().st_size > _MANIFEST_BYTES:
-        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; more than {_MANIFEST_BYTES} is not read")
+    if path.stat().st_size > MANIFEST_BYTES:
+        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; more than {MANIFEST_BYTES} is not read")
     manifest = parse_manifest(path.read_bytes())
     if (manifest.name, manifest.version) != (entry.name, entry.version):
         raise ManifestError(f"{MANIFEST} says {manifest.name}@{manifest.version}, but its folder is {entry.key}")

@@ -15,7 +15,7 @@ from berth.pulling.archive import SUFFIXES, unpack
 from berth.pulling.bucket import LIBRARIES, open_bucket
 from berth.pulling.folder import FolderSource, find_versions, open_folder
 from berth.pulling.https import WebSource
-from berth.pulling.transfer import ModelSource, Moved, Persistence, fetch_whole, writing
+from berth.pulling.transfer import ModelSource, Moved, Persistence, fetch_whole, find_room, writing
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
@@ -26,6 +26,7 @@ class Access:
 
     authorization: str = field(default="", repr=False)
     persistence: Persistence = field(default_factory=Persistence)
+    max_bytes: int = 0  # what the directory may hold; 0: whatever its disk does
 
 
 def split_scheme(uri: str) -> tuple[str, str]:
@@ -36,7 +37,10 @@ def split_scheme(uri: str) -> tuple[str, str]:
 
 def _archive_suffix(uri: str) -> str:
     scheme, rest = split_scheme(uri)
-    path = urlsplit(uri).path if scheme in ("http", "https") else rest
+    try:
+        path = urlsplit(uri).path if scheme in ("http", "https") else rest
+    except ValueError as error:  # without the URI, which may hold a password
+        raise StoreError(f"the {scheme} URI cannot be parsed: want {scheme}://HOST[:PORT]/PATH") from error
     return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), "")
 
 
@@ -57,13 +61,14 @@ def _open_archive(uri: str, suffix: str, work: Path, access: Access, moved: Move
     if scheme != "file":
         source = _open_remote(uri, access)
         archive, shown = work / f"{hashlib.sha256(uri.encode()).hexdigest()}{suffix}", source.shown
-        fetch_whole(source, "", archive, access.persistence, moved)
+        room = find_room(work.parent, access.max_bytes) + (archive.stat().st_size if archive.exists() else 0)
+        fetch_whole(source, "", archive, room // 2, access.persistence, moved)
     elif not archive.is_file():
         raise StoreError(f"{shown} is not a file")
     with writing(work / "unpacked"):
         folder = Path(tempfile.mkdtemp(prefix="unpacked-", dir=work))
     try:
-        unpack(archive, folder, suffix)
+        unpack(archive, folder, suffix, find_room(work.parent, access.max_bytes))
         versions = find_versions(folder)
         if not versions:
             raise StoreError(f"{shown} holds no model.json; pack a version's folder as `berth add` made it")

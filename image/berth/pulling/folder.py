@@ -8,10 +8,11 @@ from pathlib import Path
 
 from berth.errors import StoreError
 from berth.models.manifest import MANIFEST, parse_manifest
-from berth.models.store import list_names, list_versions
+from berth.models.store import MANIFEST_BYTES, list_names, list_versions
 from berth.pulling.transfer import CHUNK_BYTES, Stream
 
 _DEEPEST = 4  # WRAPPER/NAME/VERSION/model.json
+_MANIFESTS_BYTES = 64 << 20  # of all of them: each is read to find what is there
 
 
 class FolderSource:
@@ -70,10 +71,15 @@ class FolderSource:
 def find_versions(root: Path) -> dict[tuple[str, str], Path]:
     """Every version below `root` by what its manifest says, whatever the folders are called. Raises StoreError."""
     found: dict[tuple[str, str], Path] = {}
+    left = _MANIFESTS_BYTES
     for path in sorted(root.rglob(MANIFEST), key=lambda path: len(path.parts)):
         folder = path.parent
-        if len(path.relative_to(root).parts) > _DEEPEST or any(known in path.parents for known in found.values()):
-            continue  # a file of a version may be called model.json as well
+        inside = any(known in path.parents for known in found.values())
+        if inside or len(path.relative_to(root).parts) > _DEEPEST or not path.is_file():
+            continue  # a file of a version may be called model.json as well, and so may a folder
+        left -= (size := path.stat().st_size)
+        if size > MANIFEST_BYTES or left < 0:
+            raise StoreError(f"{path.relative_to(root)} has {size} bytes; that is more than a {MANIFEST} may have")
         manifest = parse_manifest(path.read_bytes())
         key = (manifest.name, manifest.version)
         if key in found:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import ssl
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from email.message import Message
-from html.parser import HTMLParser
-from http.client import HTTPMessage
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
-from berth.errors import BerthError, StoreError
+from berth.errors import StoreError
 from berth.models.store import WORD
-from berth.pulling.transfer import CHUNK_BYTES, Cut, Persistence, Stream, read_small
+from berth.pulling.transfer import Cut, Persistence, Stream, read_small
+from berth.pulling.watch import Watch
+
+if TYPE_CHECKING:
+    import httpx
 
 _SECONDS = 30.0
+_REDIRECTS = 10
 _INDEX_BYTES = 16 << 20
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+# At most 19 digits: int() refuses thousands of them.
+_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+_PAUSE = re.compile(r"[0-9]{1,9}")
+# Bounded, so that a page of half links takes no longer to read than one of links.
+_LINK = re.compile(r"""<a\s[^<>]{0,300}?\bhref\s{0,9}=\s{0,9}["']?([^"'<>\s]{1,1000})""", re.IGNORECASE)
 
 
 def show_url(url: str) -> str:
@@ -34,63 +37,48 @@ def show_url(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "***" if parts.query else "", ""))
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Never from https to anything else, and never with the key to another host."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> urllib.request.Request | None:
-        """The request to the new place. Raises StoreError for a place that is not safe."""
-        old, new = urlsplit(req.full_url), urlsplit(newurl)
-        if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
-            raise StoreError(f"{show_url(req.full_url)} leads to {show_url(newurl)}, which is not followed")
-        request = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if request is not None and (old.scheme, old.netloc) != (new.scheme, new.netloc):
-            request.remove_header("Authorization")
-        return request
+def _pause(text: str) -> float:
+    return float(text) if _PAUSE.fullmatch(text) else 0.0
 
 
-class _Links(HTMLParser):
-    """The folders that a directory listing links to."""
-
-    def __init__(self, base: str) -> None:
-        super().__init__()
-        self._base = base
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note one link, if it leads to a folder right below the listing."""
-        href = dict(attrs).get("href") if tag == "a" else None
-        path, base = urlsplit(urljoin(self._base, href or "")).path, urlsplit(self._base).path
-        name = unquote(path.removeprefix(base).rstrip("/"))
-        if path.startswith(base) and path.endswith("/") and WORD.fullmatch(name):
-            self.found.append(name)
-
-
-def _pause(headers: Message) -> float:
-    value = headers.get("Retry-After") or ""
-    return float(value) if value.isdigit() else 0.0
-
-
-def _refused(error: urllib.error.HTTPError, shown: str) -> Exception:
+def _refused(response: httpx.Response, shown: str) -> Exception:
     """What an error status means: try again, or not."""
-    error.close()
-    if error.code in _AGAIN:
-        return Cut(f"{shown} answered {error.code}", _pause(error.headers))
-    if error.code in (401, 403):
+    status = response.status_code
+    if status in _AGAIN:
+        return Cut(f"{shown} answered {status}", _pause(response.headers.get("Retry-After", "")))
+    if status in (401, 403):
         return StoreError(
-            f"{shown} answered {error.code}: set STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, "
+            f"{shown} answered {status}: set STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, "
             "in the environment of this command"
         )
-    reason = "it is not there" if error.code == 404 else " ".join(str(error.reason).split())
-    return StoreError(f"{shown} answered {error.code}: {reason}")
+    reason = "it is not there" if status == 404 else " ".join(response.reason_phrase.split())
+    return StoreError(f"{shown} answered {status}: {reason}")
 
 
-def _unreached(error: Exception, shown: str) -> Exception:
-    reason = getattr(error, "reason", error)
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return StoreError(f"{shown}: its certificate is not trusted: {reason.verify_message}; set SSL_CERT_FILE")
-    return Cut(f"{shown} cannot be reached: {reason or type(error).__name__}")
+def _unreached(error: BaseException, shown: str) -> Exception:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return StoreError(f"{shown}: its certificate is not trusted: {cause.verify_message}; set SSL_CERT_FILE")
+    return Cut(f"{shown} cannot be reached: {str(error) or type(error).__name__}")
+
+
+def _check_redirect(old: httpx.URL, new: httpx.URL) -> None:
+    """That a redirect stays in the web, never leaves https, and brings no credentials. Raises StoreError."""
+    if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http") or new.userinfo:
+        raise StoreError(f"{show_url(str(old))} leads to {show_url(str(new))}, which is not followed")
+
+
+def _open_client() -> httpx.Client:
+    """The client, with the proxies of the environment; one connection a request. Raises StoreError."""
+    import httpx
+
+    try:  # the system's certificates, or SSL_CERT_FILE's
+        limits = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(verify=ssl.create_default_context(), timeout=_SECONDS, limits=limits)
+    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        raise StoreError(f"a proxy in the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY): {error}") from error
 
 
 class WebSource:
@@ -101,9 +89,11 @@ class WebSource:
         self.shown = show_url(url)
         if self._parts.username or self._parts.password:
             raise StoreError(f"{self.shown}: no credentials in the URI; set STORE_USERNAME and STORE_PASSWORD")
-        self._authorization = authorization
+        self._headers = {"Accept-Encoding": "identity", "User-Agent": "berth-pull"}
+        if authorization:
+            self._headers["Authorization"] = authorization
         self._persistence = persistence
-        self._opener = urllib.request.build_opener(_Redirects())
+        self._client = _open_client()
         self._index: dict[str, list[str]] | None = None
 
     def _url(self, path: str) -> str:
@@ -111,40 +101,45 @@ class WebSource:
         whole = f"{self._parts.path.rstrip('/')}/{quote(path.lstrip('/'))}" if path else self._parts.path
         return urlunsplit((self._parts.scheme, self._parts.netloc, whole, self._parts.query, ""))
 
-    def _request(self, path: str, offset: int, tag: str) -> urllib.request.Request:
-        request = urllib.request.Request(self._url(path))  # noqa: S310 - the scheme is http or https: sources.py
-        request.add_header("Accept-Encoding", "identity")
-        request.add_header("User-Agent", "berth-pull")
-        if self._authorization:
-            request.add_header("Authorization", self._authorization)
-        if offset:
-            request.add_header("Range", f"bytes={offset}-")
-            if tag:
-                request.add_header("If-Range", tag)
-        return request
-
     @contextmanager
     def open(self, path: str, offset: int = 0, tag: str = "") -> Iterator[Stream]:
         """A file's bytes from `offset`, or from 0 where the server does not know ranges."""
-        shown = show_url(self._url(path))
-        try:
-            with closing(self._answer(path, offset, tag)) as response:
-                yield _stream(response, offset, shown)
-        except (BerthError, Cut):
-            raise
-        except urllib.error.HTTPError as error:
-            raise _refused(error, shown) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise _unreached(error, shown) from error
+        import httpx
 
-    def _answer(self, path: str, offset: int, tag: str) -> Any:
-        try:
-            return self._opener.open(self._request(path, offset, tag), timeout=_SECONDS)
-        except urllib.error.HTTPError as error:
-            if error.code != 416 or not offset:
-                raise
-            error.close()  # our part is as long as the file or longer: from the beginning
-            return self._opener.open(self._request(path, 0, ""), timeout=_SECONDS)
+        url = self._url(path)
+        shown = show_url(url)
+        with Watch(self._persistence.window) as watch:
+            try:
+                with closing(self._answer(url, offset, tag, watch)) as response:
+                    yield _stream(response, offset, shown, watch)
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
+                raise StoreError(f"{shown} cannot be fetched: {error}") from error
+            except httpx.HTTPError as error:
+                raise (watch.error(shown) if watch.cut else _unreached(error, shown)) from error
+
+    def _answer(self, url: str, offset: int, tag: str, watch: Watch) -> httpx.Response:
+        """The response, from the beginning where ours is no part of what the server has. Raises StoreError, Cut."""
+        ranged = {"Range": f"bytes={offset}-"} | ({"If-Range": tag} if tag else {}) if offset else {}
+        response = self._follow(url, self._headers | ranged, watch)
+        other = response.status_code == 206 and tag and _tag(response.headers) != tag
+        if response.is_success and not other:
+            return response
+        response.close()
+        if offset and (other or response.status_code == 416):
+            return self._answer(url, 0, "", watch)
+        raise _refused(response, show_url(url))
+
+    def _follow(self, url: str, headers: dict[str, str], watch: Watch) -> httpx.Response:
+        """The first response that leads nowhere else. The bodies of the others are not read, they may be endless."""
+        request = self._client.build_request("GET", url, headers=headers, extensions={"trace": watch.trace})
+        for _ in range(_REDIRECTS):
+            response = self._client.send(request, stream=True)
+            if (following := response.next_request) is None:
+                return response
+            response.close()
+            _check_redirect(request.url, following.url)
+            request = following
+        raise StoreError(f"{show_url(url)} leads to more than {_REDIRECTS} other places, one after the other")
 
     def movable(self, path: str) -> Path | None:
         """Nothing here is on this disk."""
@@ -173,9 +168,18 @@ class WebSource:
 
     def _list(self, path: str) -> list[str]:
         page = read_small(self, path, _INDEX_BYTES, self._persistence)
-        links = _Links(self._url(path))
-        links.feed(page.decode("utf-8", "replace"))
-        return list(dict.fromkeys(links.found))
+        return _find_folders(page.decode("utf-8", "replace"), self._url(path))
+
+
+def _find_folders(page: str, url: str) -> list[str]:
+    """The folders right below `url` that a directory listing links to."""
+    base, found = urlsplit(url).path, []
+    for link in _LINK.findall(page):
+        with suppress(ValueError):  # what urljoin takes for no URL
+            path = urlsplit(urljoin(url, link)).path
+            if path.startswith(base) and path.endswith("/"):
+                found.append(unquote(path.removeprefix(base).rstrip("/")))
+    return [name for name in dict.fromkeys(found) if WORD.fullmatch(name)]
 
 
 def _parse_index(text: bytes, shown: str) -> dict[str, list[str]]:
@@ -185,20 +189,45 @@ def _parse_index(text: bytes, shown: str) -> dict[str, list[str]]:
         for row in json.loads(text):
             index.setdefault(str(row["name"]), []).append(str(row["version"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise StoreError(f"index.json of {shown} must be what `berth list --json` prints: {error!r}") from error
+        raise StoreError(f"index.json of {shown} must be what `berth list --json` prints: {error}") from error
     return index
 
 
-def _stream(response: Any, offset: int, shown: str) -> Stream:
-    """The answer as a stream that knows where it begins and how long the whole is."""
-    headers = response.headers
+def _tag(headers: Mapping[str, str]) -> str:
+    """What names the file's state; a weak one does not promise the same bytes."""
     tag = headers.get("ETag") or headers.get("Last-Modified") or ""
-    tag = "" if tag.startswith("W/") else tag  # a weak one does not promise the same bytes
+    return "" if tag.startswith("W/") else tag
+
+
+def _chunks(response: httpx.Response, total: int | None, shown: str, watch: Watch) -> Iterator[bytes]:
+    """The body as it comes; with a known total its reader notices that it ends early."""
+    import httpx
+
+    try:
+        for chunk in response.iter_raw():
+            watch.count(len(chunk))
+            yield chunk
+    except (httpx.NetworkError, httpx.RemoteProtocolError):
+        if total is None or watch.cut:
+            raise
+    if watch.cut:  # without a length, the end of a connection is the end of a body
+        raise watch.error(shown)
+
+
+def _stream(response: httpx.Response, offset: int, shown: str, watch: Watch) -> Stream:
+    """The response as a stream that knows where it begins and how long the whole is. Raises StoreError, Cut."""
+    headers = response.headers
+    coding = headers.get("Content-Encoding", "identity")
+    # Servers call an archive's own compression an encoding; its bytes are the right ones.
+    if coding != "identity" and not urlsplit(str(response.request.url)).path.lower().endswith((".gz", ".tgz")):
+        raise StoreError(f"{shown} is sent with Content-Encoding {coding[:40]!r}: switch compression off at the server")
     length = headers.get("Content-Length")
-    start, total = 0, int(length) if length and length.isdigit() else None
-    if response.status == 206:
-        found = _RANGE.fullmatch(headers.get("Content-Range") or "")
-        if found is None or int(found[1]) != offset:
-            raise Cut(f"{shown} answered another range than bytes {offset}-")
-        start, total = offset, None if found[2] == "*" else int(found[2])
-    return Stream(start, total, tag, iter(lambda: response.read(CHUNK_BYTES), b""))
+    start, total = 0, int(length) if length and "Transfer-Encoding" not in headers else None
+    if response.status_code == 206:
+        text = headers.get("Content-Range", "")
+        found = _RANGE.fullmatch(text)
+        first, last, whole = (int(one) if one != "*" else None for one in found.groups()) if found else (None,) * 3
+        if first != offset or last is None or not first <= last < (whole or last + 1):
+            raise Cut(f"{shown} answered the range {text[:80]!r} where bytes {offset}- were asked for")
+        start, total = first, whole
+    return Stream(start, total, _tag(headers), _chunks(response, total, shown, watch))

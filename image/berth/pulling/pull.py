@@ -17,16 +17,35 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from berth.errors import BerthError, IntegrityError, ManifestError, StoreError
 from berth.models.manifest import MANIFEST, Manifest, parse_manifest
-from berth.models.store import LATEST, WORD, Entry, check_word, verify_version, version_key, write_version
+from berth.models.store import (
+    LATEST,
+    MANIFEST_BYTES,
+    WORD,
+    Entry,
+    check_word,
+    verify_version,
+    version_key,
+    write_version,
+)
 from berth.pulling.addresses import Access, open_source
-from berth.pulling.transfer import ModelSource, check_digest, disk_error, fetch_file, read_small, writing
+from berth.pulling.transfer import (
+    MORE_ROOM,
+    ModelSource,
+    check_digest,
+    disk_error,
+    fetch_file,
+    find_room,
+    read_small,
+    writing,
+)
+from berth.telemetry.logs import one_line
 
-_MANIFEST_BYTES = 4 << 20
 _WORK = ".pull"
+_MOST_SHOWN = 800
 
 
 @dataclass(frozen=True)
@@ -105,9 +124,10 @@ def _highest(source: ModelSource, name: str, access: Access) -> str:
 
 
 def _read_manifest(source: ModelSource, entry: Entry, sha256: str, access: Access) -> tuple[bytes, Manifest]:
-    text = read_small(source, f"{entry.name}/{entry.version}/{MANIFEST}", _MANIFEST_BYTES, access.persistence)
+    text = read_small(source, f"{entry.name}/{entry.version}/{MANIFEST}", MANIFEST_BYTES, access.persistence)
     _check_manifest_digest(entry, text, sha256)
     manifest = parse_manifest(text)
+    _check_names(manifest)
     if (manifest.name, manifest.version) != (entry.name, entry.version):
         raise ManifestError(
             f"{MANIFEST} of {source.shown} says {manifest.name}@{manifest.version} where {entry.key} should be"
@@ -115,15 +135,21 @@ def _read_manifest(source: ModelSource, entry: Entry, sha256: str, access: Acces
     return text, manifest
 
 
-def _check_room(work: Path, manifest: Manifest, key: str) -> None:
+def _check_names(manifest: Manifest) -> None:
+    """That the files can lie side by side under names that can be shown. Raises ManifestError."""
+    for name in manifest.files:
+        if not name.isprintable():
+            raise ManifestError(f"{MANIFEST} names a file {name[:80]!r}, with a character that cannot be printed")
+        if above := next((str(one) for one in PurePosixPath(name).parents if str(one) in manifest.files), ""):
+            raise ManifestError(f"{MANIFEST} names {above[:80]!r} as a file and as a folder")
+
+
+def _check_room(work: Path, manifest: Manifest, key: str, max_bytes: int) -> None:
     digests = {digest.sha256: digest.bytes for digest in manifest.files.values()}
     here = sum((work / sha256).stat().st_size for sha256 in digests if (work / sha256).exists())
-    free, needed = shutil.disk_usage(work).free, sum(digests.values()) - here
+    free, needed = find_room(work.parent, max_bytes), sum(digests.values()) - here
     if needed > free:
-        raise StoreError(
-            f"{key} needs {needed} bytes in {str(work.parent)!r}, but {free} are free: "
-            "give it a larger disk (scratchSize, or a larger claim)"
-        )
+        raise StoreError(f"{key} needs {needed} bytes in {str(work.parent)!r}, but {free} are free: {MORE_ROOM}")
 
 
 class _Pull:
@@ -190,7 +216,7 @@ class _Pull:
         text, manifest = _read_manifest(self._source, entry, wanted.sha256, self._access)
         total = sum(digest.bytes for digest in manifest.files.values())
         self._report.line(f"{entry.key}: {len(manifest.files)} files, {total} bytes from {self._source.shown}")
-        _check_room(self._work, manifest, entry.key)
+        _check_room(self._work, manifest, entry.key, self._access.max_bytes)
         self._fetch(entry, manifest)
         self._place(entry, text, manifest)
         self._report.line(f"{entry.key}: in {self._into}, {MANIFEST} has sha256 {hashlib.sha256(text).hexdigest()}")
@@ -241,9 +267,11 @@ def pull_models(uri: str, into: Path, wanted: Sequence[Wanted], access: Access, 
             source = open_source(uri, work, access, lambda done: report.moved("the archive", done, 0))
             run = _Pull(source, into, access, report)
             entries = [run.pull(one) for one in wanted or run.names()]
-        except BerthError as error:
+        except Exception as error:
             if not isinstance(error.__cause__, ConnectionError):
                 shutil.rmtree(work, ignore_errors=True)
+            if isinstance(error, BerthError):  # some of it may be a stranger's words: one line, not a page of them
+                raise type(error)(one_line(error.message[:_MOST_SHOWN])) from error
             raise
         shutil.rmtree(work, ignore_errors=True)
     return entries

@@ -6,6 +6,8 @@ A source raises ConnectionError for what another try may mend and StoreError for
 from __future__ import annotations
 
 import errno
+import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,9 +21,12 @@ from berth.models.manifest import FileDigest, digest_file
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
 Moved = Callable[[int], None]
-# Tries in a row that bring nothing new; each waits twice as long as the one before.
+# A try that brings less is one that failed, and a connection that brings less in Persistence.window is cut.
+LEAST_BYTES = 64 << 10
+# Tries in a row that fail; each waits twice as long as the one before.
 _TRIES = 5
 _LONGEST_PAUSE = 30.0
+MORE_ROOM = "give it more room: a larger disk or claim, --max-bytes, or scratchSize in the chart"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -31,6 +36,10 @@ class Cut(ConnectionError):
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
         self.pause = min(pause, _LONGEST_PAUSE)
+
+
+class _TooLong(Exception):
+    """More bytes come than may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +72,39 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True)
 class Persistence:
-    """How often to try again, and how to wait."""
+    """How often to try again, and how long to wait: `window` is a connection's, `ends` everything's."""
 
     first_pause: float = 0.5
     sleep: Callable[[float], None] = time.sleep
+    window: float = 30.0
+    ends: float = math.inf  # as time.monotonic() tells it
+
+    def check_time(self) -> None:
+        """That there is some left. Raises Cut, because what has come is worth keeping."""
+        if time.monotonic() > self.ends:
+            raise Cut("the time of --max-seconds is over")
 
     def run(self, what: str, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """The attempt's result; a cut is tried again, without an end while each try gets further."""
+        """The attempt's result; a cut is tried again, as long as tries get further."""
         failed, reached = 0, progress()
         while True:
             try:
+                self.check_time()
                 return attempt()
             except ConnectionError as error:
-                failed = 0 if progress() > reached else failed + 1
-                reached = max(reached, progress())
-                if failed >= _TRIES:
+                failed += 1
+                if progress() >= reached + LEAST_BYTES:
+                    failed, reached = 0, progress()
+                pause = max(getattr(error, "pause", 0.0), self.first_pause * 2**failed)
+                if failed >= _TRIES or time.monotonic() + pause > self.ends:
                     raise StoreError(f"{what}: {error} ({failed} tries); pull again, what is here stays") from error
-                asked = error.pause if isinstance(error, Cut) else 0.0
-                self.sleep(max(asked, self.first_pause * 2**failed))
+                self.sleep(pause)
 
 
 def disk_error(error: OSError, path: Path) -> StoreError:
     """What the disk said, and what to do."""
     if error.errno in _FULL:
-        return StoreError(f"no room left in {str(path)!r}: give it a larger disk (scratchSize, or a larger claim)")
+        return StoreError(f"no room left in {str(path)!r}: {MORE_ROOM}")
     return StoreError(f"{str(path)!r} cannot be written: {error.strerror or error}")
 
 
@@ -103,16 +121,28 @@ def writing(path: Path) -> Iterator[None]:
         raise disk_error(error, path.parent) from error
 
 
-def _append(part: Path, stream: Stream, limit: int | None, moved: Moved) -> None:
-    """The stream's bytes behind what `part` holds, or in its place when the stream begins at 0."""
+def find_room(into: Path, max_bytes: int) -> int:
+    """How many bytes may still come into the directory: the disk's free ones, or fewer with --max-bytes."""
+    free = shutil.disk_usage(into).free
+    if not max_bytes:
+        return free
+    with writing(into):
+        return min(free, max_bytes - sum(path.stat().st_size for path in into.rglob("*") if path.is_file()))
+
+
+def _append(part: Path, stream: Stream, limit: int, persistence: Persistence, moved: Moved) -> None:
+    """The stream's bytes behind what `part` holds, or in its place when it begins at 0. Raises Cut, _TooLong."""
     size = stream.start
+    if stream.total is not None and stream.total > limit:
+        raise _TooLong(stream.total)
     with writing(part):
         file = part.open("ab" if stream.start else "wb", buffering=0)
     with file:
         for chunk in stream.chunks:
             size += len(chunk)
-            if limit is not None and size > limit:
-                raise IntegrityError(f"the source sends more than the {limit} bytes that model.json says")
+            if size > limit:
+                raise _TooLong
+            persistence.check_time()
             with writing(part):
                 rest = memoryview(chunk)
                 while rest:  # a disk that fills up may take a part of it first
@@ -130,6 +160,7 @@ def read_small(source: ModelSource, path: str, limit: int, persistence: Persiste
         with source.open(path) as stream:
             for chunk in stream.chunks:
                 found += chunk
+                persistence.check_time()
                 if len(found) > limit:
                     raise StoreError(f"{path} of {source.shown} has more than {limit} bytes; that is not read")
             if stream.total is not None and len(found) < stream.total:
@@ -164,7 +195,12 @@ def fetch_file(
                 raise IntegrityError(
                     f"{path} has {stream.total} bytes at {source.shown}, but model.json says {wanted.bytes}"
                 )
-            _append(part, stream, wanted.bytes, moved)
+            try:
+                _append(part, stream, wanted.bytes, persistence, moved)
+            except _TooLong as error:
+                raise IntegrityError(
+                    f"{path} of {source.shown} has more than the {wanted.bytes} bytes that model.json says"
+                ) from error
         if (have := _size(part)) < wanted.bytes:
             raise Cut(f"it ended after {have} of {wanted.bytes} bytes")
 
@@ -179,8 +215,11 @@ def fetch_file(
         fetch_file(source, path, part, wanted, persistence, moved)
 
 
-def fetch_whole(source: ModelSource, path: str, part: Path, persistence: Persistence, moved: Moved) -> None:
-    """A file of unknown digest in `part`; it goes on from an earlier run only if the source names its state."""
+def fetch_whole(source: ModelSource, path: str, part: Path, limit: int, persistence: Persistence, moved: Moved) -> None:
+    """A file of unknown digest in `part`; it goes on from an earlier run only if the source names its state.
+
+    Raises StoreError, for one of more than `limit` bytes too: those are half of the room, the rest is to unpack it.
+    """
     note = part.with_name(part.name + ".tag")
 
     def attempt() -> None:
@@ -188,7 +227,13 @@ def fetch_whole(source: ModelSource, path: str, part: Path, persistence: Persist
         with source.open(path, _size(part) if tag else 0, tag) as stream:
             with writing(note):
                 note.write_text(stream.tag, "utf-8")
-            _append(part, stream, None, moved)
+            try:
+                _append(part, stream, limit, persistence, moved)
+            except _TooLong as error:
+                raise StoreError(
+                    f"{source.shown} has more than {limit} bytes, half of what there is room for, and is to be "
+                    f"unpacked: {MORE_ROOM}"
+                ) from error
 
     persistence.run(f"{path or 'the archive'} of {source.shown}", attempt, lambda: _size(part))
     note.unlink(missing_ok=True)

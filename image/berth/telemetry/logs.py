@@ -36,7 +36,7 @@ def timestamp() -> str:
     return _format_time(time.time())
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """`text` with newlines, control characters and lone surrogates escaped."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
@@ -71,7 +71,7 @@ class TextFormatter(logging.Formatter):
         """The line; a traceback follows on lines of its own."""
         fields = _fields(record)
         rest = " ".join(f"{key}={value!r}" for key, value in getattr(record, "fields", {}).items())
-        text = f"{fields['ts']} {fields['level']:<7} {_one_line(str(fields['message']))} {rest}".rstrip()
+        text = f"{fields['ts']} {fields['level']:<7} {one_line(str(fields['message']))} {rest}".rstrip()
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
