@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel
 from berth.models.model import Model
@@ -31,8 +32,7 @@ class WouldWait(Exception):
     """The caller said that it must not wait, and the answer has to be waited for. Nothing was predicted or counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """The wanted outputs, one row per input row, and what the caller may want to know beside them.
 
     `age_seconds` is how long they had been in the cache, None where the model was called; `began` is a

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import getrandbits
-from typing import Any
+from typing import Any, NamedTuple
 
 from berth import errors
 from berth.serving.admission import Gate
@@ -35,8 +35,7 @@ _DIGITS = re.compile(r"\d{1,9}")
 Observe = Callable[[Exchange, int, float], None]
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A response that may be sent: all its headers are there, and it has been counted and logged."""
 
     status: int
@@ -98,12 +97,21 @@ class Pipeline:
     def _admit(self, exchange: Exchange) -> None:
         """Let a request in, before its body is read. Raises Unauthenticated, InvalidInput, Overloaded."""
         environ, endpoint = exchange.environ, exchange.endpoint
-        if self.keys is not None and endpoint.needs_key(self.backend.api.protect_metrics):
-            exchange.api_key = self.keys.authenticate(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
+        if self.keys is not None:
+            self._authenticate(self.keys, exchange)
         if endpoint.protocol:
             if (timeout_ms := environ.get("HTTP_X_REQUEST_TIMEOUT_MS")) is not None:
                 _shorten_deadline(exchange, timeout_ms)
             exchange.ticket = self.gate.enter()
+
+    def _authenticate(self, keys: KeyRing, exchange: Exchange) -> None:
+        """Know the caller by its key. Where none is needed, a good one shows more. Raises Unauthenticated."""
+        environ = exchange.environ
+        try:
+            exchange.api_key = keys.authenticate(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
+        except errors.Unauthenticated:
+            if exchange.endpoint.needs_key(self.backend.api.protect_metrics):
+                raise
 
     def _answer(self, exchange: Exchange) -> Reply:
         try:

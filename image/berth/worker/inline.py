@@ -63,7 +63,13 @@ class InlineAnswers:
         `waiting` is how many more predictions have arrived and will be answered by this thread: they count as in
         flight. None, and nothing has happened, for a request that is not for a prediction or would have to wait.
         """
-        self._pipeline.gate.set_waiting(waiting)
+        gate = self._pipeline.gate
+        gate.waiting = waiting
+        answer = self._answer(data, client)
+        gate.tell()
+        return answer
+
+    def _answer(self, data: bytes, client: str) -> InlineAnswer | None:
         found = _read_line(data)
         if found is None or not self._may_try(found[2]):
             return None
@@ -74,12 +80,13 @@ class InlineAnswers:
         if not is_whole(environ):
             return INCOMPLETE
         try:
-            finished = self._pipeline.run(endpoint, environ, args, may_wait=False)
+            status, headers, body = self._pipeline.run(endpoint, environ, args, may_wait=False)
         except WouldWait:
             return None
-        closes = ("Connection", "close") in finished.headers
-        headers = [item for item in finished.headers if item[0] != "Connection"] if closes else finished.headers
-        return InlineAnswer(encode_response(STATUS_LINES[finished.status], headers, finished.body, closes), closes)
+        closes = ("Connection", "close") in headers
+        if closes:
+            headers.remove(("Connection", "close"))
+        return InlineAnswer(encode_response(STATUS_LINES[status], headers, body, closes), closes)
 
     def _may_try(self, args: Mapping[str, str]) -> bool:
         """Whether it is worth trying to answer without waiting; the model that a body names is not known yet."""
