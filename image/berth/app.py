@@ -118,7 +118,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
     }
 
 
-def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Predictor:
+def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
     """What calls the models, with the cache and the batching that the settings ask for."""
     return Predictor(
         plan.compute_slots,
@@ -127,6 +127,7 @@ def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Predi
         batch_max_rows=settings.batch_max_rows,
         batch_wait_seconds=settings.batch_wait_ms / 1000,
         cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
+        log_values=log_values,
     )
 
 
@@ -241,12 +242,12 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in choose_entries(settings)])
-    predictor = make_predictor(settings, plan, metrics)
+    payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
+    predictor = make_predictor(settings, plan, metrics, log_values=payloads is None or not payloads.redacts)
     catalog = make_catalog(settings, lifecycle, metrics, predictor)
     drift = make_drift(settings, run_dir, metrics)
     backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
-    payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
 
     app = make_flask()
     observe = observe_requests(metrics, export_http_metrics(app, metrics.registry, SECONDS))

@@ -74,7 +74,8 @@ def _shape_and_values(value: Any, where: str) -> tuple[tuple[int, ...], list[Any
             raise InvalidInput(f"{where} mixes lists and single values at depth {len(shape)}; make every row a list")
         widths = set(map(len, flat))
         if len(widths) > 1:
-            raise InvalidInput(f"{where} is ragged: rows have {sorted(widths)} values; make all rows equally long")
+            told = ", ".join(map(str, sorted(widths)[:5])) + (", …" if len(widths) > 5 else "")
+            raise InvalidInput(f"{where} is ragged: rows have [{told}] values; make all rows equally long")
         shape.append(widths.pop())
         if len(shape) > _MOST_DIMENSIONS:
             raise InvalidInput(f"{where} is nested deeper than {_MOST_DIMENSIONS} lists")

@@ -64,7 +64,7 @@ def parse_cells(cells: Sequence[str], name: str, datatype: str, first_row: int =
         except (ValueError, KeyError):
             wanted = _WANTED[family]
             raise InvalidInput(
-                f"column {name!r}, row {number}: want {wanted} ({datatype}), got {shown(cell)}"
+                f"column {name[:60]!r}, row {number}: want {wanted} ({datatype}), got {shown(cell)}"
             ) from None
     return values
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -63,7 +62,7 @@ def _send(exchange: Exchange, name: str) -> Reply:
         raise RouteNotFound(f"no file {name[:200]!r} here; the pages are / and /docs")
     known = files[name]
     if parse_etags(exchange.environ.get("HTTP_IF_NONE_MATCH")).contains_weak(known.headers["ETag"].strip('"')):
-        return replace(known, body=b"", status=304)
+        return known._replace(body=b"", status=304)
     return known
 
 
@@ -82,7 +81,7 @@ def _console(exchange: Exchange, backend: Backend) -> Reply:
         reply = _send(exchange, "console.html")
     else:
         reply = wire.json_reply(_listing(exchange, backend))
-    return replace(reply, headers={**reply.headers, "Vary": "Accept"})
+    return reply._replace(headers={**reply.headers, "Vary": "Accept"})
 
 
 def _docs(exchange: Exchange, backend: Backend) -> Reply:

@@ -21,6 +21,7 @@ from berth.errors import (
 from berth.web.exchange import JSON, Exchange, Reply
 
 _LENGTH = "CONTENT_LENGTH"
+_MOST_DIGITS = 18
 _PIECE_BYTES = 1 << 20
 # No tensor is as deep, and walking down 500 levels would end at Python's own limit.
 _MOST_DEPTH = 64
@@ -70,7 +71,8 @@ def _unzip(body: bytes, limit: int) -> bytes:
 def content_length(environ: Mapping[str, Any]) -> int | None:
     """The length that the client told; None where it sends chunks, or told none."""
     text = environ.get(_LENGTH, "")
-    return int(text) if text.isascii() and text.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ else None
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) if is_number and "HTTP_TRANSFER_ENCODING" not in environ else None
 
 
 def read_body(exchange: Exchange, limit: int) -> bytes:
@@ -125,11 +127,12 @@ def _count_keys(value: Any, depth: int = 0) -> int:
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise MalformedJson(f"the key {twice[:60]!r} stands twice in one object; keep one")
-    return dict(pairs)
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise MalformedJson(f"duplicate key {twice[:60]!r} in one object; keep one")
+    return document
 
 
 def decode_json(body: bytes) -> Any:

@@ -81,9 +81,3 @@ def make_many_observer(child: Histogram) -> Callable[[Iterable[float]], None]:
                 _write(buckets[at], buckets[at]._value + count)
 
     return observe
-
-
-def observe_shared(child: Histogram, number: float) -> None:
-    """Observe with a child that others use too: each value's own lock, but no look at every bucket."""
-    child._sum.inc(number)
-    child._buckets[bisect_left(child._upper_bounds, number)].inc(1)
