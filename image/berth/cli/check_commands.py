@@ -113,7 +113,7 @@ def _read_rows(file: Path, model: Model, max_rows: int) -> dict[str, Any]:
 
 def _read_document(file: Path) -> dict[str, Any]:
     """A JSON file, read as the server reads a body."""
-    from berth.web.wire import decode_json
+    from berth.tensors.codec import decode_json
 
     try:
         document = decode_json(file.read_bytes())
@@ -138,8 +138,8 @@ def predict(file: Path, model: str | None, store: str | None) -> None:
     import math
 
     from berth.serving.predictor import Predictor
+    from berth.tensors.codec import encode_json
     from berth.web.predict import answer_request
-    from berth.web.wire import encode_json
 
     folder, settings = find_store(store), read_settings()
     entry = select_models(folder, model or "")[0]

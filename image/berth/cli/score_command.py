@@ -18,7 +18,7 @@ from berth.errors import UnknownOutput
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.store import select_models
-from berth.score import FORMATS, Done, FileFormat, Job, Places, RowSource, Wire, find_format, score_file
+from berth.score import FORMATS, Done, FileFormat, Job, Places, RowSource, find_format, score_file
 from berth.serving.opening import open_version
 from berth.settings import store_directory
 from berth.telemetry.logs import LOGGER
@@ -134,14 +134,6 @@ class _Told:
         return f"{done.rows:,} rows, {done.failed:,} failed, {seconds:.1f} s, {speed:,.0f} rows/s"
 
 
-def _wire() -> Wire:
-    """The server's own reading and writing."""
-    from berth.web.row_requests import decode_instances
-    from berth.web.wire import decode_json, encode_json
-
-    return Wire(decode_json, encode_json, decode_instances)
-
-
 @click.command()
 @click.argument("input_", metavar="INPUT", callback=parse_place)
 @click.argument("output", metavar="OUTPUT", callback=parse_place)
@@ -190,7 +182,7 @@ def score(
         raise click.BadParameter(f"--keep {both[0]}: an output has that name")
     job = Job(input_, places, reads, writes, wanted, keep, chunk_rows, overwrite)
     with _quietly(), _Told() as told:
-        done = score_file(job, opened, _wire(), told.open, told.go_on)
+        done = score_file(job, opened, told.open, told.go_on)
         summary = told.sum_up(done)
     click.echo(f"{entry.key}: {summary} -> {output}")
     if done.failed:

@@ -10,7 +10,7 @@ from berth.models.model import Model
 from berth.telemetry.drift.watcher import list_unusual
 from berth.tensors.arrays import Tensors
 from berth.web import wire
-from berth.web.access import find_entry, is_allowed
+from berth.web.access import find_entry, is_visible
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 
 NO_PROFILE = "no profile: add the model with --sample"
@@ -31,7 +31,7 @@ def _drift(exchange: Exchange, backend: Backend) -> Reply:
     chosen = [
         report
         for report in reports
-        if is_allowed(exchange.api_key, report["model"])
+        if is_visible(exchange, backend, report["model"])
         and name in (None, report["model"])
         and version in (None, report["version"])
     ]
