@@ -35,7 +35,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise MalformedJson(f"duplicate key {twice[:60]!r} in one object; keep one")
+        raise MalformedJson(f"the key {twice[:60]!r} stands twice in one object; keep one")
     return document
 
 

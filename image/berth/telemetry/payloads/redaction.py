@@ -47,6 +47,8 @@ class Redaction:
     columns: tuple[str, ...] = ()
     row_keys: frozenset[str] = field(default=frozenset())
     hidden: frozenset[str] = field(default=frozenset())
+    # Which of a row's values are hidden; empty where none is.
+    places: tuple[bool, ...] = ()
 
     def hides(self, name: object) -> bool:
         """Whether values under this name are hidden."""
@@ -75,23 +77,19 @@ class Redaction:
         if self.hides(key):
             return HIDDEN
         if key in self.row_keys:
-            return self._rows(item, self._places(self.columns))
+            return self._rows(item, self.places)
         if not lacks or key in _OTHER_KEYS or key in self.columns:
             return self.apply(item)
         if isinstance(item, dict) or (isinstance(item, list) and all(isinstance(one, dict) for one in item)):
             return self.apply(item)
         return HIDDEN
 
-    def _places(self, columns: Sequence[Any]) -> tuple[bool, ...]:
-        """Which of a row's values are hidden; empty where none is."""
-        places = tuple(map(self.hides, columns))
-        return places if any(places) else ()
-
     def _table(self, data: Any, columns: list[Any]) -> Any:
         """A table's rows under its own columns; under the model's where pandas only counted them."""
         if columns == list(range(len(columns))):
-            return self._rows(data, self._places(self.columns))
-        return HIDDEN if self._lacks(columns) else self._rows(data, self._places(columns))
+            return self._rows(data, self.places)
+        places = tuple(map(self.hides, columns))
+        return HIDDEN if self._lacks(columns) else self._rows(data, places if any(places) else ())
 
     def _rows(self, value: Any, places: tuple[bool, ...]) -> Any:
         """A row, or lists of rows."""
@@ -107,7 +105,7 @@ class Redaction:
         """The data of one V2 tensor: one column under its name, or rows, nested or flat."""
         if self.hides(name):
             return HIDDEN
-        if name in self.columns or not (places := self._places(self.columns)):
+        if name in self.columns or not (places := self.places):
             return data
         if not isinstance(data, list):
             return HIDDEN
@@ -142,7 +140,8 @@ def for_request(fields: frozenset[str], inputs: Sequence[TensorSpec]) -> Redacti
         columns = single.columns
     row_keys = _ROW_KEYS | ({spec.name for spec in inputs} - set(columns))
     hidden = plain & frozenset(map(plain_name, columns))
-    return Redaction(plain, columns, row_keys, hidden)
+    places = tuple(plain_name(name) in plain for name in columns)
+    return Redaction(plain, columns, row_keys, hidden, places if any(places) else ())
 
 
 def for_answer(fields: frozenset[str], failed: bool) -> Redaction:
