@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 # The rooms, the lowest first: imports point down. Files right below berth/ are rooms of their own.
 ORDER = [
     *("errors", "settings", "cpu", "tensors", "models", "telemetry", "loaders", "accelerate", "serving", "publishing"),
-    *("pulling", "score", "switchgate", "web", "worker", "load_settings", "app", "cli", "__main__"),
+    *("pulling", "score", "switchgate", "worker", "web", "load_settings", "app", "cli", "__main__"),
 ]
 HEAVY = {
     "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow", "safetensors",

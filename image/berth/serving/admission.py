@@ -48,6 +48,11 @@ class Gate:
         """Predictions in flight now."""
         return len(self._began)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next prediction would be refused."""
+        return len(self._began) >= self._max_inflight
+
     def oldest_seconds(self) -> float:
         """Age of the oldest prediction in flight; 0 when there is none."""
         with self._lock:

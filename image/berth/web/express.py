@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TypeAlias
 from berth.serving.predictor import WouldWait
 from berth.web.edge import Edge, begin
 from berth.web.exchange import Exchange
-from berth.web.plain import encode_response, is_whole, parse_request
 from berth.web.wire import Reply
+from berth.worker.http1 import encode_response, is_whole, parse_request
 
 Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import orjson
@@ -29,6 +31,11 @@ _PIECE_BYTES = 1 << 20
 _MOST_DEPTH = 64
 # So few lists may all lie in one another without harm.
 _FEW_LISTS = 128
+# Decoding and encoding hold the interpreter's lock, for 0.1 us a value and more. Where many threads do that at once,
+# who answers a quick request waits for each of them whenever it wants the lock: one large document at a time.
+_MANY_BYTES = 32768
+_MANY_VALUES = 5000
+_large = threading.Lock()
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -150,6 +157,18 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _alone_if_large(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    @wraps(decode)
+    def decode_in_turn(body: bytes) -> Any:
+        if len(body) <= _MANY_BYTES:
+            return decode(body)
+        with _large:
+            return decode(body)
+
+    return decode_in_turn
+
+
+@_alone_if_large
 def decode_json(body: bytes) -> Any:
     """The document in `body`. Raises MalformedJson; a key that stands twice is one, a bare NaN too."""
     try:
@@ -190,7 +209,19 @@ def _plain(value: Any) -> Any:
 
 def encode_json(document: Any) -> bytes:
     """A document, numpy arrays and scalars in it, as JSON; NaN and infinities become null."""
-    return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+    if _count_values(document) <= _MANY_VALUES:
+        return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+    with _large:
+        return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+
+
+def _count_values(document: Any) -> int:
+    """About how many numbers a document of ours has: its arrays lie near its top."""
+    if isinstance(document, dict):
+        return sum(map(_count_values, document.values()))
+    if isinstance(document, list) and document and isinstance(document[0], dict):
+        return len(document) * _count_values(document[0])
+    return int(getattr(document, "size", 1))
 
 
 def json_reply(document: Any) -> Reply:

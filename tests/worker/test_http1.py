@@ -12,7 +12,7 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from berth.web.plain import encode_response, is_whole, parse_request
+from berth.worker.http1 import encode_response, is_whole, parse_request
 
 CLIENT = "10.0.0.7"
 LINE = b"POST /predict HTTP/1.1\r\n"
