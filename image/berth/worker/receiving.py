@@ -175,6 +175,7 @@ class Incoming:
     def complete(self, data: bytes | bytearray, missing: Exception | None = None, whole: bool = True) -> None:
         """Give the request its body, which ends with `data`; if that is not all of it, reading on raises `missing`."""
         self._is_whole = whole
+        self.request._expected_100_continue = False  # gunicorn would send one now
         body = bytes(memoryview(data)[self._head_bytes :])
         if not whole:
             self.request.force_close()
