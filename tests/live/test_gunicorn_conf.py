@@ -13,7 +13,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -267,6 +267,23 @@ def test_clients_that_do_not_read_their_answers_free_the_threads(gunicorn: Gunic
         began = time.monotonic()
         assert _ask(server, "/small") == b"xx"
         assert time.monotonic() - began < 3
+        time.sleep(1.5)
+        for connection in deaf:  # their time is over, and with it the response
+            received = 0
+            with suppress(ConnectionResetError):
+                while piece := connection.recv(1 << 20):
+                    received += len(piece)
+            assert received < 60_000_000
+
+
+def test_a_full_worker_of_silent_connections_takes_new_ones(gunicorn: Gunicorn) -> None:
+    server = gunicorn("hold", threads=2, constants={"worker_connections": 10})
+    with _connections(server, 30) as silent:
+        for _ in range(5):
+            assert int(_ask(server, "/pid")) in server.workers()
+        assert silent[0].recv(1) == b"", "the oldest one went"
+        silent[-1].sendall(b"GET /pid HTTP/1.0\r\n\r\n")
+        assert silent[-1].recv(1000).startswith(b"HTTP/1.0 200")
 
 
 def test_a_client_that_does_not_close_does_not_stop_the_worker(gunicorn: Gunicorn) -> None:

@@ -25,10 +25,10 @@ class World:
 
     def __init__(self) -> None:
         self.poller = selectors.DefaultSelector()
-        self.rows = Connections(self.poller, self._act, (9.0, 9.0, 9.0), MOST_UNSENT_BYTES)
+        self.rows = Connections(self.poller, self._on_event, (9.0, 9.0, 9.0), MOST_UNSENT_BYTES)
         self._peers: list[socket.socket] = []
 
-    def _act(self, conn: Connection) -> None:
+    def _on_event(self, conn: Connection, _: object) -> None:
         if conn.react is not None:
             conn.react(conn)
 
@@ -124,14 +124,16 @@ def test_one_response_may_be_larger_than_all_may_be(world: World) -> None:
 
 def test_held_bytes_are_counted_until_they_are_answered(world: World) -> None:
     conn, _ = world.connect()
-    for _ in range(3):
-        world.rows.hold(conn, b"12345")
-    assert (bytes(conn.received), world.rows.held_bytes) == (b"12345" * 3, 15)
+    conn.received = b"12345" * 3
+    world.rows.count(conn)
+    assert world.rows.held_bytes == 15
     conn.received = conn.received[10:]
-    world.rows.let_go(conn)
+    world.rows.count(conn)
     assert world.rows.held_bytes == 5
+    world.rows.count(conn, given=10)
+    assert world.rows.given_bytes == 10
     world.rows.drop(conn)
-    assert world.rows.held_bytes == 0
+    assert (world.rows.held_bytes, world.rows.given_bytes) == (0, 0)
 
 
 def test_a_closed_connection_is_read_out_and_never_for_ever(world: World) -> None:

@@ -13,7 +13,7 @@ from berth.worker.receiving import MOST_HEAD_BYTES, read_head
 # A request of up to this length is worth showing to who answers at once; a body of up to this is waited for even when
 # the gate is full.
 SMALL_BYTES = 32768
-# Of received and unanswered requests, so many bodies of the greatest size are held.
+# So many bodies of the greatest size are held of requests that are arriving, and as many of those that threads answer.
 HELD_BODIES = 8
 # What one look at a connection takes from it; more where the length of a body is known.
 _LOOK_BYTES = 16384
@@ -56,6 +56,7 @@ class Arrivals:
         self._connections = connections
         self._cfg = cfg
         self._most_body_bytes = most_body_bytes
+        self._most_held_bytes = HELD_BODIES * most_body_bytes
         # Berth's, which knows whether it is full; None with another application.
         self._gate = gate
 
@@ -71,18 +72,25 @@ class Arrivals:
         except OSError:  # a reset
             data = b""
         if data:
-            self._connections.hold(conn, data)
+            if conn.received:
+                conn.received = conn.received if isinstance(conn.received, bytearray) else bytearray(conn.received)
+                conn.received += data
+            else:
+                conn.received = data
             self.advance(conn)
-            self._bound_held_bytes()
+            if conn.received:  # else it was answered, as most are
+                self._bound_held_bytes(conn)
         elif conn.incoming is not None:
             self.give_up(conn, None)
         else:
             self._connections.drop(conn)
 
-    def _bound_held_bytes(self) -> None:
+    def _bound_held_bytes(self, conn: Connection) -> None:
         rows = self._connections
-        while rows.held_bytes > HELD_BODIES * self._most_body_bytes:
-            victim = rows.bodies.oldest() or rows.heads.oldest()
+        rows.count(conn, conn.given)
+        while rows.held_bytes > self._most_held_bytes:
+            arriving = rows.bodies.items() + rows.heads.items()
+            victim = next((one for one in arriving if one.held > SMALL_BYTES), None)
             if victim is None:
                 return
             self._answering.refuse(
@@ -98,9 +106,22 @@ class Arrivals:
         if end is None:
             self._wait_for_body(conn, first)
         elif (first and end == len(conn.received)) or not self._answering.answer_here(conn, end):
-            conn.incoming.complete(memoryview(conn.received)[:end])
-            consume(conn, end)
-            self._answering.hand_over(conn)
+            self._finish(conn, end)
+
+    def _finish(self, conn: Connection, end: int) -> None:
+        """Have a whole request answered; a large one only while the threads have not too many of them."""
+        given = self._connections.given_bytes
+        if end > SMALL_BYTES and given and given + end > self._most_held_bytes:
+            conn.received = b""
+            self.give_up(conn, Overloaded("this worker has as many large requests as it takes", {"Retry-After": "1"}))
+            return
+        conn.incoming.complete(memoryview(conn.received)[:end])
+        self._hand_over(conn, end)
+
+    def _hand_over(self, conn: Connection, end: int) -> None:
+        consume(conn, end)
+        self._connections.count(conn, given=end)
+        self._answering.hand_over(conn)
 
     def _begin(self, conn: Connection) -> bool:
         """Read the head, if it has come; False where there is nothing more to do now."""
@@ -142,5 +163,4 @@ class Arrivals:
     def give_up(self, conn: Connection, missing: Exception | None) -> None:
         """Have a request refused that will not be whole: reading its body to the end raises `missing`."""
         conn.incoming.complete(conn.received, missing, whole=False)
-        consume(conn, len(conn.received))
-        self._answering.hand_over(conn)
+        self._hand_over(conn, len(conn.received))

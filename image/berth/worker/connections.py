@@ -30,7 +30,7 @@ class Connection:
     """One client's connection."""
 
     __slots__ = (
-        "client", "closed", "discarded", "events", "held", "incoming", "keeps", "on_event", "outbox",
+        "client", "closed", "discarded", "events", "given", "held", "incoming", "keeps", "on_event", "outbox",
         "pending", "progressed", "react", "received", "requests", "row", "searched", "server", "sock",
     )  # fmt: skip
 
@@ -40,6 +40,8 @@ class Connection:
         # What came and is not answered yet, how far it was searched for the end of a head, and how much of it counts.
         self.received: bytes | bytearray = b""
         self.searched = self.held = self.requests = 0
+        # Bytes of the request that a thread answers.
+        self.given = 0
         # The request whose head is read, and what a thread writes its answer to.
         self.incoming: Any = None
         self.outbox: Any = None
@@ -62,17 +64,17 @@ class Connection:
 
 
 class Connections:
-    """All connections of a worker. `act` is called with a connection that has an event, and what to do with it."""
+    """All connections of a worker. `on_event` gets a connection that has an event; it may be closed by now."""
 
     def __init__(
         self,
         poller: selectors.BaseSelector,
-        act: Callable[[Connection], None],
+        on_event: Callable[[Connection, object], None],
         seconds: tuple[float, float, float],
         most_unsent_bytes: int,
     ) -> None:
         self._poller = poller
-        self._act = act
+        self._on_event = on_event
         idle, header, exchange = seconds
         self.silent = Deadlines[Connection](idle)  # nothing has come yet
         self.idle = Deadlines[Connection](idle)  # kept for the next request
@@ -83,7 +85,7 @@ class Connections:
         self._rows = (self.silent, self.idle, self.heads, self.bodies, self.sending, self.closing)
         self._all: set[Connection] = set()
         self._most_unsent_bytes = most_unsent_bytes
-        self.held_bytes = self.unsent_bytes = 0
+        self.held_bytes = self.given_bytes = self.unsent_bytes = 0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -93,16 +95,15 @@ class Connections:
         self._all.add(conn)
         conn.on_event = partial(self._on_event, conn)
 
-    def _on_event(self, conn: Connection, _: object) -> None:
-        if not conn.closed:  # by an earlier event of the same turn
-            self._act(conn)
-
     def wait(self, conn: Connection, row: Deadlines[Connection], events: int, react: Callable[[Any], None]) -> None:
         """Call `react` at the next event, until the time in `row` is over; if it runs already, it goes on."""
         conn.react = react
-        if conn.row is not row or row is self.idle:
+        if conn.row is not row:
             self._enter(conn, row)
-        self._watch(conn, events)
+        elif row is self.idle:
+            row.start(conn)
+        if conn.events != events:
+            self._watch(conn, events)
 
     def rest(self, conn: Connection) -> None:
         """Wait for nothing: a thread has the request."""
@@ -125,21 +126,11 @@ class Connections:
             self._poller.unregister(conn.sock)
         conn.events = events
 
-    def hold(self, conn: Connection, data: bytes) -> None:
-        """Keep what has come."""
-        if not conn.received:
-            conn.received = data
-        elif isinstance(conn.received, bytearray):
-            conn.received += data
-        else:
-            conn.received = bytearray(conn.received) + data
-        conn.held += len(data)
-        self.held_bytes += len(data)
-
-    def let_go(self, conn: Connection) -> None:
-        """Of what came, count only what is not answered yet."""
+    def count(self, conn: Connection, given: int = 0) -> None:
+        """Count what has come and not been taken from `received`, and what of it a thread has now."""
         self.held_bytes += len(conn.received) - conn.held
-        conn.held = len(conn.received)
+        self.given_bytes += given - conn.given
+        conn.held, conn.given = len(conn.received), given
 
     def send(self, conn: Connection, pieces: Iterable[memoryview], keeps: bool, then: Callable[[Any], None]) -> None:
         """Send as the client takes it; then call `then`. The slowest readers lose where too much is unsent."""
@@ -174,7 +165,7 @@ class Connections:
     def close_gently(self, conn: Connection) -> None:
         """Close our side, and wait for the client's while what it still sends is thrown away."""
         conn.received, conn.incoming = b"", None
-        self.let_go(conn)
+        self.count(conn)
         try:
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -202,9 +193,9 @@ class Connections:
         conn.closed = True
         self.rest(conn)
         self._all.discard(conn)
-        self.held_bytes -= conn.held
-        self.unsent_bytes -= sum(map(len, conn.pending))
         conn.received, conn.incoming, conn.react, conn.on_event = b"", None, None, None
+        self.count(conn)
+        self.unsent_bytes -= sum(map(len, conn.pending))
         conn.pending.clear()
         with suppress(OSError):
             conn.sock.close()

@@ -11,9 +11,10 @@ reads the request, answers it, sends the answer, and so can be held by a client 
 1.  **No thread of the pool waits for a client.** The main thread polls all connections and holds what they send until
     a request is whole (arrivals.py), and sends what they do not read. Each wait has one deadline for all of it
     (connections.py).
-2.  Memory is bounded. A head has 64 KiB; what is received and unanswered `HELD_BODIES` bodies of the greatest size;
-    what is answered and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the request that has been arriving
-    longest is refused, and the response whose client has read nothing for longest is dropped: never those of others.
+2.  Memory is bounded. A head has 64 KiB; what is arriving `HELD_BODIES` bodies of the greatest size, what threads have
+    as much again; what is answered and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the large request that
+    has been arriving longest is refused, or the one that came last to full threads, and the response whose client has
+    read nothing for longest is dropped.
 3.  What is known before the body has come (it is too long; the gate is full and the body is not small) goes to the
     application as it is, so that it refuses without the body; reading on raises at once.
 4.  A worker whose threads are all busy accepts no connection; another worker, or the backlog, has it. Where there are
@@ -64,10 +65,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     header_seconds = 5.0
     # For its body, and again for sending the answer.
     exchange_seconds = 30.0
-    # Of one body.
     most_body_bytes = 16 << 20
-    # Told in the errors that the application never sees.
-    slot = ""
+    slot = ""  # told in the errors that the application never sees
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Connections whose request a thread has, those that are new, and those with a request to look at next turn.
@@ -84,7 +83,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     @cached_property
     def _connections(self) -> Connections:
         seconds = (self.cfg.keepalive, self.header_seconds, self.exchange_seconds)
-        return Connections(self.poller, self._act, seconds, MOST_UNSENT_BYTES)
+        return Connections(self.poller, self._on_event, seconds, MOST_UNSENT_BYTES)
 
     @cached_property
     def _arrivals(self) -> Arrivals:
@@ -138,7 +137,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @worker_connections.setter
     def worker_connections(self, most: int) -> None:
-        # ThreadWorker.__init__ assigns the setting of this name.
+        """ThreadWorker.__init__ assigns the setting of this name."""
         self._most_connections = most
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
@@ -175,12 +174,14 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._connections.idle.cap(deadline)
         self._connections.silent.cap(deadline)
 
-    def _act(self, conn: Connection, action: Callable[[Connection], None] | None = None) -> None:
-        """Do what a connection's event asks for. The main thread must live, whatever breaks."""
+    def _on_event(self, conn: Connection, _: object) -> None:
+        if conn.react is not None:  # else an event of the same turn closed it
+            self._act(conn, conn.react)
+
+    def _act(self, conn: Connection, action: Callable[[Connection], None]) -> None:
+        """The main thread must live, whatever breaks."""
         try:
-            action = action or conn.react
-            if action is not None:
-                action(conn)
+            action(conn)
         except Exception:
             self.log.exception("a connection is dropped, for the worker could not go on with it")
             self._fresh.stop(conn)
@@ -204,7 +205,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def answer_here(self, conn: Connection, end: int) -> bool:
         """Answer on this thread, if that can be done at once. A stopping worker says so in its answers: not here."""
-        self._fresh.stop(conn)
+        if self._is_one_of_several:
+            self._fresh.stop(conn)
         if self._answer_plain is None or end > SMALL_BYTES or not self.alive:
             return False
         try:
@@ -221,7 +223,6 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         return True
 
     def hand_over(self, conn: Connection) -> None:
-        """Let a thread of the pool answer the connection's request."""
         self._connections.rest(conn)
         self._working.add(conn)
         self.enqueue_req(conn)
@@ -234,8 +235,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             kept = self.handle_request(request, Channel(conn.outbox, conn.client, conn.server))
             conn.outbox.flush()
             return bool(kept and conn.incoming.is_spent())
-        except StopIteration:  # the application broke after the head of its response
-            pass
+        except StopIteration:
+            self.log.debug("the application broke after the head of its response")
         except OSError as error:
             self.log.debug("the client left: %s", error)
         except Exception as error:
@@ -256,7 +257,6 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         return refusal.encode(self.slot)
 
     def refuse(self, conn: Connection, error: Exception) -> None:
-        """Answer what no application needs to see."""
         request = conn.incoming.request if conn.incoming is not None else getattr(error, "req", None)
         self._send(conn, self._encode_refusal(request, conn.client, error), keeps=False)
 
@@ -267,7 +267,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         if fs.cancelled() or fs.exception() is not None or conn.closed:
             self._connections.drop(conn)
             return
-        self._connections.let_go(conn)
+        self._connections.count(conn)
         self._act(conn, lambda conn: self._connections.send(conn, outbox.unsent, fs.result(), self._sent))
 
     def _send(self, conn: Connection, data: bytes, keeps: bool) -> None:
@@ -278,7 +278,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         except OSError:  # the client is gone
             self._connections.drop(conn)
             return
-        self._connections.let_go(conn)
+        if conn.held:
+            self._connections.count(conn)
         if sent == len(data):
             conn.keeps = keeps
             self._sent(conn)
@@ -286,7 +287,6 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             self._connections.send(conn, [memoryview(data)[sent:]], keeps, self._sent)
 
     def _sent(self, conn: Connection) -> None:
-        """All of the answer is on its way: the next request, or the end."""
         rows = self._connections
         if not conn.keeps:
             rows.close_gently(conn)
