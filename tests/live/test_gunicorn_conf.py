@@ -35,6 +35,12 @@ def test_gunicorn_is_the_version_whose_inside_was_read() -> None:
     assert version("gunicorn") == "27.0.1"
 
 
+def test_the_files_values_are_those_of_the_settings_table() -> None:
+    text = CONF.read_text("utf-8")
+    assert "BERTH_" not in re.sub(r"(#.*|BERTH_STUCK_SECONDS)", "", text), "a default stands in the table alone"
+    assert 'http_parser = "python"' in text
+
+
 def _ask(server: Server, path: str, timeout: float = 5.0) -> bytes:
     """The body of one request on a connection of its own."""
     connection = http.client.HTTPConnection(HOST, server.port, timeout=timeout)
