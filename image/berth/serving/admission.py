@@ -64,6 +64,11 @@ class Gate:
         """Predictions in flight now: those that have begun, and those that have arrived."""
         return len(self._began) + self.waiting
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next prediction would be refused."""
+        return self.inside >= self._max_inflight
+
     def oldest_seconds(self) -> float:
         """Age of the oldest prediction in flight; 0 when there is none."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import orjson
@@ -14,6 +15,11 @@ from berth.tensors.number_rows import LARGE_BYTES, decode_numbers
 _MOST_DEPTH = 64
 # So few lists may all lie in one another without harm.
 _FEW_LISTS = 128
+# Decoding and encoding hold the interpreter's lock, for 0.1 us a value and more. Where many threads do that at once,
+# who answers a quick request waits for each of them whenever it wants the lock: one large document at a time.
+_MANY_BYTES = 32768
+_MANY_VALUES = 5000
+_large = threading.Lock()
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -44,9 +50,14 @@ def decode_json(body: bytes) -> Any:
 
     Raises MalformedJson; a duplicate key is one, a bare NaN too.
     """
-    if len(body) >= LARGE_BYTES and (numbers := decode_numbers(body)) is not None:
+    if len(body) < LARGE_BYTES:
+        return _decode_exactly(body)
+    if (numbers := decode_numbers(body)) is not None:
         return numbers
-    return _decode_exactly(body)
+    if len(body) <= _MANY_BYTES:
+        return _decode_exactly(body)
+    with _large:
+        return _decode_exactly(body)
 
 
 def _decode_exactly(body: bytes) -> Any:
@@ -79,4 +90,16 @@ def _plain(value: Any) -> Any:
 
 def encode_json(document: Any) -> bytes:
     """A document, numpy arrays and scalars in it, as JSON; NaN and infinities become null."""
-    return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+    if _count_values(document) <= _MANY_VALUES:
+        return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+    with _large:
+        return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+
+
+def _count_values(document: Any) -> int:
+    """About how many numbers a document of ours has: its arrays lie near its top."""
+    if isinstance(document, dict):
+        return sum(map(_count_values, document.values()))
+    if isinstance(document, list) and document and isinstance(document[0], dict):
+        return len(document) * _count_values(document[0])
+    return int(getattr(document, "size", 1))

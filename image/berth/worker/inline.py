@@ -15,7 +15,7 @@ from berth.web.direct import STATUS_LINES
 from berth.web.endpoints import match_prediction
 from berth.web.exchange import Endpoint
 from berth.web.pipeline import Pipeline
-from berth.web.plain import encode_response, is_whole, parse_request
+from berth.worker.http1 import encode_response, is_whole, parse_request
 
 
 class InlineAnswer(NamedTuple):
