@@ -200,7 +200,7 @@ _FILES: dict[str, Builder] = {
 def _twister() -> Any:
     random = np.random.RandomState(0)
     state = random.get_state(legacy=False)
-    state["state"]["pos"] = 10**9  # type: ignore[index]
+    state["state"]["pos"] = 10**9
     random.set_state(state)
     return _set(_fitted(DummyClassifier(strategy="stratified")), random_state=random)
 

@@ -90,7 +90,7 @@ def test_serve_stays_alive_and_tells_why(
     hostile: dict[str, Path], hostile_store: Path, serve: Serve, run_dir: Path
 ) -> None:
     server = start_berth(serve, hostile_store, run_dir, workers=1)
-    wait_until(lambda: "loading" not in str(ask(server, "GET", "/health")[1]["models"]), "every model to settle", 60)
+    wait_until(lambda: "loading" not in str(ask(server, "GET", "/health")[1]["models"]), "every model to settle", 180)
     status, health = ask(server, "GET", "/health")
     assert status == 503
     assert {model["state"] for model in health["models"].values()} == {"failed"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,7 +50,6 @@ def _seconds(data: bytes, path: Path, load: Callable[..., object]) -> float:
     path.write_bytes(whole(data))
     taken = []
     for _ in range(2):
-        gc.collect()
         begun = time.thread_time()
         with suppress(LoadError):
             load(path, default_allow())

@@ -61,10 +61,11 @@ def check_parts(estimator: Any, own: Collection[Name]) -> None:
     For formats that another library reads; the unpickler checks each instance when it gets its state.
     """
     for thing in list(walk_objects(estimator)):
+        kind: Any = type(thing)
         if isinstance(thing, partial):
             check_partial(thing.func, thing.args, thing.keywords, own)
-        elif is_estimator_class(type(thing)) and type(getattr(thing, "__dict__", None)) is dict:
-            check_state(type(thing), vars(thing), own)
+        elif is_estimator_class(kind) and type(getattr(thing, "__dict__", None)) is dict:
+            check_state(kind, vars(thing), own)
             check_built(thing)
 
 

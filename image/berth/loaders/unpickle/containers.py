@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
@@ -23,6 +24,7 @@ class ContainerMachine(pickle._Unpickler):
 
     memo: dict[int, Any]
     stack: list[Any]
+    append: Callable[[Any], None]
     source: PickleStream
 
     def __init__(self, source: PickleStream) -> None:
@@ -44,7 +46,8 @@ class ContainerMachine(pickle._Unpickler):
         if not isinstance(target, list | deque):
             raise UnsafeArtifact(f"items put into a {type(target).__name__}")
         self.check_values(items)
-        type(target).extend(target, items)
+        extend: Callable[[Any, list[Any]], None] = type(target).extend
+        extend(target, items)
 
     def put_pairs(self, target: Any, items: list[Any]) -> None:
         if not isinstance(target, dict):

@@ -37,7 +37,7 @@ def check_state(kind: type, state: Any, own: Collection[Name]) -> None:
 
 def check_built(instance: Any) -> None:
     """Raise UnsafeArtifact or LoadError for an instance that must not have the state it has now."""
-    kind = type(instance)
+    kind: Any = type(instance)
     attributes = getattr(instance, "__dict__", None)
     if type(attributes) is not dict:
         return
@@ -80,7 +80,7 @@ def _set(target: Any, state: Any) -> None:
 
 def check_attributes(target: Any, state: Any, own: Collection[Name]) -> None:
     """Raise UnsafeArtifact for attributes that change what an object is."""
-    kind = type(target)
+    kind: Any = type(target)
     library = not is_own(kind, own)
     if library and type(state) is not dict and type(getattr(kind, "__setstate__", None)) is types.FunctionType:
         raise UnsafeArtifact(f"a {type(state).__name__} as the state of a {kind.__name__}")

@@ -191,7 +191,7 @@ def new_partial(function: object, *args: object) -> partial[Any]:
     """What `functools.partial` gives before its state says what it is a partial of."""
     if args or not is_function(function):
         raise UnsafeArtifact(f"functools:partial of {_brief(function)}")
-    made: partial[Any] = partial(function)  # type: ignore[arg-type]
+    made: partial[Any] = partial(function)  # type: ignore[misc,operator,arg-type]
     return made
 
 

@@ -8,6 +8,8 @@ arguments of a function that rebuilds instances.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from berth.loaders.unpickle.allow import Name, default_allow, may_call
@@ -52,6 +54,6 @@ def count_class_arguments(pair: Name) -> int:
     return 1 if pair[1].startswith("__pyx_unpickle_") else _CLASS_ARGUMENTS.get(pair[1], 0)
 
 
-def unwrap(args: tuple[object, ...], count: int) -> tuple[object, ...]:
+def unwrap(args: tuple[object, ...], count: int) -> tuple[Any, ...]:
     """The arguments with the classes behind the references among the first `count`."""
     return tuple(arg.target if at < count and isinstance(arg, Reference) else arg for at, arg in enumerate(args))
