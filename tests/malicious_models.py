@@ -217,9 +217,11 @@ def _no_state(module: str, name: str) -> Builder:
     return lambda path: path.write_bytes(whole(new))
 
 
-def _short_classes(path: Path) -> None:
-    counts = pickle.dumps(np.array([2]), 2)[2:-1]
-    path.write_bytes(whole(call(named("sklearn.tree._tree", "Tree"), b"K\x04", counts, b"J\x00\x00\x00\x01")))
+def _many_classes(path: Path) -> None:
+    counts = pickle.dumps(np.array([2**40]), 2)[2:-1]
+    tree = call(named("sklearn.tree._tree", "Tree"), b"K\x04", counts, b"K\x01")
+    state = pickle.dumps(_fitted(DecisionTreeClassifier()).tree_.__getstate__(), 2)[2:-1]
+    path.write_bytes(whole(tree + state + b"b"))
 
 
 _NUMBERS: dict[str, Builder] = {
@@ -227,7 +229,7 @@ _NUMBERS: dict[str, Builder] = {
     "number-spline-degree": _dump(lambda: _spline(k=10**6)),
     "number-spline-knots": _dump(lambda: _spline(_t=np.arange(3.0e5))),
     "number-spline-order": _dump(lambda: _spline(_t=np.array([0.0, np.nan] * 5))),
-    "number-tree-outputs": _short_classes,
+    "number-tree-classes": _many_classes,
     "number-kd-tree-empty": _no_state("sklearn.neighbors._kd_tree", "KDTree64"),
     "number-ball-tree-empty": _no_state("sklearn.neighbors._ball_tree", "BallTree64"),
     "number-hashing": _dump(lambda: HashingVectorizer(n_features=2**31 - 1)),

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import special
 from sklearn.cluster import FeatureAgglomeration
 from sklearn.compose import TransformedTargetRegressor
@@ -24,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import SVR
 
-from berth.errors import UnsafeArtifact
+from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.unpickle.loading import default_allow, judge_pickle, load_pickle, parse_allow
 
 _RNG = np.random.RandomState(0)
@@ -159,3 +161,29 @@ def test_dicts_of_numbers_and_pairs_load(tmp_path: Path) -> None:
     ]
     path.write_bytes(pickle.dumps(value))
     assert load_pickle(path, default_allow()) == value
+
+
+# Inspection and loading agree
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_inspection_agrees_with_loading_of_changed_files(data: st.DataObject, tmp_path: Path) -> None:
+    """Bytes of an honest file are changed at random: whatever comes of it, both say the same, and in one line."""
+    model = make_pipeline(FunctionTransformer(np.clip, kw_args={"a_min": 0.0}), Ridge().fit(_X, _Y))
+    content = bytearray(pickle.dumps(model, data.draw(st.sampled_from([2, 4]))))
+    for _ in range(data.draw(st.integers(0, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "model.pkl"
+    path.write_bytes(content)
+    try:
+        load_pickle(path, default_allow())
+        refusal = None
+    except (UnsafeArtifact, LoadError) as error:
+        refusal = error.message
+    try:
+        reason = judge_pickle(path, default_allow())[1]
+    except LoadError as error:
+        reason = error.message
+    assert (reason is None) == (refusal is None)
+    assert refusal is None or refusal.isprintable()

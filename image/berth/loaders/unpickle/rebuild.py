@@ -205,7 +205,7 @@ def fill_partial(target: partial[Any], state: Any, own: Collection[Name]) -> Non
 
 
 def new_decision_tree(features: object, classes: object, outputs: object) -> object:
-    """What `sklearn.tree._tree.Tree` gives, which reads a number of classes for each output without a check."""
+    """What `sklearn.tree._tree.Tree` gives, which believes the numbers of classes that it is given."""
     from sklearn.tree._tree import Tree
 
     counts = (features, outputs)
