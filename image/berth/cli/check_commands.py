@@ -29,14 +29,16 @@ def _find(store: Path, word: str) -> Entry:
 
 
 def _inspect_pickle(path: Path) -> bool:
-    """Print every global that a pickle names; whether all of them are allowed."""
+    """Print every global that a pickle names, and why it is not loaded; whether it is."""
     options = load_options(read_settings())
-    names = unpickle.read_globals(path, unpickle.default_allow() | frozenset(options.pickle_allow))
+    names, reason = unpickle.judge_pickle(path, unpickle.default_allow() | frozenset(options.pickle_allow))
     for found in sorted(names, key=lambda found: (found.allowed, found.module, found.name)):
         click.echo(f"  {'allowed' if found.allowed else 'REFUSED'}  {found.module}:{found.name}")
     if refused := [found for found in names if not found.allowed]:
         click.echo(f"{path.name}: {len(refused)} of {len(names)} names are refused; it will not be loaded", err=True)
-    return not refused
+    elif reason:
+        click.echo(f"  REFUSED  {reason}")
+    return reason is None
 
 
 def _inspect_path(path: Path) -> bool:
@@ -57,7 +59,9 @@ def _inspect_path(path: Path) -> bool:
 @click.argument("target")
 @store_option
 def inspect(target: str, store: str | None) -> None:
-    """Tell what a file, or NAME[@VERSION] of the store, is made of; nothing is loaded.
+    """Report what a file, or NAME[@VERSION] of the store, is made of, and whether it would be loaded.
+
+    A pickle is loaded only if every name in it is allowed, because the loader decides the rest; it is not kept.
 
     \b
     berth inspect model.joblib        every global it names, and whether it would be allowed

@@ -16,7 +16,7 @@ from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.estimator_outputs import describe_outputs, make_answerer
-from berth.loaders.fitted import check_reads_no_files, drop_feature_names, reset_jobs
+from berth.loaders.fitted import check_parts, check_reads_no_files, drop_feature_names, reset_jobs
 from berth.loaders.formats import LoadOptions
 from berth.loaders.signature import describe_inputs, example_row, needs_frame, table_builder
 from berth.loaders.unpickle import loading as unpickle
@@ -119,7 +119,9 @@ def _read_skops(path: Path, options: LoadOptions) -> Any:
             f"{path.name} names {', '.join(refused)}, which may not be loaded; "
             "if they are yours, add them to BERTH_PICKLE_ALLOW as package.module:Name"
         )
-    return io.load(path, trusted=named)
+    estimator = io.load(path, trusted=named)
+    check_parts(estimator, options.pickle_allow)
+    return estimator
 
 
 _READERS: dict[str, Callable[[Path, LoadOptions], Any]] = {

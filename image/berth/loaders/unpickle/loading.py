@@ -1,7 +1,10 @@
 """The one door for pickle and joblib files: what is not on the list is neither imported nor called.
 
-Restricted means: no code of the file's choosing runs while it loads. It does not mean that a model is good: its numbers
-and its parameters are the file's, so a stranger's model may still answer wrongly, or crash the process that asks it.
+Restricted means: no code of the file's choosing runs while it loads, and none that it names is called by the library
+afterwards but a function that belongs there, with arguments that are known to be harmless (called.py); a prediction
+opens no file that a request names and allocates nothing out of proportion (behaviour.py); a file that is made to be
+slow to load is refused (hashing.py). It does not mean that a model is good: its numbers are the file's, so a stranger's
+model may still answer wrongly.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from berth.loaders.unpickle.machine import Machine
 from berth.loaders.unpickle.recorder import GlobalRecorder, PickleGlobal
 from berth.loaders.unpickle.stream import PickleStream, open_source
 
-__all__ = ["PickleGlobal", "default_allow", "load_joblib", "load_pickle", "parse_allow", "read_globals"]
+__all__ = ["PickleGlobal", "default_allow", "judge_pickle", "load_joblib", "load_pickle", "parse_allow", "read_globals"]
 
 _T = TypeVar("_T")
 
@@ -45,6 +48,22 @@ def read_globals(path: Path, allow: frozenset[Name]) -> list[PickleGlobal]:
     return _run(path, record)
 
 
+def judge_pickle(path: Path, allow: frozenset[Name]) -> tuple[list[PickleGlobal], str | None]:
+    """The globals that a file names, and why it is not loaded, None if it is.
+
+    The loader itself decides: a file of which every name is allowed is loaded once and dropped, because what it does
+    with those names shows only then. A file with another name is not; of it nothing is imported. Raises LoadError.
+    """
+    names = read_globals(path, allow)
+    if not all(found.allowed for found in names):
+        return names, f"{path.name} is not loaded: it uses names that are not allowed"
+    try:
+        load_pickle(path, allow)
+    except (UnsafeArtifact, LoadError) as refusal:
+        return names, refusal.message
+    return names, None
+
+
 def _run(path: Path, read: Callable[[PickleStream], _T]) -> _T:
     try:
         with open_source(path) as source:
@@ -55,7 +74,11 @@ def _run(path: Path, read: Callable[[PickleStream], _T]) -> _T:
         raise
     except LoadError as error:
         raise LoadError(error.message if path.name in error.message else f"{path.name}: {error.message}") from error
-    except (EOFError, pickle.UnpicklingError, KeyError, IndexError) as error:
+    except EOFError as error:
+        raise LoadError(
+            f"{path.name} is truncated or damaged: it ends before its data does; copy or save it again"
+        ) from error
+    except (pickle.UnpicklingError, KeyError, IndexError) as error:
         raise LoadError(f"{path.name} is not a whole pickle or joblib file: {_brief(error)}") from error
     except Exception as error:  # a damaged state makes scikit-learn, numpy and scipy raise whatever they like
         raise LoadError(f"{path.name} cannot be loaded: {_brief(error)}") from error

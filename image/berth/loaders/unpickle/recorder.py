@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from berth.loaders.unpickle.allow import Name, may_call
-from berth.loaders.unpickle.machine import GUARDED, PARTIAL, WRAPPER, Machine, Wrapper
+from berth.loaders.unpickle.calls import GUARDED, PARTIAL, WRAPPER, Wrapper
+from berth.loaders.unpickle.machine import Machine
 from berth.loaders.unpickle.names import python3_name
 from berth.loaders.unpickle.rebuild import MAKERS, rebuild_dtype
 from berth.loaders.unpickle.stream import PickleStream
 
 _DTYPE: Name = ("numpy", "dtype")
-_CHECK_ARRAY: Name = ("sklearn.utils.validation", "check_array")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class GlobalRecorder(Machine):
     def load_reduce(self) -> None:
         args = self.stack.pop()
         pair = self.check_call(self.stack[-1], arguments=True)
-        if pair == PARTIAL and not (len(args) == 1 and getattr(args[0], "pair", None) == _CHECK_ARRAY):
+        if pair == PARTIAL and not (len(args) == 1 and isinstance(args[0], Named)):
             self.note(pair, allowed=False)
         self.stack[-1] = MAKERS[_DTYPE](*args) if pair == _DTYPE else Inert()
 
