@@ -119,7 +119,9 @@ def _read_skops(path: Path, options: LoadOptions) -> Any:
             f"{path.name} names {', '.join(refused)}, which may not be loaded; "
             "if they are yours, add them to BERTH_PICKLE_ALLOW as package.module:Name"
         )
-    return io.load(path, trusted=named)
+    loaded = io.load(path, trusted=named)
+    unpickle.check_numbers(path, loaded)
+    return loaded
 
 
 _READERS: dict[str, Callable[[Path, LoadOptions], Any]] = {
