@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.fitted import reset_jobs
 from berth.loaders.unpickle.loading import default_allow, load_pickle
 
 _MEMORY_BYTES = 4 << 30
@@ -28,6 +29,7 @@ def _use(path: Path, rows: Any) -> None:
         model: Any = load_pickle(path, default_allow())
     except (LoadError, UnsafeArtifact):
         return
+    reset_jobs(model)
     for method in _METHODS:
         try:
             getattr(model, method)(rows)

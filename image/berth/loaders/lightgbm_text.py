@@ -36,7 +36,8 @@ def check_lightgbm(path: Path) -> None:
         _check_text(data)
     except (ValueError, LookupError, OverflowError, UnicodeDecodeError) as error:
         raise UnsafeArtifact(
-            f"{path.name} is not loaded: it is damaged, cut short or forged ({error}); save it again with save_model"
+            f"{path.name} is not a LightGBM model to be loaded: it is damaged, cut short or forged ({error}); "
+            "save it again with save_model"
         ) from error
 
 
@@ -61,7 +62,7 @@ def _whole(fields: _Fields, key: str, low: int, high: int) -> int:
 
 def _numbers(fields: _Fields, key: str, count: int, dtype: type = np.int64) -> Any:
     _require(key in fields or not count, f"{key} is missing")
-    values = np.array(fields.get(key, "").split(), dtype)
+    values: Any = np.array(fields.get(key, "").split(), dtype)
     _require(len(values) == count, f"{key} has {len(values)} numbers where {count} belong")
     return values
 

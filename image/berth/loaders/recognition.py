@@ -75,9 +75,9 @@ _WANTED = {
     "joblib": "a joblib or pickle file",
     "pickle": "a pickle or joblib file",
     "skops": "a skops file",
-    "onnx": "an ONNX model",
-    "torchscript": "a TorchScript archive, as torch.jit.save writes it",
-    "torch-export": "an exported program, as torch.export.save writes it",
+    "onnx": "a model in ONNX",
+    "torchscript": "TorchScript that torch.jit.save wrote",
+    "torch-export": "an exported program that torch.export.save wrote",
     "safetensors": "a safetensors file",
     "xgboost": "an XGBoost model in JSON or UBJSON",
     "lightgbm": "a LightGBM model in text",
@@ -154,4 +154,4 @@ def check_is(path: Path, format_: str) -> Kind:
         raise LoadError(f"{path.name} is cut short: the end of its zip archive is missing; copy it again")
     if kind.name in expected or ("pickle" in expected and kind.name in ("onnx", "unknown", "text")):
         return kind
-    raise LoadError(f"{path.name} is {kind.words}; the format {format_} wants {_WANTED[format_]}")
+    raise LoadError(f"{path.name} is not {_WANTED[format_]}: it is {kind.words}")

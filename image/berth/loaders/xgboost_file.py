@@ -34,9 +34,13 @@ def check_xgboost(path: Path) -> None:
         raise LoadError(f"{path.name} is not an XGBoost model: it has no learner; save it with save_model")
     try:
         _check_learner(document["learner"])
-    except (ValueError, LookupError, TypeError, OverflowError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
+        raise LoadError(
+            f"{path.name} is not an XGBoost model: {error} is missing or of another type; save it again with save_model"
+        ) from error
+    except (ValueError, OverflowError) as error:
         raise UnsafeArtifact(
-            f"{path.name} is not loaded: it is damaged or forged ({type(error).__name__}: {error}); "
+            f"{path.name} is not an XGBoost model to be loaded: it is damaged or forged ({error}); "
             "save it again with save_model"
         ) from error
 
@@ -129,8 +133,8 @@ def _check_tree(tree: Any, features: int, groups: int) -> None:
         _numbers(tree, "base_weights", count)
     else:
         _check_vectors(tree, int((left == _NO_CHILD).sum()), count, width)
-    _require(not len(tree.get("categories_nodes", ())), "splits by category, whose names a matrix cannot carry")
-    _require(not np.any(tree.get("split_type", ())), "splits by category, whose names a matrix cannot carry")
+    if len(tree.get("categories_nodes", ())) or np.any(tree.get("split_type", ())):
+        raise LoadError("the model has categorical features, whose names a matrix of numbers cannot carry")
     for key, children in (("left_children", left), ("right_children", right)):
         _require_inside(key, children, _NO_CHILD, count - 1)
     split = left != _NO_CHILD
