@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from berth.errors import UnsafeArtifact
 from berth.loaders.estimator import read_estimator
@@ -84,6 +85,23 @@ def test_what_is_filled_after_its_state_was_set_is_checked_too(tmp_path: Path) -
 def test_no_container_hides_one(hide: Any) -> None:
     with pytest.raises(UnsafeArtifact, match="left_child"):
         check_native_states(hide(FORGED["tree-child"]()))
+
+
+class OwnTree(DecisionTreeClassifier):
+    """A user's class, which a file may name after BERTH_PICKLE_ALLOW."""
+
+
+def test_a_users_class_is_checked_as_what_it_is_made_of() -> None:
+    model = OwnTree(random_state=0).fit([[0.0], [1.0]], [0, 1])
+    model.score = 0.9
+    check_native_states(model)
+    model._validate_X_predict = np.abs
+    with pytest.raises(UnsafeArtifact, match="a OwnTree whose state has its own '_validate_X_predict'"):
+        check_native_states(model)
+    del model._validate_X_predict
+    model.n_features_in_ = 0
+    with pytest.raises(UnsafeArtifact, match="n_features_in_ is 0"):
+        check_native_states(model)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

@@ -76,6 +76,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "sklearn.svm._base:BaseLibSVM": check_machine,
     "sklearn.tree._classes:BaseDecisionTree": check_decision_tree,
 }
+_LIBRARIES = ("sklearn", "scipy")
 # What holds nothing that would have to be checked.
 _PLAIN = frozenset((str, bytes, bytearray, int, float, complex, bool, type(None), np.dtype, slice, range))
 _NOT_FOLLOWED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, np.generic, np.ufunc)
@@ -94,14 +95,17 @@ def _checks(kind: Any) -> tuple[Callable[[Any], None], ...]:
 
 @cache
 def _methods(kind: Any) -> frozenset[str]:
-    """What an attribute of the same name would stand in for: the methods of a library's class."""
-    if kind.__module__.split(".")[0] not in ("sklearn", "scipy"):
-        return frozenset()
+    """What an attribute of the same name would stand in for: the methods of a library's class.
+
+    A user's own class below one may have, say, a `score` of its own; what the library uses inside begins with `_`.
+    """
+    own = kind.__module__.split(".")[0] not in _LIBRARIES
     return frozenset(
         name
         for base in kind.__mro__
+        if base.__module__.split(".")[0] in _LIBRARIES
         for name, value in vars(base).items()
-        if hasattr(value, "__get__") and not hasattr(value, "__set__")
+        if hasattr(value, "__get__") and not hasattr(value, "__set__") and (name.startswith("_") or not own)
     )
 
 
