@@ -87,7 +87,7 @@ def test_no_container_hides_one(hide: Any) -> None:
         check_native_states(hide(FORGED["tree-child"]()))
 
 
-class OwnTree(DecisionTreeClassifier):
+class OwnTree(DecisionTreeClassifier):  # type: ignore[misc]  # scikit-learn has no types
     """A user's class, which a file may name after BERTH_PICKLE_ALLOW."""
 
 
