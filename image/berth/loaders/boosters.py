@@ -13,6 +13,9 @@ import numpy as np
 from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact
 from berth.loaders.formats import LoadOptions
+from berth.loaders.lightgbm_text import check_lightgbm
+from berth.loaders.recognition import check_is
+from berth.loaders.xgboost_file import check_xgboost
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
@@ -114,6 +117,8 @@ def load_xgboost(directory: Path, manifest: Manifest, options: LoadOptions) -> L
     import xgboost
 
     path = find_artifact(directory, manifest, (".json", ".ubj"))
+    check_is(path, "xgboost")
+    check_xgboost(path)
     try:
         booster = xgboost.Booster({"nthread": options.cpu_threads}, model_file=path)
         learner = json.loads(booster.save_config())["learner"]
@@ -158,6 +163,8 @@ def load_lightgbm(directory: Path, manifest: Manifest, options: LoadOptions) -> 
     import lightgbm
 
     path = find_artifact(directory, manifest, (".txt", ".lgb"))
+    check_is(path, "lightgbm")
+    check_lightgbm(path)
     try:
         booster = lightgbm.Booster(model_file=path)
     except lightgbm.basic.LightGBMError as error:

@@ -18,6 +18,7 @@ from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.estimator_outputs import describe_outputs, make_answerer
 from berth.loaders.fitted import check_parts, check_reads_no_files, drop_feature_names, reset_jobs
 from berth.loaders.formats import LoadOptions
+from berth.loaders.recognition import check_is
 from berth.loaders.signature import describe_inputs, example_row, needs_frame, table_builder
 from berth.loaders.unpickle import loading as unpickle
 from berth.models.manifest import Manifest
@@ -121,6 +122,7 @@ def _read_skops(path: Path, options: LoadOptions) -> Any:
         )
     estimator = io.load(path, trusted=named)
     check_parts(estimator, options.pickle_allow)
+    unpickle.check_numbers(path, estimator)
     return estimator
 
 
@@ -138,6 +140,7 @@ def read_estimator(path: Path, format_: str, options: LoadOptions) -> tuple[Any,
     """
     if options.pickle == "off" and format_ != "skops":
         raise UnsafeArtifact(f"{path.name} is a {format_} file and BERTH_PICKLE=off refuses those; save it as skops")
+    check_is(path, format_)
     try:
         estimator, versions = _watch_versions(lambda: _READERS[format_](path, options))
     except ModuleNotFoundError:

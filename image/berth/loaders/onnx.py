@@ -11,6 +11,7 @@ import numpy as np
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.artifacts import find_artifact, spec_of, zeros_for
 from berth.loaders.formats import LoadOptions
+from berth.loaders.recognition import check_is
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded, PredictFunction
 from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
@@ -149,7 +150,9 @@ def load_onnx(directory: Path, manifest: Manifest, options: LoadOptions) -> Load
     """The version's .onnx file. Raises UnsafeArtifact for data outside the folder, LoadError for the rest."""
     import onnxruntime
 
-    session = open_session(find_artifact(directory, manifest, (".onnx",)), options.cpu_threads)
+    path = find_artifact(directory, manifest, (".onnx",))
+    check_is(path, "onnx")
+    session = open_session(path, options.cpu_threads)
     inputs = _input_specs(session)
     outputs = list(_output_specs(session, inputs))
     return Loaded(

@@ -17,6 +17,7 @@ from typing import TypeVar
 from berth.errors import LoadError, SettingsError, UnsafeArtifact
 from berth.loaders.unpickle.allow import Name, default_allow, parse_allow
 from berth.loaders.unpickle.machine import Machine
+from berth.loaders.unpickle.native_states import check_native_states
 from berth.loaders.unpickle.recorder import GlobalRecorder, PickleGlobal
 from berth.loaders.unpickle.stream import PickleStream, open_source
 
@@ -28,9 +29,22 @@ _T = TypeVar("_T")
 def load_pickle(path: Path, allow: frozenset[Name]) -> object:
     """The object in a pickle file, joblib's layout and compression included. Raises UnsafeArtifact, LoadError."""
     try:
-        return _run(path, lambda source: Machine(source, allow).run())
+        loaded = _run(path, lambda source: Machine(source, allow).run())
     except UnsafeArtifact as refusal:
         raise UnsafeArtifact(_explain(path, allow, refusal.message)) from refusal
+    check_numbers(path, loaded)
+    return loaded
+
+
+def check_numbers(path: Path, loaded: object) -> None:
+    """Raise UnsafeArtifact if the file gives compiled code numbers that would crash it."""
+    try:
+        check_native_states(loaded)
+    except UnsafeArtifact as refusal:
+        raise UnsafeArtifact(
+            f"{path.name} is not loaded: it holds {_printable(refusal.message)}; "
+            "the file is damaged or forged, get it again from where the model was trained"
+        ) from refusal
 
 
 # joblib writes plain pickles where there is no array, and people name its files .pkl, so there is one reader.
