@@ -123,6 +123,16 @@ class Settings:
     version_policy: str = _setting(
         "warn", _choice("warn", "strict"), "What to do when a model was built with other library versions."
     )
+    load_seconds: float | None = _setting(
+        None,
+        _auto(_number),
+        "Time for loading and first answering a model; auto is CPU time, by its format and size.",
+        low=0.1,
+        high=86400,
+    )
+    load_memory_bytes: int | None = _setting(
+        None, _auto(_whole), "Memory for trying a model; auto is most of what is free.", low=1 << 20
+    )
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"
