@@ -78,11 +78,11 @@ def test_verify_goes_on_after_each(run: Run, crashing_store: Path) -> None:
 @pytest.mark.parametrize("command", ["score", "openapi", "optimize"])
 def test_the_other_commands_try_it_first(run: Run, tmp_path: Path, crashing_store: Path, command: str) -> None:
     (tmp_path / "rows.csv").write_text("x\n1\n")
-    arguments = {
+    arguments: list[object] = {
         "score": ["score", tmp_path / "rows.csv", tmp_path / "out.csv", "--model", "segv"],
         "openapi": ["openapi", "--models", "segv"],
         "optimize": ["optimize", "segv", "--method", "int8", "--sample", tmp_path / "rows.csv"],
-    }[command]
+    }[command]  # type: ignore[assignment]
     ended, out, err = run(*arguments, "--store", crashing_store)
     assert (ended, out) == (1, "")
     assert err.startswith("berth: segv@1 crashed with SIGSEGV")

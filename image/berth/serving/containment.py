@@ -217,6 +217,8 @@ def _explain(status: int, peak_kib: int, heard: _Heard, budget: Budget, began: f
     """Why the child ended without success, for the operator, and what to do."""
     doing = f"while {heard.doing}"
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if heard.size > _MOST_BYTES:
+        return f"wrote into its parent's pipe {doing}; its code does not keep to itself"
     if heard.late or number == signal.SIGXCPU:
         seconds = time.monotonic() - began
         return f"did not end within {seconds:.0f} s {doing}; set BERTH_LOAD_SECONDS if it needs longer"
