@@ -134,7 +134,7 @@ def test_what_kills_a_worker_is_not_tried_again(
     shutil.copytree(store / "iris" / "1", own / "iris" / "1")
     put(own, "sly", second_time(marks / "loaded", deed))
     server = start_berth(serve, own, run_dir, workers=1, models="sly,iris", **LIMITS)
-    wait_until(lambda: (run_dir / "trials" / "sly@1.json").exists() and list(marks.glob("tried-*")), "a worker's death")
+    wait_until(lambda: server.log().count("Booting worker") == 2, "a worker to die, and one in its place", 60)
     wait_until(lambda: len(server.workers()) == 1 and _settled(server), "the replacement to settle", 60)
     models = ask(server, "GET", "/health")[1]["models"]
     assert models["iris@1"]["state"] == "ready"

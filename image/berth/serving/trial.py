@@ -47,7 +47,10 @@ def budget_for(options: LoadOptions, format_: str, size_bytes: int) -> Budget:
 
 
 def import_libraries(manifest: Manifest, options: LoadOptions) -> None:
-    """What loading a version imports, as far as that is known: a process forked later need not import it again."""
+    """What loading a version imports, as far as that is known: a process forked later need not import it again.
+
+    No library runs a thread for it; onnxruntime starts one that waits until there is a session, which a child lacks.
+    """
     accelerated = options.accelerate != "off" and "file" in (manifest.accelerated or {})
     for name in ("onnxruntime",) if accelerated else _LIBRARIES.get(manifest.format, ()):
         try:

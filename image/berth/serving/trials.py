@@ -36,8 +36,11 @@ def _digest(entry: Entry) -> str:
 class Trials:
     """This worker's view of the trials; `begin` before it has threads, `allow` around each load."""
 
-    def __init__(self, run_dir: Path, entries: Sequence[Entry], options: LoadOptions, version_policy: str) -> None:
+    def __init__(
+        self, run_dir: Path, workers: int, entries: Sequence[Entry], options: LoadOptions, version_policy: str
+    ) -> None:
         self._folder = folder_of(run_dir)
+        self._workers = workers
         self._entries = tuple(entries)
         self._options = options
         self._version_policy = version_policy
@@ -51,6 +54,9 @@ class Trials:
         waiting = [entry for entry in self._entries if self._read(entry) is None]
         if not waiting or (lock := take_lock(self._folder)) is None:
             return
+        if self._workers > 1:  # the others answer meanwhile; forked with its libraries, the child need not import them
+            for entry in waiting:
+                self._import(entry)
         parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
@@ -66,13 +72,21 @@ class Trials:
         for entry in entries:
             digest, reason = _digest(entry), ""
             try:
-                import_libraries(read_manifest(entry), self._options)
+                self._import(entry)
                 try_version(entry, self._options, self._version_policy)
             except BerthError as error:
                 reason = error.message.removeprefix(f"{entry.key} ") or "it failed"
             except Exception as error:  # such as a folder that went away
                 reason = f"{type(error).__name__}: {error}"
             write_verdict(self._folder, entry.key, TrialResult(digest, reason))
+
+    def _import(self, entry: Entry) -> str:
+        """Import what a version needs; its format, or nothing where model.json is not in order."""
+        with suppress(BerthError, OSError):
+            manifest = read_manifest(entry)
+            import_libraries(manifest, self._options)
+            return manifest.format
+        return ""
 
     def _read(self, entry: Entry) -> TrialResult | None:
         return read_verdict(self._folder, entry.key, _digest(entry))
@@ -92,11 +106,7 @@ class Trials:
         if not self._begun:
             yield
             return
-        runs_code = False
-        with suppress(BerthError, OSError):
-            manifest = read_manifest(entry)
-            runs_code = manifest.format in _OWN_CODE
-            import_libraries(manifest, self._options)
+        runs_code = self._import(entry) in _OWN_CODE
         verdict = self._wait(entry)
         if verdict is not None and verdict.reason:
             raise LoadError(verdict.reason)
