@@ -18,6 +18,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from berth.cpu import plan_cpu, read_cpu_budget
 from berth.errors import SettingsError
+from berth.serving.notes import condemn_loading, forget_loading
 from berth.settings import parse_settings
 from berth.telemetry.metrics.metric_files import merge_dead_worker
 from berth.worker.fair_worker import FairThreadWorker
@@ -91,6 +92,9 @@ class Worker(FairThreadWorker):
 
 worker_class = Worker
 
+# With these exit codes a worker ends the whole server; gunicorn's own, 3 and 4, are codes that models' code ends with.
+Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR = 113, 114
+
 
 def post_fork(server: Arbiter, worker: FairThreadWorker) -> None:
     """Let the worker see a SIGTERM that comes before it listens for one; else a stop waits for it in vain."""
@@ -111,6 +115,12 @@ def post_worker_init(worker: ThreadWorker) -> None:
     berth.start(respawned=bool(RUN_DIR) and Path(RUN_DIR, "all-ready").exists(), notify=notify)
 
 
+def worker_exit(server: Arbiter, worker: FairThreadWorker) -> None:
+    """A worker that ends because it should leaves no note: what it was loading did not kill it."""
+    if RUN_DIR and worker.pid == os.getpid():
+        forget_loading(Path(RUN_DIR), worker.pid)
+
+
 # Dead workers whose metrics could not be merged yet: a scrape held the lock, or the disk was full.
 _unmerged: set[int] = set()
 
@@ -126,6 +136,9 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
         except Exception:  # the server must go on
             server.log.exception("metrics of dead worker %s are not merged yet; they still count", pid)
     if RUN_DIR:
+        with contextlib.suppress(OSError):
+            if crashed := condemn_loading(Path(RUN_DIR), worker.pid):
+                server.log.error("worker %s died while it loaded %s, which is not tried again", worker.pid, crashed)
         for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), Path(RUN_DIR, f"stuck-{worker.pid}")):
             with contextlib.suppress(OSError):
                 path.unlink()

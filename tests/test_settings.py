@@ -45,6 +45,8 @@ DEFAULTS = {
     "BERTH_PICKLE_ALLOW": "empty",
     "BERTH_ALLOW_CODE": "false",
     "BERTH_VERSION_POLICY": "warn",
+    "BERTH_LOAD_SECONDS": "auto",
+    "BERTH_LOAD_MEMORY_BYTES": "auto",
     "BERTH_EXIT_ON_LOAD_FAILURE": "false",
     "BERTH_API_KEYS_FILE": "unset",
     "BERTH_PROTECT_METRICS": "false",

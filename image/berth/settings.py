@@ -127,6 +127,16 @@ class Settings:
         60.0, _number, "Minutes of requests that are compared with a model's sample; 0 turns watching off.", low=0
     )
     watch_rows: int = _setting(5000, _whole, "Rows a second and worker that are counted for drift.", low=1)
+    load_seconds: float | None = _setting(
+        None,
+        _auto(_number),
+        "Time for loading and first answering a model; auto is CPU time, by its format and size.",
+        low=0.1,
+        high=86400,
+    )
+    load_memory_bytes: int | None = _setting(
+        None, _auto(_whole), "Memory for trying a model; auto is most of what is free.", low=1 << 20
+    )
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"

@@ -16,7 +16,7 @@ from berth.loaders.unpickle import loading as unpickle
 from berth.models.manifest import digest_file, walk_files
 from berth.models.model import Model
 from berth.models.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
-from berth.serving.opening import open_version
+from berth.serving.trial import open_tried, try_version
 from berth.tensors.schema import column_names
 from berth.tensors.tables import parse_csv
 
@@ -97,11 +97,11 @@ def verify(models: tuple[str, ...], digests_only: bool, store: str | None) -> No
             if digests_only:
                 verify_version(entry)
             else:
-                open_version(entry, load_options(settings), settings.version_policy)
+                try_version(entry, load_options(settings), settings.version_policy)
             click.echo(f"ok      {entry.key}")
         except BerthError as error:
             failed += 1
-            click.echo(f"FAILED  {entry.key}: {error.message}")
+            click.echo(f"FAILED  {entry.key}: {error.message.removeprefix(f'{entry.key} ')}")
     if failed:
         click.echo(f"{failed} of {len(entries)} versions failed", err=True)
         sys.exit(1)
@@ -147,7 +147,7 @@ def predict(file: Path, model: str | None, store: str | None) -> None:
 
     folder, settings = find_store(store), read_settings()
     entry = select_models(folder, model or "")[0]
-    opened = open_version(entry, load_options(settings), settings.version_policy)
+    opened = open_tried(entry, load_options(settings), settings.version_policy)
     is_csv = file.suffix.lower() == ".csv"
     request = _read_rows(file, opened, settings.max_rows) if is_csv else _read_document(file)
     predictor = Predictor(1, settings.max_rows)

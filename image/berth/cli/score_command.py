@@ -19,7 +19,7 @@ from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.store import select_models
 from berth.score import FORMATS, Done, FileFormat, Job, Places, RowSource, find_format, score_file
-from berth.serving.opening import open_version
+from berth.serving.trial import open_tried
 from berth.settings import store_directory
 from berth.telemetry.logs import LOGGER
 from berth.tensors.schema import choose_outputs
@@ -176,7 +176,7 @@ def score(
     reads, writes = choose_formats(input_, output, format_)
     settings = read_settings(model_store=store)
     entry = select_models(store_directory(settings), model or settings.models, settings.model_version)[0]
-    opened = open_version(entry, load_options(settings), settings.version_policy)
+    opened = open_tried(entry, load_options(settings), settings.version_policy)
     wanted = _choose_outputs(outputs, opened)
     if both := sorted(set(keep) & set(wanted)):
         raise click.BadParameter(f"--keep {both[0]}: an output has that name")

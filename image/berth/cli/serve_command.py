@@ -31,7 +31,7 @@ from berth.telemetry import logs
 # What a server of ours leaves in its run directory; nothing else in it is ever touched.
 # Marks a run directory that goes when the server does (gunicorn.conf.py looks for it).
 MADE_HERE = "made-here"
-_OWN = ("workers", "metrics", "drain", "all-ready", "store")
+_OWN = ("workers", "metrics", "trials", "drain", "all-ready", "store")
 
 # glibc gives each thread an arena of its own and keeps large blocks once they were freed: after some requests of
 # megabytes a worker of 40 threads would hold twice its memory for good. What the operator sets wins.

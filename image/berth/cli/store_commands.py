@@ -97,10 +97,14 @@ def add(
         architecture=factory,
     )
     from rich.console import Console
+    from rich.status import Status
 
     told: list[str] = []
-    with Console(stderr=True).status(f"adding {file.name}: copy, load, describe, prove"):
-        entry = add_version(find_store(store), file, request, load_options(read_settings()), told.append)
+
+    def busy() -> Status:
+        return Console(stderr=True).status(f"adding {file.name}: load, describe, prove")
+
+    entry = add_version(find_store(store), file, request, load_options(read_settings()), told.append, busy)
     manifest = read_manifest(entry)
     click.echo(f"added {entry.key} ({manifest.format}, sha256 {manifest.sha256})")
     for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):

@@ -27,6 +27,9 @@ class LoadOptions:
     torch_factories: tuple[str, ...] = ()
     cpu_threads: int = 1
     accelerate: str = "off"
+    # Limits of the child process in which a file is tried first; None: by its format, its size and the machine.
+    load_seconds: float | None = None
+    load_memory_bytes: int | None = None
 
 
 # (folder, manifest, options) -> Loaded. Raises UnsafeArtifact, LoadError; nothing else on purpose.

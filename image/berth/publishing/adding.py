@@ -1,9 +1,14 @@
-"""From a file somebody trained to a version in the store: copy, load once, describe, prove by an example, write."""
+"""From a file somebody trained to a version in the store: copy, load once, describe, prove by an example, write.
+
+All that touches the file's content happens in a child process (serving/containment.py). This one copies the files,
+takes their digests, and reads the manifest that the child wrote as it would read anybody's.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,14 +18,16 @@ import numpy as np
 from berth.accelerate.make import make_accelerated
 from berth.accelerate.nets import make_accelerated_net
 from berth.accelerate.refusal import Refusal
-from berth.errors import LoadError, StoreError
+from berth.errors import IntegrityError, LoadError, StoreError
 from berth.loaders.formats import LoadOptions, detect_format
-from berth.models.manifest import MANIFEST, Manifest, digest_file, encode_manifest, walk_files
+from berth.models.manifest import MANIFEST, Manifest, check_files, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
-from berth.models.store import Entry, list_versions, version_key, write_version
+from berth.models.store import Entry, list_versions, read_manifest, version_key, write_version
 from berth.publishing.profiling import with_profile
 from berth.publishing.samples import Sample, decode_sample, describe_sample, read_sample
+from berth.serving.containment import Report, contain
 from berth.serving.opening import load_verified
+from berth.serving.trial import ANSWERED, LOADED, budget_for, import_libraries, size_of
 from berth.telemetry.logs import timestamp
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
 from berth.tensors.schema import blank_inputs
@@ -28,6 +35,9 @@ from berth.tensors.schema import blank_inputs
 ACCELERATED = "accelerated.onnx"
 # Takes a line for people.
 Tell: TypeAlias = Callable[[str], None]
+_ACCELERATING = "its accelerated form was made"
+# Comparing 10,000 rows takes as many times longer than loading the model.
+_ACCELERATING_TIMES = 20.0
 _EXAMPLE_ROWS = 3
 _TOLERANCE = 1e-6
 # Formats whose answers depend on their input alone.
@@ -160,13 +170,40 @@ def _accelerate(
     )
 
 
+def _make(part: Path, manifest: Manifest, request: AddRequest, options: LoadOptions, report: Report) -> None:
+    """In the child: write the manifest, and the accelerated form where there is one."""
+    loaded = load_verified(Entry(manifest.name, manifest.version, part), manifest, options)
+    report.step(ANSWERED)
+    sample = read_sample(request.sample) if request.sample else None
+    manifest = _describe(loaded, manifest, request, sample)
+    if sample is not None and request.profile:
+        manifest = with_profile(loaded, manifest, decode_sample(sample, manifest.inputs))
+    report.step(_ACCELERATING, _ACCELERATING_TIMES)
+    manifest = _accelerate(loaded, manifest, part, sample, options, report.say)
+    (part / MANIFEST).write_bytes(encode_manifest(manifest))
+
+
+def _check_made(part: Path, draft: Manifest) -> None:
+    """That the child wrote what it should: the files as they were copied, described. Raises an OperatorError."""
+    made = read_manifest(Entry(draft.name, draft.version, part))
+    check_files(part, made)
+    more = {name: digest for name, digest in made.files.items() if draft.files.get(name) != digest}
+    if made.format != draft.format or draft.files.keys() - made.files.keys() or more.keys() - {ACCELERATED}:
+        raise IntegrityError(f"{draft.name}@{draft.version}: the files changed while the version was made")
+
+
 def add_version(
-    store: Path, source: Path, request: AddRequest, options: LoadOptions, tell: Tell = lambda line: None
+    store: Path,
+    source: Path,
+    request: AddRequest,
+    options: LoadOptions,
+    tell: Tell = lambda line: None,
+    meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Entry:
     """Put a model file (or folder) into the store under a name and version; all of it or nothing.
 
-    `tell` gets one line on how it will be served, where there is a choice.
-    Raises StoreError (already there), UnsafeArtifact, LoadError.
+    `tell` gets one line on how it will be served, where there is a choice. `meanwhile` is entered after the fork, for
+    what needs a thread. Raises StoreError (already there), UnsafeArtifact, LoadError.
     """
     if not source.exists():
         raise StoreError(f"{str(source)!r} does not exist")
@@ -176,7 +213,7 @@ def add_version(
     def fill(part: Path) -> None:
         _copy(source, part)
         files = {name: digest_file(part / name) for name in walk_files(part)}
-        manifest = Manifest(
+        draft = Manifest(
             request.name,
             version,
             format_,
@@ -187,12 +224,9 @@ def add_version(
             metadata=request.metadata,
             architecture=request.architecture,
         )
-        loaded = load_verified(Entry(request.name, version, part), manifest, options)
-        sample = read_sample(request.sample) if request.sample else None
-        manifest = _describe(loaded, manifest, request, sample)
-        if sample is not None and request.profile:
-            manifest = with_profile(loaded, manifest, decode_sample(sample, manifest.inputs))
-        manifest = _accelerate(loaded, manifest, part, sample, options, tell)
-        (part / MANIFEST).write_bytes(encode_manifest(manifest))
+        import_libraries(draft, options)
+        budget, name = budget_for(options, format_, size_of(draft)), f"{request.name}@{version}"
+        contain(name, lambda report: _make(part, draft, request, options, report), budget, LOADED, tell, meanwhile)
+        _check_made(part, draft)
 
     return write_version(store, request.name, version, fill)

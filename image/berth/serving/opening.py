@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -146,8 +146,10 @@ def _load(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy
     return load_verified(entry, manifest, options), False
 
 
-def open_version(entry: Entry, options: LoadOptions, version_policy: str) -> Model:
-    """A model ready to answer. Raises an OperatorError that says in one line why not."""
+def open_version(
+    entry: Entry, options: LoadOptions, version_policy: str, on_loaded: Callable[[], None] = lambda: None
+) -> Model:
+    """A model ready to answer; `on_loaded` is called before its first answer. Raises an OperatorError."""
     began = time.monotonic()
     manifest = verify_version(entry)
     check_versions(entry.key, manifest.built_with, version_policy)
@@ -166,5 +168,6 @@ def open_version(entry: Entry, options: LoadOptions, version_policy: str) -> Mod
     )
     if not model.inputs or not model.outputs:
         raise LoadError(f"{entry.key}: neither model.json nor the artifact tells the inputs and outputs")
+    on_loaded()
     _warm_up(model)
     return replace(model, load_seconds=time.monotonic() - began)

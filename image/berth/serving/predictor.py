@@ -225,7 +225,7 @@ class Predictor:
             raise
         except _REFUSALS as error:
             raise RejectedByModel(f"{model.name} refused these values: {' '.join(str(error).split())[:500]}") from error
-        except Exception as error:  # the model's own fault, whatever it is
+        except (Exception, SystemExit) as error:  # the model's own fault, whatever it is; an exit would end a thread
             told = repr(error) if self._log_values else type(error).__name__
             log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=told)
             raise PredictionFailed(f"{model.name} failed on these values; the server's log has the reason") from error
