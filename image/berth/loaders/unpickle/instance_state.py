@@ -7,10 +7,12 @@ import types
 from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.legacy.upgrade import upgrade_state
 
 
 def set_state(target: Any, state: Any) -> None:
     """Give an instance its state. Raises UnsafeArtifact, LoadError."""
+    state = upgrade_state(target, state)
     if type(state) is dict:
         check_attributes(target, state)
     setstate = getattr(type(target), "__setstate__", None)
