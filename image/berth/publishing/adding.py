@@ -15,6 +15,7 @@ from berth.accelerate.nets import make_accelerated_net
 from berth.accelerate.refusal import Refusal
 from berth.errors import LoadError, StoreError
 from berth.loaders.formats import LoadOptions, detect_format
+from berth.loaders.legacy.made_with import is_foreign, say_made_with
 from berth.models.manifest import MANIFEST, Manifest, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
 from berth.models.store import Entry, list_versions, version_key, write_version
@@ -185,6 +186,9 @@ def add_version(
             architecture=request.architecture,
         )
         loaded = load_verified(Entry(request.name, version, part), manifest, options)
+        made_with = loaded.built_with.get("scikit-learn")
+        if loaded.estimator is not None and made_with is not None and is_foreign(made_with):
+            tell(f"{say_made_with(made_with)}: read with the meaning of its own version")
         sample = read_sample(request.sample) if request.sample else None
         manifest = _describe(loaded, manifest, request, sample)
         manifest = _accelerate(loaded, manifest, part, sample, options, tell)

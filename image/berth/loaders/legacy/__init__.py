@@ -1,1 +1,1 @@
-"""Models that an older scikit-learn saved: read as what they were, and brought to today's classes with their own meaning."""
+"""Models that an older scikit-learn saved: brought to today's classes, with the meaning of their own version."""

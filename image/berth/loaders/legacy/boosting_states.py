@@ -8,8 +8,11 @@ import numpy as np
 
 from berth.errors import LoadError
 from berth.loaders.legacy.made_with import Series
+from berth.loaders.legacy.meanings import former_class
 from berth.loaders.legacy.standins import Former
 
+# What keeps an exponential of a share below one, so that it passes for a probability.
+_SHIFT = 1.5
 _LOSSES = {
     "deviance": "log_loss",
     "ls": "squared_error",
@@ -29,23 +32,23 @@ def rename_loss(state: dict[str, Any]) -> None:
         state["loss"] = _LOSSES.get(loss, loss)
 
 
-def classifier_loss(loss: str, classes: int, former: bool) -> Any:
-    """Today's loss of a classifier; `former`: raw scores of several classes begin at the logarithms of their shares."""
+def classifier_loss(loss: str, classes: int) -> Any:
+    """Today's loss of a classifier."""
     from sklearn._loss.loss import ExponentialLoss, HalfBinomialLoss, HalfMultinomialLoss
 
     if loss == "exponential":
         return ExponentialLoss()
-    made = HalfBinomialLoss() if classes == 2 else HalfMultinomialLoss(n_classes=classes)
-    if former and classes > 2:
-        made.link = _log_link()
+    return HalfBinomialLoss() if classes == 2 else HalfMultinomialLoss(n_classes=classes)
+
+
+def _former_link(link: Any, series: Series, shift: float) -> Any:
+    """The way from the first probabilities to raw scores as it was; the way back has not changed."""
+    if series >= (1, 8):
+        return link
+    made = former_class(f"Former{type(link).__name__}")()
+    vars(made).update(vars(link))
+    made.former_shift, made.former_centred = shift, series >= (1, 4)
     return made
-
-
-def _log_link() -> Any:
-    """Today's link of several classes centres the logarithms, the former one did not; the way back is the same."""
-    from berth.loaders.legacy.meanings import former_class
-
-    return former_class("FormerMultinomialLogit")()
 
 
 def _constant(values: Any) -> Any:
@@ -73,7 +76,8 @@ def _first_of(former: Former) -> Any:
     if kind == "ZeroEstimator":
         return "zero"
     if kind == "PriorProbabilityEstimator":
-        return _priors(said["priors"])
+        # Scores began at the shares themselves, not at their logarithms.
+        return _priors(np.exp(np.asarray(said["priors"], float) - _SHIFT))
     if kind in ("LogOddsEstimator", "ScaledLogOddsEstimator"):
         scale = 2.0 if kind.startswith("Scaled") else 1.0
         share = 1.0 / (1.0 + np.exp(-scale * float(said["prior"])))
@@ -91,6 +95,7 @@ def _upgrade_boosting(target: Any, state: dict[str, Any], series: Series) -> Non
     first = state.get("init_")
     if isinstance(first, Former):
         state["init_"] = _first_of(first)
+        state["former_shift"] = _SHIFT if first.name[1] == "PriorProbabilityEstimator" else 0.0
     state["n_trees_per_iteration_"] = int(state["estimators_"].shape[1])
     if "n_features_" in state:
         state.setdefault("n_features_in_", int(state["n_features_"]))
@@ -100,7 +105,8 @@ def _upgrade_classifier(target: Any, state: dict[str, Any], series: Series) -> N
     if "classes_" in state:
         count = len(state["classes_"])
         state.setdefault("n_classes_", count)
-        state["_loss"] = classifier_loss(state["loss"], count, series < (1, 4))
+        state["_loss"] = loss = classifier_loss(state["loss"], count)
+        loss.link = _former_link(loss.link, series, state.pop("former_shift", 0.0))
 
 
 def _upgrade_regressor(target: Any, state: dict[str, Any], series: Series) -> None:

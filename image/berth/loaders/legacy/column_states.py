@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,11 +137,29 @@ def _upgrade_function(target: Any, state: dict[str, Any], series: Series) -> Non
     if state.get("validate", False) is None:
         state["validate"] = True
     state.pop("pass_y", None)
+    function = state.get("func")
+    if isinstance(function, partial) and "force_all_finite" in function.keywords:
+        finite = {"ensure_all_finite": function.keywords["force_all_finite"]}
+        others = {name: value for name, value in function.keywords.items() if name != "force_all_finite"}
+        state["func"] = partial(function.func, **others, **finite)
+
+
+def _upgrade_neighbor_imputer(target: Any, state: dict[str, Any], series: Series) -> None:
+    if "_fit_X" in state:
+        mask = state.get("_mask_fit_X")
+        state.setdefault("_valid_mask", ~np.all(np.isnan(state["_fit_X"]) if mask is None else mask, axis=0))
+
+
+def _upgrade_iterative(target: Any, state: dict[str, Any], series: Series) -> None:
+    if "initial_imputer_" in state:
+        state.setdefault("_is_empty_feature", np.isnan(state["initial_imputer_"].statistics_))
 
 
 UPGRADES = {
     "ColumnTransformer": _upgrade_columns,
+    "IterativeImputer": _upgrade_iterative,
     "FunctionTransformer": _upgrade_function,
+    "KNNImputer": _upgrade_neighbor_imputer,
     "MissingIndicator": _upgrade_indicator,
     "OneHotEncoder": _upgrade_one_hot,
     "OrdinalEncoder": _upgrade_ordinal,

@@ -30,19 +30,27 @@ def _upgrade_bagging(target: Any, state: dict[str, Any], series: Series) -> None
         state.setdefault("n_features_in_", int(state["n_features_"]))
 
 
+def _former_path_length(counts: Any) -> Any:
+    """Before 0.21 a leaf of one row counted as a step of its own, and one of two by the general formula."""
+    more = np.maximum(counts, 2).astype(float)
+    lengths = 2.0 * (np.log(more - 1.0) + np.euler_gamma) - 2.0 * (more - 1.0) / more
+    return np.where(counts <= 1, 1.0, lengths)
+
+
 def _upgrade_isolation(target: Any, state: dict[str, Any], series: Series) -> None:
     if "estimators_" not in state:
         return
     from sklearn.ensemble._iforest import _average_path_length
 
     trees = [member.tree_ for member in state["estimators_"]]
-    state["_average_path_length_per_tree"] = tuple(_average_path_length(tree.n_node_samples) for tree in trees)
+    lengths = _former_path_length if series < (0, 21) else _average_path_length
+    state["_average_path_length_per_tree"] = tuple(lengths(tree.n_node_samples) for tree in trees)
     state["_decision_path_lengths"] = tuple(tree.compute_node_depths() for tree in trees)
     state.setdefault("_max_samples", state.get("max_samples_"))
     if "_max_features" not in state:
         state["_max_features"] = len(state["estimators_features_"][0])
     # Until 0.21 the old behaviour put the threshold beside the offset.
-    threshold = state.pop("threshold_", None)
+    threshold = state.pop("_threshold_", None)
     if state.pop("behaviour", "new") == "old" and threshold is not None:
         state["former_offset"] = state["offset_"]
         state["offset_"] = state["offset_"] + float(threshold)

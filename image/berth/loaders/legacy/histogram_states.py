@@ -9,8 +9,9 @@ import numpy as np
 from berth.errors import LoadError
 from berth.loaders.legacy.boosting_states import classifier_loss, rename_loss
 from berth.loaders.legacy.made_with import Series
+from berth.loaders.legacy.meanings import become, former_class
 
-_NEEDED = ("value", "feature_idx", "missing_go_to_left", "left", "right", "is_leaf")
+_NEEDED = ("value", "feature_idx", "left", "right", "is_leaf")
 
 
 def upgrade_predictor(state: dict[str, Any]) -> dict[str, Any]:
@@ -40,11 +41,18 @@ def _upgrade_boosting(target: Any, state: dict[str, Any], series: Series) -> Non
     if "_predictors" not in state:
         return
     state.setdefault("is_categorical_", None)
+    for old, new in (
+        ("bin_mapper_", "_bin_mapper"),
+        ("_n_features", "n_features_in_"),
+        ("n_features_", "n_features_in_"),
+    ):
+        if old in state:
+            state.setdefault(new, state.pop(old))
+    if series < (0, 22):
+        become(target, former_class(f"Former{type(target).__name__}"))
     # Until 1.3 categories came as numbers, and no encoder stood before the trees.
     state.setdefault("_preprocessor", None)
     state.setdefault("_is_categorical_remapped", state["is_categorical_"])
-    if "_n_features" in state:
-        state.setdefault("n_features_in_", int(state["_n_features"]))
     trees = len(state["_predictors"][0]) if state["_predictors"] else 1
     state["n_trees_per_iteration_"] = trees
     state["_baseline_prediction"] = np.asarray(state["_baseline_prediction"], np.float64).reshape(1, trees)
@@ -53,7 +61,7 @@ def _upgrade_boosting(target: Any, state: dict[str, Any], series: Series) -> Non
 def _upgrade_classifier(target: Any, state: dict[str, Any], series: Series) -> None:
     if "_predictors" in state:
         trees = state["n_trees_per_iteration_"]
-        state["_loss"] = classifier_loss("log_loss", 2 if trees == 1 else trees, former=False)
+        state["_loss"] = classifier_loss("log_loss", 2 if trees == 1 else trees)
 
 
 def _upgrade_regressor(target: Any, state: dict[str, Any], series: Series) -> None:

@@ -1,4 +1,4 @@
-"""Linear models, support vectors and discriminants."""
+"""Linear models, support vectors, discriminants and latent variables."""
 
 from __future__ import annotations
 
@@ -46,17 +46,41 @@ def _upgrade_vectors(target: Any, state: dict[str, Any], series: Series) -> None
             state.setdefault(new, state.pop(old))
     if state.get("_n_support") is not None:
         support = np.ascontiguousarray(state["_n_support"], np.int32)
-        # A regression had one count, and libsvm wants two numbers.
-        state["_n_support"] = support if support.size > 1 else np.array([support[0], 0], np.int32)
+        if len(state.get("class_weight_", ())) == 0 and "classes_" not in state:
+            # A regression has one count, which was not kept before 0.22.
+            support = np.array([len(state["support_"]), 0], np.int32)
+        state["_n_support"] = support
     for name in ("_probA", "_probB"):
         state.setdefault(name, np.empty(0))
     state.setdefault("_num_iter", np.array([0], np.int32))
     if state.get("probability") is False:
         state["probability"] = "deprecated"
+    several = len(state.get("classes_", ())) > 2 and state.get("decision_function_shape") == "ovr"
+    if several and series < (0, 21) and hasattr(type(target), "decision_function"):
+        become(target, former_class(f"Former{type(target).__name__}"))
+
+
+def _upgrade_ridge(target: Any, state: dict[str, Any], series: Series) -> None:
+    if "_label_binarizer" in state:
+        state.setdefault("classes_", state["_label_binarizer"].classes_)
+
+
+def _upgrade_latent(target: Any, state: dict[str, Any], series: Series) -> None:
+    """Until 1.2 the coefficients of PLS were for scaled columns, and its answers a matrix."""
+    for name in ("x_mean_", "x_std_", "y_mean_", "y_std_"):
+        if name in state:
+            state.setdefault(f"_{name[:-1]}", state.pop(name))
+    coefficients = state.pop("_coef_", None)
+    if coefficients is None and "coef_" in state:
+        coefficients = state["coef_"].T
+    if series < (1, 3) and coefficients is not None:
+        state["coef_"] = coefficients / state["_x_std"]
+        state.setdefault("intercept_", state["_y_mean"])
+        state["_predict_1d"] = False
 
 
 def _upgrade_discriminant(target: Any, state: dict[str, Any], series: Series) -> None:
-    if series < (0, 22) and len(state.get("classes_", ())) > 2:
+    if series < (0, 21) and len(state.get("classes_", ())) > 2:
         become(target, former_class("FormerLinearDiscriminantAnalysis"))
 
 
@@ -65,4 +89,6 @@ UPGRADES = {
     "BaseSGD": _upgrade_sgd,
     "LinearDiscriminantAnalysis": _upgrade_discriminant,
     "LogisticRegression": _upgrade_logistic,
+    "_PLS": _upgrade_latent,
+    "_RidgeClassifierMixin": _upgrade_ridge,
 }

@@ -18,7 +18,13 @@ _MADE: dict[str, tuple[str, str]] = {
     "FormerLinearDiscriminantAnalysis": ("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis"),
     "FormerLogisticRegression": ("sklearn.linear_model", "LogisticRegression"),
     "FormerLogisticRegressionCV": ("sklearn.linear_model", "LogisticRegressionCV"),
+    "FormerHalfLogitLink": ("sklearn._loss.link", "HalfLogitLink"),
+    "FormerHistGradientBoostingClassifier": ("sklearn.ensemble", "HistGradientBoostingClassifier"),
+    "FormerHistGradientBoostingRegressor": ("sklearn.ensemble", "HistGradientBoostingRegressor"),
+    "FormerLogitLink": ("sklearn._loss.link", "LogitLink"),
     "FormerMultinomialLogit": ("sklearn._loss.link", "MultinomialLogit"),
+    "FormerNuSVC": ("sklearn.svm", "NuSVC"),
+    "FormerSVC": ("sklearn.svm", "SVC"),
 }
 
 
@@ -90,8 +96,25 @@ def _isolation_labels(self: Any, X: Any) -> Any:
     return np.where(self.score_samples(X) < self.offset_, -1, 1)
 
 
-def _plain_logarithms(self: Any, y_pred: Any, out: Any = None) -> Any:
-    return np.log(y_pred, out=out)
+def _first_scores(self: Any, y_pred: Any, out: Any = None) -> Any:
+    """Before 1.8 the first probabilities were kept off zero by more, and before 1.4 logarithms were not centred."""
+    eps = np.finfo(np.float32).eps
+    kept = np.clip(y_pred, eps, 1 - eps, dtype=np.float64)
+    if kept.ndim > 1 and not self.former_centred:
+        return np.log(kept) + self.former_shift
+    return super(type(self), self).link(kept)
+
+
+def _hist_rows(self: Any, X: Any, *, reset: bool) -> Any:
+    """Before 0.22 a missing value was an error."""
+    from sklearn.utils.validation import check_array
+
+    return check_array(X, dtype=np.float64)
+
+
+def _no_scores(self: Any) -> Any:
+    """Before 0.21 the scores of a row depended on the other rows asked with it, so there are none here."""
+    raise AttributeError("decision_function of an SVC from before 0.21 depends on the other rows of the request")
 
 
 # fmt: off
@@ -103,7 +126,13 @@ _METHODS: dict[str, dict[str, Any]] = {
     },
     "FormerLogisticRegression": {"predict_proba": _logistic_probabilities, "predict_log_proba": _log_probabilities},
     "FormerLogisticRegressionCV": {"predict_proba": _logistic_probabilities, "predict_log_proba": _log_probabilities},
-    "FormerMultinomialLogit": {"link": _plain_logarithms},
+    "FormerHalfLogitLink": {"link": _first_scores},
+    "FormerHistGradientBoostingClassifier": {"_preprocess_X": _hist_rows},
+    "FormerHistGradientBoostingRegressor": {"_preprocess_X": _hist_rows},
+    "FormerLogitLink": {"link": _first_scores},
+    "FormerMultinomialLogit": {"link": _first_scores},
+    "FormerNuSVC": {"decision_function": property(_no_scores)},
+    "FormerSVC": {"decision_function": property(_no_scores)},
 }
 # fmt: on
 

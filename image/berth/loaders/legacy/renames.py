@@ -11,6 +11,7 @@ _LIBRARIES = ("sklearn", "scipy")
 # Modules that moved as a whole, out of the subpackage where they were.
 _MODULES = {
     "_loss": "sklearn._loss._loss",
+    "numpy._core._multiarray_umath": "numpy",
     "numpy.core._multiarray_umath": "numpy",
     "numpy.core.umath": "numpy",
     "sklearn.neighbors._dist_metrics": "sklearn.metrics._dist_metrics",

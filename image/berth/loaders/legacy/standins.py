@@ -22,6 +22,7 @@ _MODULES = frozenset(
         "sklearn.ensemble._gb_losses",
         "sklearn.ensemble._hist_gradient_boosting.loss",
         "sklearn.ensemble.gradient_boosting",
+        "sklearn.linear_model._glm.link",
         "sklearn.linear_model._sgd_fast",
         "sklearn.linear_model.sgd_fast",
         "sklearn.metrics._scorer",
@@ -30,6 +31,9 @@ _MODULES = frozenset(
 )
 _NAMES: frozenset[Name] = frozenset(
     {
+        # Of a warning that a dict of 0.20 kept.
+        ("builtins", "DeprecationWarning"),
+        ("builtins", "FutureWarning"),
         ("sklearn.compose._column_transformer", "_RemainderColsList"),
         ("pandas.core.indexes.base", "_new_Index"),
         ("pandas.core.indexes.base", "Index"),

@@ -16,7 +16,7 @@ def _length(value: Any) -> int:
 
 def _last(value: Any) -> int:
     """The columns of a matrix; of a vector, its length."""
-    return int(value.shape[-1])
+    return int(value.shape[-1]) if value.shape else 1
 
 
 def _inside(value: Any) -> int | None:
@@ -36,6 +36,7 @@ _TELLING: tuple[tuple[str, Callable[[Any], int | None]], ...] = (
     ("n_features_", int),
     ("_n_features", int),
     ("n_input_features_", int),
+    ("ranking_", _length),
     ("shape_fit_", lambda shape: int(shape[1])),
     ("theta_", _last),
     ("feature_log_prob_", _last),
@@ -57,6 +58,7 @@ _TELLING: tuple[tuple[str, Callable[[Any], int | None]], ...] = (
     ("components_", _last),
     ("_fit_X", _last),
     ("estimators_", _inside),
+    ("calibrated_classifiers_", lambda pairs: _own(pairs[0].estimator) if pairs else None),
     ("best_estimator_", _own),
     ("estimator_", _own),
 )
@@ -68,7 +70,7 @@ def set_width(target: Any, state: dict[str, Any]) -> None:
         return
     for name, measure in _TELLING:
         if (value := state.get(name)) is not None:
-            width = measure(value) if np.ndim(value) or not isinstance(value, np.ndarray) else None
+            width = measure(value)
             if width is not None:
                 state[_WIDTH] = width
-            return
+                return

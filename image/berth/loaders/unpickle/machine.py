@@ -21,11 +21,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders.legacy.renames import todays_name
 from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.allow import Name, may_call
 from berth.loaders.unpickle.instance_state import set_state
-from berth.loaders.unpickle.names import find, python3_name
+from berth.loaders.unpickle.names import find, todays_pair
 from berth.loaders.unpickle.opcodes import only, put_marked, put_one, then
 from berth.loaders.unpickle.rebuild import (
     MAKERS,
@@ -114,13 +113,8 @@ class Machine(pickle._Unpickler):
 
     # Names
 
-    def todays_pair(self, module: str, name: str) -> Name:
-        """The name as today's Python and today's libraries spell it."""
-        pair = python3_name(module, name) if self.proto < 3 else (module, name)
-        return pair if pair in self.allow else todays_name(pair)
-
     def find_class(self, module: str, name: str) -> Any:
-        pair = self.todays_pair(module, name)
+        pair = todays_pair(module, name, self.proto, self.allow)
         if pair in GUARDED:
             found: Any = GUARDED[pair]
         elif pair not in self.allow:

@@ -17,6 +17,7 @@ from berth.loaders.legacy.made_with import VERSION_KEY
 from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.allow import Name, may_call
 from berth.loaders.unpickle.machine import GUARDED, PARTIAL, WRAPPER, Machine, Wrapper
+from berth.loaders.unpickle.names import todays_pair
 from berth.loaders.unpickle.rebuild import MAKERS, rebuild_dtype
 from berth.loaders.unpickle.stream import PickleStream
 
@@ -64,7 +65,7 @@ class GlobalRecorder(Machine):
         self.note(("", what), allowed=False)
 
     def find_class(self, module: str, name: str) -> Any:
-        pair = self.todays_pair(module, name)
+        pair = todays_pair(module, name, self.proto, self.allow)
         self.note((module, name), allowed=pair in GUARDED or pair in self.allow or stand_in(pair) is not None)
         return Named(pair)
 
