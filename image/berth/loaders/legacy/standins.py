@@ -9,6 +9,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
+
+from berth.errors import UnsafeArtifact
 from berth.loaders.unpickle.allow import Name, default_allow
 
 # Whatever else these modules held: losses, scorers, and the estimators of a constant in boosting before 0.21.
@@ -67,9 +70,19 @@ class FormerDict(dict[Any, Any]):
         """Its items are all that counts."""
 
 
+def known_ufunc(module: object, name: object) -> Any:
+    """What numpy before 1.20 wrote for a function such as numpy.log1p: itself, if it may be named."""
+    found = getattr(np, name) if type(name) is str and ("numpy", name) in default_allow() else None
+    if not isinstance(found, np.ufunc):
+        raise UnsafeArtifact(f"numpy.core:_ufunc_reconstruct of {str(name)[:80]!r}")
+    return found
+
+
 @cache
-def stand_in(pair: Name) -> type | None:
-    """The stand-in class for a name that is gone; None for a name that has none."""
+def stand_in(pair: Name) -> Any:
+    """The stand-in for a name that is gone; None for a name that has none."""
+    if pair == ("numpy.core", "_ufunc_reconstruct"):
+        return known_ufunc
     if pair in default_allow() or not (pair in _NAMES or pair[0] in _MODULES):
         return None
     base = FormerDict if pair[1] == "DeprecationDict" else Former

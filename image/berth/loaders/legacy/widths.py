@@ -33,10 +33,11 @@ def _own(value: Any) -> int | None:
 
 # The attribute, and how it holds the number; the first that an estimator has counts.
 _TELLING: tuple[tuple[str, Callable[[Any], int | None]], ...] = (
+    # A selection's n_features_ is what it keeps.
+    ("ranking_", _length),
     ("n_features_", int),
     ("_n_features", int),
     ("n_input_features_", int),
-    ("ranking_", _length),
     ("shape_fit_", lambda shape: int(shape[1])),
     ("theta_", _last),
     ("feature_log_prob_", _last),
