@@ -70,7 +70,7 @@ def _upgrade_regressor(target: Any, state: dict[str, Any], series: Series) -> No
     from sklearn._loss.loss import HalfGammaLoss, HalfPoissonLoss, HalfSquaredError
 
     # Of a loss only the way back from the raw score is used: the identity, or the exponential.
-    by_log = {"poisson": HalfPoissonLoss, "gamma": HalfGammaLoss}
+    by_log: dict[Any, Any] = {"poisson": HalfPoissonLoss, "gamma": HalfGammaLoss}
     state["_loss"] = by_log.get(state.get("loss"), HalfSquaredError)()
 
 

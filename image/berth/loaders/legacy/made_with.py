@@ -54,12 +54,14 @@ def say_export(name: str, version: str) -> str:
     """How to take a model out of its own scikit-learn in a format that does not depend on it."""
     series = parse_series(version)
     python = next((python for last, python in _PYTHONS if series is not None and series <= last), "3.13")
-    number = version if series else "AS_IT_WAS_SAVED"
+    # n_features_in_ came in 0.24.
+    width = "m.n_features_in_" if series is not None and series >= (0, 24) else "NUMBER_OF_COLUMNS"
     return (
-        f'export it where it was made, with Python {python}: pip install "scikit-learn=={number}" skl2onnx joblib && '
-        f"python -c \"import joblib, skl2onnx; m = joblib.load('{name}'); open('model.onnx', 'wb').write(skl2onnx."
-        "to_onnx(m, [[0.0] * m.n_features_in_], options={'zipmap': False}).SerializeToString())\", "
-        "then add model.onnx; or fit it again with scikit-learn " + installed_sklearn()
+        f'export it where it was made, with Python {python}: pip install "scikit-learn=={version}" skl2onnx joblib && '
+        f"python -c \"import joblib, numpy, skl2onnx; m = joblib.load('{name}'); x = numpy.zeros((1, {width})); "
+        "o = {'zipmap': False} if hasattr(m, 'classes_') else None; open('model.onnx', 'wb').write("
+        'skl2onnx.to_onnx(m, x, options=o).SerializeToString())", then add model.onnx; '
+        f"or fit it again with scikit-learn {installed_sklearn()}"
     )
 
 

@@ -38,15 +38,15 @@ LAYOUTS: dict[str, Layout] = {
     "_CalibratedClassifier": ensemble_states.upgrade_calibrated,
 }
 # By the names of classes, base classes first.
-UPGRADES: dict[str, Upgrade] = (
-    tree_states.UPGRADES
-    | boosting_states.UPGRADES
-    | histogram_states.UPGRADES
-    | ensemble_states.UPGRADES
-    | linear_states.UPGRADES
-    | column_states.UPGRADES
-    | small_states.UPGRADES
-)
+UPGRADES: dict[str, Upgrade] = {
+    **tree_states.UPGRADES,
+    **boosting_states.UPGRADES,
+    **histogram_states.UPGRADES,
+    **ensemble_states.UPGRADES,
+    **linear_states.UPGRADES,
+    **column_states.UPGRADES,
+    **small_states.UPGRADES,
+}
 
 
 # Since when a class means what it means today, where nothing here brings over what it meant before.
@@ -64,11 +64,11 @@ def _check_known(kind: type, state: dict[str, Any], version: str, series: Series
 
 
 @cache
-def _parameters(kind: type, defaults: bool = True) -> dict[str, Any]:
+def _parameters(kind: Any, defaults: bool = True) -> dict[str, Any]:
     """The parameters of an estimator with their defaults; those that have one, or all."""
     if not hasattr(kind, "_get_param_names"):
         return {}
-    found = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
+    found = inspect.signature(kind.__init__).parameters.values()
     return {one.name: one.default for one in found if one.default is not inspect.Parameter.empty or not defaults}
 
 
@@ -84,7 +84,7 @@ def upgrade_fitted(estimator: Any, version: str) -> None:
 
 def upgrade_state(target: Any, state: Any) -> Any:
     """The state that today's class of `target` takes. Raises LoadError for a version that cannot be read."""
-    kind = type(target)
+    kind: Any = type(target)
     if kind.__module__ == "scipy.interpolate._bsplines" and type(state) is dict:
         return small_states.upgrade_spline(state)
     if not kind.__module__.startswith("sklearn."):

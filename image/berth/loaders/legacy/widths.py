@@ -23,12 +23,12 @@ def _inside(value: Any) -> int | None:
     """What the first of some fitted estimators takes."""
     first = value.flat[0] if isinstance(value, np.ndarray) else next(iter(value), None)
     width = getattr(first, _WIDTH, None)
-    return width if isinstance(width, int | np.integer) else None
+    return int(width) if isinstance(width, int | np.integer) else None
 
 
 def _own(value: Any) -> int | None:
     width = getattr(value, _WIDTH, None)
-    return width if isinstance(width, int | np.integer) else None
+    return int(width) if isinstance(width, int | np.integer) else None
 
 
 # The attribute, and how it holds the number; the first that an estimator has counts.
