@@ -12,6 +12,7 @@ from berth.cli.store_option import find_store, read_settings, store_option
 from berth.errors import BerthError, MalformedJson
 from berth.load_settings import load_options
 from berth.loaders.formats import detect_format
+from berth.loaders.legacy.made_with import is_foreign, say_made_with
 from berth.loaders.unpickle import loading as unpickle
 from berth.models.manifest import digest_file, walk_files
 from berth.models.model import Model
@@ -31,6 +32,8 @@ def _find(store: Path, word: str) -> Entry:
 def _inspect_pickle(path: Path) -> bool:
     """Print every global that a pickle names, and why it is not loaded; whether it is."""
     options = load_options(read_settings())
+    if (version := unpickle.read_version(path)) is not None:
+        click.echo(f"  {say_made_with(version)}" if is_foreign(version) else f"  made with scikit-learn {version}")
     names, reason = unpickle.judge_pickle(path, unpickle.default_allow() | frozenset(options.pickle_allow))
     for found in sorted(names, key=lambda found: (found.allowed, found.module, found.name)):
         click.echo(f"  {'allowed' if found.allowed else 'REFUSED'}  {found.module}:{found.name}")

@@ -16,8 +16,11 @@ from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.estimator_outputs import describe_outputs, make_answerer
-from berth.loaders.fitted import check_parts, check_reads_no_files, drop_feature_names, reset_jobs
+from berth.loaders.fitted import check_reads_no_files, drop_feature_names, reset_jobs
 from berth.loaders.formats import LoadOptions
+from berth.loaders.held_parts import check_parts
+from berth.loaders.legacy.made_with import is_foreign, say_made_with
+from berth.loaders.legacy.upgrade import upgrade_fitted
 from berth.loaders.recognition import check_is
 from berth.loaders.signature import describe_inputs, example_row, needs_frame, table_builder
 from berth.loaders.unpickle import loading as unpickle
@@ -147,6 +150,8 @@ def read_estimator(path: Path, format_: str, options: LoadOptions) -> tuple[Any,
         raise
     except _BROKEN as error:
         raise LoadError(f"{path.name} cannot be read as {format_}: {type(error).__name__}: {error}") from error
+    if format_ == "skops" and is_foreign(versions["scikit-learn"]):
+        upgrade_fitted(estimator, versions["scikit-learn"])
     check_reads_no_files(estimator)
     return estimator, versions
 
@@ -172,12 +177,33 @@ def serve_estimator(estimator: Any, inputs: Sequence[TensorSpec], built_with: di
     return Loaded(predict, told, tuple(output.spec for output in outputs), built_with, estimator)
 
 
+def _check_answers(loaded: Loaded, row: Tensors) -> None:
+    """Ask a model of another scikit-learn for a row: where something is missing in it, that is an AttributeError."""
+    if not row:
+        return
+    try:
+        loaded.predict(row, [spec.name for spec in loaded.outputs])
+    except (ArithmeticError, LookupError, ValueError):
+        return  # it does not like the row, which proves nothing
+
+
 def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
     names = manifest.artifacts
     if len(names) != 1:
         raise LoadError(f"the format {manifest.format} is one file, but model.json names {', '.join(names) or 'none'}")
-    estimator, versions = read_estimator(directory / names[0], manifest.format, options)
-    return serve_estimator(estimator, manifest.inputs, versions)
+    path = directory / names[0]
+    estimator, versions = read_estimator(path, manifest.format, options)
+    if not is_foreign(versions.get("scikit-learn")):
+        return serve_estimator(estimator, manifest.inputs, versions)
+    try:
+        loaded = serve_estimator(estimator, manifest.inputs, versions)
+        _check_answers(loaded, example_row(estimator, loaded.inputs) if loaded.inputs else {})
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        problem = f"it does not answer here: {error}"
+        if manifest.format == "skops":
+            raise LoadError(f"{path.name} was {say_made_with(versions['scikit-learn'])}: {problem}") from error
+        raise LoadError(unpickle.explain_version(path, problem)) from error
+    return loaded
 
 
 def load_joblib(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:

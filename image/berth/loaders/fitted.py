@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Collection, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from berth.errors import UnsafeArtifact
-from berth.loaders.unpickle.allow import Name
-from berth.loaders.unpickle.behaviour import is_estimator_class
-from berth.loaders.unpickle.called import check_partial
-from berth.loaders.unpickle.instance_state import check_built, check_state
 
 _LEAVES = (
     str, bytes, bytearray, int, float, complex, type(None), np.generic, np.dtype, np.ufunc, type, types.ModuleType,
@@ -53,20 +48,6 @@ def walk_fitted(estimator: Any) -> Iterator[Any]:
     for thing in walk_objects(estimator):
         if hasattr(thing, "get_params") and hasattr(thing, "__dict__"):
             yield thing
-
-
-def check_parts(estimator: Any, own: Collection[Name]) -> None:
-    """Hold the scikit-learn objects of an estimator to what the unpickler demands. Raises UnsafeArtifact, LoadError.
-
-    For formats that another library reads; the unpickler checks each instance when it gets its state.
-    """
-    for thing in list(walk_objects(estimator)):
-        kind: Any = type(thing)
-        if isinstance(thing, partial):
-            check_partial(thing.func, thing.args, thing.keywords, own)
-        elif is_estimator_class(kind) and type(getattr(thing, "__dict__", None)) is dict:
-            check_state(kind, vars(thing), own)
-            check_built(thing)
 
 
 # What each of these is set to where an estimator has it.

@@ -20,6 +20,7 @@ from berth.accelerate.nets import make_accelerated_net
 from berth.accelerate.refusal import Refusal
 from berth.errors import IntegrityError, LoadError, StoreError
 from berth.loaders.formats import LoadOptions, detect_format
+from berth.loaders.legacy.made_with import is_foreign, say_made_with
 from berth.models.manifest import MANIFEST, Manifest, check_files, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
 from berth.models.store import Entry, list_versions, read_manifest, version_key, write_version
@@ -174,6 +175,9 @@ def _make(part: Path, manifest: Manifest, request: AddRequest, options: LoadOpti
     """In the child: write the manifest, and the accelerated form where there is one."""
     loaded = load_verified(Entry(manifest.name, manifest.version, part), manifest, options)
     report.step(ANSWERED)
+    made_with = loaded.built_with.get("scikit-learn")
+    if loaded.estimator is not None and made_with is not None and is_foreign(made_with):
+        report.say(f"{say_made_with(made_with)}: read with the meaning of its own version")
     sample = read_sample(request.sample) if request.sample else None
     manifest = _describe(loaded, manifest, request, sample)
     if sample is not None and request.profile:

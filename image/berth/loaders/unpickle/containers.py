@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.called import check_open_values
 from berth.loaders.unpickle.hashing import KeyBudget
 from berth.loaders.unpickle.references import Reference
@@ -37,7 +38,7 @@ class ContainerMachine(pickle._Unpickler):
     def check_values(self, items: Any) -> None:
         """Raise UnsafeArtifact if one of the items is a class, or holds one."""
         for item in items:
-            if type(item) is Reference:
+            if type(item) is Reference and stand_in(item.pair) is not item.target:  # a stand-in's marker is inert
                 raise UnsafeArtifact(f"the class {item.pair[0]}:{item.pair[1]} as a value")
             if id(item) in self.with_class:
                 self.check_values(item)

@@ -1,6 +1,7 @@
 """What the BUILD opcode does, without trusting attributes that the file itself has set.
 
-Every instance passes here, wherever in the file it lies: `prepare_state` before its state is set, `check_built` after.
+Every instance passes here, wherever in the file it lies: a state of another version is brought to today's form before
+it is set, and `check_built` judges the instance after.
 """
 
 from __future__ import annotations
@@ -13,14 +14,10 @@ from functools import lru_cache
 from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.legacy.upgrade import upgrade_state
 from berth.loaders.unpickle import behaviour
 from berth.loaders.unpickle.allow import Name
 from berth.loaders.unpickle.called import check_calls, check_metric, is_own
-
-
-def prepare_state(kind: type, state: Any) -> Any:
-    """The state that an instance of `kind` will get; versions that name things differently are translated here."""
-    return state
 
 
 def check_state(kind: type, state: Any, own: Collection[Name]) -> None:
@@ -51,11 +48,10 @@ def check_built(instance: Any) -> None:
 
 def set_state(target: Any, state: Any, own: Collection[Name] = ()) -> None:
     """Give an instance its state. Raises UnsafeArtifact, LoadError."""
-    kind = type(target)
-    state = prepare_state(kind, state)
+    # The file is judged by what it says; the upgrade may then set what no file may.
     check_attributes(target, state, own)
-    check_state(kind, state, own)
-    _set(target, state)
+    check_state(type(target), state, own)
+    _set(target, upgrade_state(target, state))
     check_built(target)
 
 

@@ -15,13 +15,24 @@ from pathlib import Path
 from typing import TypeVar
 
 from berth.errors import LoadError, SettingsError, UnsafeArtifact
+from berth.loaders.legacy.made_with import is_foreign, parse_series, say_export, say_made_with
 from berth.loaders.unpickle.allow import Name, default_allow, parse_allow
 from berth.loaders.unpickle.machine import Machine
 from berth.loaders.unpickle.native_states import check_native_states
 from berth.loaders.unpickle.recorder import GlobalRecorder, PickleGlobal
 from berth.loaders.unpickle.stream import PickleStream, open_source
 
-__all__ = ["PickleGlobal", "default_allow", "judge_pickle", "load_joblib", "load_pickle", "parse_allow", "read_globals"]
+__all__ = [
+    "PickleGlobal",
+    "default_allow",
+    "explain_version",
+    "judge_pickle",
+    "load_joblib",
+    "load_pickle",
+    "parse_allow",
+    "read_globals",
+    "read_version",
+]
 
 _T = TypeVar("_T")
 
@@ -32,6 +43,8 @@ def load_pickle(path: Path, allow: frozenset[Name]) -> object:
         loaded = _run(path, lambda source: Machine(source, allow).run())
     except UnsafeArtifact as refusal:
         raise UnsafeArtifact(_explain(path, allow, refusal.message)) from refusal
+    except LoadError as error:
+        raise LoadError(explain_version(path, error.message)) from error
     check_numbers(path, loaded)
     return loaded
 
@@ -76,6 +89,32 @@ def judge_pickle(path: Path, allow: frozenset[Name]) -> tuple[list[PickleGlobal]
     except (UnsafeArtifact, LoadError) as refusal:
         return names, refusal.message
     return names, None
+
+
+def read_version(path: Path) -> str | None:
+    """The scikit-learn that made a file: the oldest that its states name; None where none does, or it is damaged."""
+
+    def record(source: PickleStream) -> set[str]:
+        recorder = GlobalRecorder(source, frozenset())
+        recorder.run()
+        return recorder.versions
+
+    try:
+        named = _run(path, record)
+    except (LoadError, UnsafeArtifact):
+        return None
+    known = [version for version in named if parse_series(version) is not None]
+    return min(known, key=lambda version: (parse_series(version), version), default=None)
+
+
+def explain_version(path: Path, message: str) -> str:
+    """A message about a file, which begins with the scikit-learn that made it where that is another, and ends so."""
+    version = read_version(path)
+    if version is None or not is_foreign(version):
+        return message
+    made = say_made_with(version)
+    problem = message.removeprefix(f"{path.name}: ").removeprefix(made).lstrip(",; ")
+    return f"{path.name} was {made}: {problem}; {say_export(path.name, version)}"
 
 
 def _run(path: Path, read: Callable[[PickleStream], _T]) -> _T:
@@ -126,4 +165,8 @@ def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
     advice = "save the model as skops or ONNX, or do not use it"
     if own and len(own) == len(names):
         advice = f"if these are your own classes, set BERTH_PICKLE_ALLOW={','.join(own)}; or save it as skops or ONNX"
-    return f"{path.name} is not loaded: it uses {listed}, which is not allowed; {advice}"
+    version = read_version(path)
+    made = f"{path.name} was {say_made_with(version)}; it" if version and is_foreign(version) else path.name
+    if made != path.name and all(module.startswith(("sklearn.", "numpy.", "scipy.")) for module, _ in names):
+        advice = say_export(path.name, str(version))
+    return f"{made} is not loaded: it uses {listed}, which is not allowed; {advice}"

@@ -20,10 +20,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from berth.errors import LoadError
+from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.allow import Name, default_allow
 from berth.loaders.unpickle.calls import GUARDED, CallMachine, Wrapper
 from berth.loaders.unpickle.instance_state import set_state
-from berth.loaders.unpickle.names import find, python3_name
+from berth.loaders.unpickle.names import find, todays_pair
 from berth.loaders.unpickle.opcodes import only, put_marked, put_one, then
 from berth.loaders.unpickle.rebuild import (
     MAKERS,
@@ -86,11 +87,11 @@ class Machine(CallMachine):
     # Names
 
     def find_class(self, module: str, name: str) -> Any:
-        pair = python3_name(module, name) if self.proto < 3 else (module, name)
+        pair = todays_pair(module, name, self.proto, self.allow)
         if pair in GUARDED:
             found: Any = GUARDED[pair]
         elif pair not in self.allow:
-            self.refuse(f"{pair[0]}:{pair[1]}")
+            found = stand_in(pair) or self.refuse(f"{pair[0]}:{pair[1]}")
         else:
             found = MAKERS[pair] if pair in MAKERS else find(pair)
         if pair in GUARDED or not is_value(pair, found):

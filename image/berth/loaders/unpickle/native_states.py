@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from berth.loaders.legacy.tree_states import refuses_missing
 from berth.loaders.unpickle.native_clusters import check_birch, check_k_means
 from berth.loaders.unpickle.native_features import (
     check_categories,
@@ -109,11 +110,16 @@ def _methods(kind: Any) -> frozenset[str]:
     )
 
 
+def _hidden_methods(kind: Any, attributes: Mapping[str, Any]) -> list[str]:
+    """Methods that an attribute hides, but for the function that an upgraded tree has for its own version's sake."""
+    return [name for name in _methods(kind) & attributes.keys() if attributes[name] is not refuses_missing]
+
+
 def check_native_state(instance: Any) -> None:
     """Raise UnsafeArtifact, in one line, if compiled code could be led astray by the state of this object."""
     kind: Any = type(instance)
-    if hasattr(instance, "__dict__") and not _methods(kind).isdisjoint(vars(instance)):
-        refuse(instance, f"state has its own {min(_methods(kind) & vars(instance).keys())!r} in place of the method")
+    if hasattr(instance, "__dict__") and (hidden := _hidden_methods(kind, vars(instance))):
+        refuse(instance, f"state has its own {min(hidden)!r} in place of the method")
     for check in _checks(kind):
         try:
             check(instance)

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from berth.loaders.legacy.made_with import VERSION_KEY
+from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.allow import Name, may_call
 from berth.loaders.unpickle.calls import GUARDED, PARTIAL, WRAPPER, Wrapper
 from berth.loaders.unpickle.machine import Machine
-from berth.loaders.unpickle.names import python3_name
+from berth.loaders.unpickle.names import todays_pair
 from berth.loaders.unpickle.rebuild import MAKERS, rebuild_dtype
 from berth.loaders.unpickle.stream import PickleStream
 
@@ -50,6 +52,7 @@ class GlobalRecorder(Machine):
         super().__init__(source, allow, nested)
         self.seen: dict[Name, bool] = {}
         self.called: set[Name] = set()
+        self.versions: set[str] = set()
 
     def globals(self) -> list[PickleGlobal]:
         """What has been seen, each name once; misused ones count as not allowed."""
@@ -62,8 +65,8 @@ class GlobalRecorder(Machine):
         self.note(("", what), allowed=False)
 
     def find_class(self, module: str, name: str) -> Any:
-        pair = python3_name(module, name) if self.proto < 3 else (module, name)
-        self.note(pair, allowed=pair in GUARDED or pair in self.allow)
+        pair = todays_pair(module, name, self.proto, self.allow)
+        self.note((module, name), allowed=pair in GUARDED or pair in self.allow or stand_in(pair) is not None)
         return Named(pair)
 
     def load_stack_global(self) -> None:
@@ -119,6 +122,8 @@ class GlobalRecorder(Machine):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
+        if type(state) is dict and type(state.get(VERSION_KEY)) is str:
+            self.versions.add(state[VERSION_KEY])
         if isinstance(target, np.dtype):
             self.replace_dtype(target, rebuild_dtype(target, state))
         elif isinstance(target, Wrapper):
@@ -135,6 +140,7 @@ class GlobalRecorder(Machine):
         for pair, allowed in inner.seen.items():
             self.note(pair, allowed)
         self.called |= inner.called
+        self.versions |= inner.versions
         return Inert()
 
     def read_plain(self, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.allow import Name, default_allow, may_call
 
 # Types that an estimator holds as a dtype; beside these, every numpy scalar type.
@@ -24,6 +25,10 @@ _CLASS_ARGUMENTS = {
     "_reconstructor": 2,
     "__bit_generator_ctor": 1,
     "newObj": 1,
+    "_new_Index": 1,
+    # numpy before 1.24 hands its maker of bit generators to the maker of what holds one.
+    "__randomstate_ctor": 2,
+    "__generator_ctor": 2,
     "defaultdict": 1,
 }
 
@@ -40,6 +45,8 @@ class Reference:
 
 def is_value(pair: Name, target: object) -> bool:
     """Whether a file may hold what the name leads to as a value: a scalar type, or a function that it may not call."""
+    if stand_in(pair) is target:
+        return False
     if pair not in default_allow():
         return True  # the user's own, from BERTH_PICKLE_ALLOW
     if isinstance(target, type):
@@ -49,7 +56,7 @@ def is_value(pair: Name, target: object) -> bool:
 
 def count_class_arguments(pair: Name) -> int:
     """How many of the leading arguments of a call to `pair` may be classes."""
-    if pair not in default_allow():
+    if pair not in default_allow() and stand_in(pair) is None:
         return 0
     return 1 if pair[1].startswith("__pyx_unpickle_") else _CLASS_ARGUMENTS.get(pair[1], 0)
 
