@@ -7,10 +7,14 @@ import types
 from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.unpickle.pandas_data import fill_pandas
+from berth.loaders.unpickle.unread import Unread
 
 
 def set_state(target: Any, state: Any) -> None:
     """Give an instance its state. Raises UnsafeArtifact, LoadError."""
+    if isinstance(target, Unread) or fill_pandas(target, state):
+        return
     if type(state) is dict:
         check_attributes(target, state)
     setstate = getattr(type(target), "__setstate__", None)

@@ -22,6 +22,7 @@ import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.unpickle.allow import Name, may_call
+from berth.loaders.unpickle.guarded import GUARDED, Wrapper, is_guarded
 from berth.loaders.unpickle.instance_state import set_state
 from berth.loaders.unpickle.names import find, python3_name
 from berth.loaders.unpickle.opcodes import only, put_marked, put_one, then
@@ -31,32 +32,16 @@ from berth.loaders.unpickle.rebuild import (
     check_shape,
     fill_array,
     fill_partial,
-    new_partial,
     rebuild_dtype,
 )
 from berth.loaders.unpickle.stream import PickleStream
+from berth.loaders.unpickle.unread import Unread, stand_in
 
-WRAPPER: Name = ("joblib.numpy_pickle", "NumpyArrayWrapper")
-PARTIAL: Name = ("functools", "partial")
 MAX_OPCODES = 50_000_000
 _MAX_TUPLE_DEPTH = 200
 _MAX_TUPLE_ITEMS = 50_000_000
 _PLAIN = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, complex, bool, type(None), slice, range)
 _NOT_INSTANCES = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, np.ufunc)
-
-
-class Wrapper:
-    """Stands for joblib's NumpyArrayWrapper until its array has been read."""
-
-    shape: object = None
-    dtype: object = None
-    order: object = "C"
-    # joblib before 1.2 wrote no padding.
-    numpy_array_alignment_bytes: object = None
-
-
-# Not on the list, because nothing of them is used: Berth's own stand in for them, and take only what is harmless.
-GUARDED: dict[Name, Any] = {WRAPPER: Wrapper, PARTIAL: new_partial}
 
 
 class Machine(pickle._Unpickler):
@@ -97,6 +82,8 @@ class Machine(pickle._Unpickler):
             if not code:
                 raise LoadError("the file is truncated: it ends before its pickle does")
             if code == pickle.STOP:
+                if isinstance(unread := self.stack[-1], Unread):
+                    self.refuse(":".join(unread.pair))
                 return self.stack.pop()
             dispatch[code[0]](self)
         raise LoadError(f"the file has more than {MAX_OPCODES} instructions; no model has")
@@ -114,8 +101,8 @@ class Machine(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         pair = python3_name(module, name) if self.proto < 3 else (module, name)
-        if pair in GUARDED:
-            found: Any = GUARDED[pair]
+        if is_guarded(pair):
+            found: Any = GUARDED[pair] if pair in GUARDED else stand_in(pair)
         elif pair not in self.allow:
             self.refuse(f"{pair[0]}:{pair[1]}")
         else:
@@ -136,7 +123,7 @@ class Machine(pickle._Unpickler):
         if id(found) not in self.named:
             self.refuse(f"a call of a {type(found).__name__} that the file put together")
         pair, _ = self.named[id(found)]
-        if arguments and not (pair in GUARDED or pair in MAKERS or may_call(pair)):
+        if arguments and not (is_guarded(pair) or pair in MAKERS or may_call(pair)):
             self.refuse(f"a call of {pair[0]}:{pair[1]}")
         return found
 

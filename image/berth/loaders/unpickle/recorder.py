@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from berth.loaders.unpickle.allow import Name, may_call
-from berth.loaders.unpickle.machine import GUARDED, PARTIAL, WRAPPER, Machine, Wrapper
+from berth.loaders.unpickle.guarded import PARTIAL, WRAPPER, Wrapper, is_guarded
+from berth.loaders.unpickle.machine import Machine
 from berth.loaders.unpickle.names import python3_name
 from berth.loaders.unpickle.rebuild import MAKERS, rebuild_dtype
 from berth.loaders.unpickle.stream import PickleStream
+from berth.loaders.unpickle.unread import GETATTR, Unread, is_unread, stand_in
 
 _DTYPE: Name = ("numpy", "dtype")
 _CHECK_ARRAY: Name = ("sklearn.utils.validation", "check_array")
@@ -63,7 +65,7 @@ class GlobalRecorder(Machine):
 
     def find_class(self, module: str, name: str) -> Any:
         pair = python3_name(module, name) if self.proto < 3 else (module, name)
-        self.note(pair, allowed=pair in GUARDED or pair in self.allow)
+        self.note(pair, allowed=is_guarded(pair) or pair in self.allow)
         return Named(pair)
 
     def load_stack_global(self) -> None:
@@ -98,11 +100,14 @@ class GlobalRecorder(Machine):
         pair = self.check_call(self.stack[-1], arguments=True)
         if pair == PARTIAL and not (len(args) == 1 and getattr(args[0], "pair", None) == _CHECK_ARRAY):
             self.note(pair, allowed=False)
-        self.stack[-1] = MAKERS[_DTYPE](*args) if pair == _DTYPE else Inert()
+        if pair == GETATTR and not (args and isinstance(args[0], Unread)):
+            self.note(pair, allowed=False)
+        made = stand_in(pair)() if is_unread(pair) or pair == GETATTR else Inert()
+        self.stack[-1] = MAKERS[_DTYPE](*args) if pair == _DTYPE else made
 
     def make_instance(self, kind: Any, args: Any, kwargs: Any) -> None:
         pair = self.check_call(kind, arguments=bool(args) or bool(kwargs))
-        self.append(Wrapper() if pair == WRAPPER else Inert())
+        self.append(Wrapper() if pair == WRAPPER else stand_in(pair)() if is_unread(pair) else Inert())
 
     def load_inst(self) -> None:
         self.pop_mark()
@@ -126,7 +131,7 @@ class GlobalRecorder(Machine):
             self.stack[-1] = self.read_array(target)
         elif isinstance(target, Named):
             self.refuse(f"a state set on {target.pair[0]}:{target.pair[1]}")
-        elif not isinstance(target, Inert):
+        elif not isinstance(target, (Inert, Unread)):
             self.refuse(f"a state set on a {type(target).__name__}")
 
     def read_nested(self) -> Any:
