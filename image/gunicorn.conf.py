@@ -28,7 +28,9 @@ LOG_FORMATTER = "TextFormatter" if os.environ.get("BERTH_LOG_FORMAT") == "text" 
 HOST = os.environ.get("BERTH_HOST", "0.0.0.0")  # noqa: S104 - a container must answer from outside
 OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
-bind = f"{f'[{HOST}]' if ':' in HOST else HOST}:{os.environ.get('BERTH_PORT', '8000')}"
+bind = f"{f'[{HOST}]' if ':' in HOST and HOST[0] != '[' else HOST}:{os.environ.get('BERTH_PORT', '8000')}"
+if HOST.startswith("unix:"):
+    bind = HOST
 workers = int(os.environ.get("BERTH_WORKERS", "1"))
 threads = int(os.environ.get("BERTH_THREADS", "40"))
 graceful_timeout = int(float(os.environ.get("BERTH_GRACEFUL_TIMEOUT_SECONDS", "25")))
@@ -116,6 +118,9 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Take the run directory away, if `berth serve` made it for this server alone."""
-    if RUN_DIR and Path(RUN_DIR, "made-here").exists():
+    """Remove the run directory, and the store of a single file, if `berth serve` made them for this server alone."""
+    mark = Path(RUN_DIR, "made-here")
+    if RUN_DIR and mark.exists():
+        if store := mark.read_text("utf-8"):
+            shutil.rmtree(store, ignore_errors=True)
         shutil.rmtree(RUN_DIR, ignore_errors=True)

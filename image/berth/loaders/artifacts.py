@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from berth.errors import LoadError
+from berth.loaders.endings import recognise_content
 from berth.models.manifest import Manifest
 from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec, datatype_of
 
@@ -16,8 +17,10 @@ _PROBE_SIZE = 2
 
 
 def find_artifact(directory: Path, manifest: Manifest, suffixes: Sequence[str]) -> Path:
-    """The one file of the version with one of the endings. Raises LoadError when there is none or a choice."""
+    """The version's only file, or the only one with one of the endings. Raises LoadError."""
     names = [name for name in manifest.artifacts if name.lower().endswith(tuple(suffixes))]
+    if not names:  # model.bst: it was recognised by its content
+        names = [name for name in manifest.artifacts if recognise_content(directory / name) == manifest.format]
     if len(names) != 1:
         found = ", ".join(names or manifest.artifacts)
         raise LoadError(

@@ -115,7 +115,9 @@ def load_xgboost(directory: Path, manifest: Manifest, options: LoadOptions) -> L
 
     path = find_artifact(directory, manifest, (".json", ".ubj"))
     try:
-        booster = xgboost.Booster({"nthread": options.cpu_threads}, model_file=path)
+        # Of other endings XGBoost would not know which of its two forms to read.
+        content = path if path.suffix.lower() in (".json", ".ubj") else bytearray(path.read_bytes())
+        booster = xgboost.Booster({"nthread": options.cpu_threads}, model_file=content)
         learner = json.loads(booster.save_config())["learner"]
     except xgboost.core.XGBoostError as error:
         raise LoadError(f"{path.name} is not an XGBoost model: {str(error).splitlines()[0]}") from error

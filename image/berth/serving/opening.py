@@ -33,8 +33,9 @@ def installed_version(library: str) -> str | None:
         return platform.python_version()
     try:
         return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return None
+    except metadata.PackageNotFoundError:  # xgboost may have come as xgboost-cpu
+        others = metadata.packages_distributions().get(library)
+        return metadata.version(others[0]) if others else None
 
 
 def compare_versions(built_with: Mapping[str, str]) -> list[str]:

@@ -86,12 +86,11 @@ class Categories:
         """The categories that `codes` stand for; NaN for -1."""
         if self.values is None or codes.dtype.kind != "i" or codes.max(initial=-1) >= len(self.values):
             raise _refuse("the codes of a categorical are not those of its categories")
+        found: np.ndarray[Any, Any] = self.values[np.maximum(codes, 0)] if len(self.values) else codes
         if not (codes < 0).any():
-            return self.values[codes]
-        kept = self.values.astype(np.float64 if self.values.dtype.kind in "fiu" else object)
-        found: np.ndarray[Any, Any] = np.append(kept, np.array([np.nan], kept.dtype))[
-            np.where(codes < 0, len(kept), codes)
-        ]
+            return found
+        found = found.astype(np.float64 if found.dtype.kind in "fiu" else object)
+        found[codes < 0] = np.nan
         return found
 
 
