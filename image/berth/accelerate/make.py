@@ -24,6 +24,7 @@ from berth.loaders.fitted import walk_fitted
 from berth.loaders.signature import example_row
 from berth.models.model import Loaded, PredictFunction
 from berth.tensors.arrays import Tensors, TensorSpec
+from berth.tensors.schema import required
 
 _TIMED_SECONDS = 0.05
 # A large batch may take a little longer than plain, for requests are small; not so long that others wait for it.
@@ -174,7 +175,7 @@ def _try(task: _Task) -> Accelerated | Refusal:
     model = convert(estimator, task.inputs)
     if isinstance(model, Refusal):
         return model
-    _write(model, task.path, limits, task.loaded.outputs)
+    _write(model, task.path, limits, required(task.loaded.outputs))
     rows = make_rows(estimator, task.inputs, limits, task.sample, task.rows)
     fast = load_accelerated(task.path, task.inputs, outputs, task.threads).predict
     return weigh(plain, fast, rows, outputs, step_name("", estimator), _exact(estimator, outputs))
@@ -206,7 +207,7 @@ def make_accelerated(
             alone = serve_estimator(part, inputs, {})
         except Exception:  # cut off from the rest it may not work at all, and then it tells nothing
             return None
-        tried = _attempt(replace(task, loaded=alone, outputs=alone.outputs))
+        tried = _attempt(replace(task, loaded=alone, outputs=required(alone.outputs)))
         path.unlink(missing_ok=True)
         return tried if isinstance(tried, Refusal) else None
 

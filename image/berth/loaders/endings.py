@@ -80,3 +80,16 @@ def recognise_content(path: Path) -> str | None:
         return _in_archive(path)
     _refuse_foreign(path, head)
     return next((name for name, is_it in _CONTENTS if is_it(head)), None)
+
+
+# A tensor's `external_data` entry in an ONNX file: the key, and a value of up to 127 bytes.
+_LOCATION = re.compile(rb"\x0a\x08location\x12(?P<size>[\x01-\x7f])(?P<name>.{1,127})", re.S)
+
+
+def external_files(path: Path) -> list[str]:
+    """The files beside an ONNX model in which it keeps its weights, as it names them; those alone that are there."""
+    names = {
+        found["name"][: found["size"][0]].decode("utf-8", "replace") for found in _LOCATION.finditer(path.read_bytes())
+    }
+    inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    return sorted(name for name in inside if (path.parent / name).is_file())

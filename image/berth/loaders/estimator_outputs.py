@@ -111,12 +111,27 @@ def _describe_probabilities(estimator: Any, row: Any | None) -> Iterator[Output]
         yield _probabilities("probabilities", len(classes), classes)
 
 
+# Methods that say more than `predict`, where there are no probabilities to do so; answered when they are asked for.
+_MORE = ("decision_function", "score_samples", "transform")
+
+
+def _describe_more(estimator: Any, row: Any | None) -> Iterator[Output]:
+    for method in _MORE:
+        if not hasattr(estimator, method) or (answer := _ask(estimator, method, row)) is None:
+            continue
+        values = _dense(answer)
+        if values.dtype.kind in "fiu" and values.ndim in (1, 2):
+            yield Output(TensorSpec(method, "FP64", (-1, *values.shape[1:]), optional=True), method)
+
+
 def describe_outputs(estimator: Any, row: Any | None) -> tuple[Output, ...]:
     """What a fitted estimator gives; one row of what it takes, if there is one, is tried on it. Raises LoadError."""
     if hasattr(estimator, "predict"):
         found = [_describe_prediction(estimator, row)]
         if hasattr(estimator, "predict_proba"):
             found += _describe_probabilities(estimator, row)
+        else:
+            found += _describe_more(estimator, row)
         return tuple(found)
     if not hasattr(estimator, "transform"):
         raise LoadError(f"{type(estimator).__name__} has neither predict nor transform, so it cannot be served")

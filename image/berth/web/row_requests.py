@@ -50,7 +50,7 @@ def decode_inputs(value: Any, model: Model) -> dict[str, Array]:
 
 def predict_rows(model: Model, tensors: Mapping[str, Array], predictor: Predictor) -> dict[str, Any]:
     """`{"predictions": […]}`: `prediction` or the only output, one value a row; else one object of outputs a row."""
-    names = tuple(spec.name for spec in model.outputs)
+    names = tuple(spec.name for spec in model.outputs if not spec.optional)
     wanted = (_PREDICTION,) if _PREDICTION in names else names
     answer = predictor.predict(model, tensors, wanted, current().deadline)
     if len(wanted) == 1:
