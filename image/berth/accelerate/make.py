@@ -30,6 +30,9 @@ _TIMED_SECONDS = 0.05
 # A large batch may take a little longer than plain, for requests are small; not so long that others wait for it.
 _BATCH_SECONDS = 1.0
 _BATCH_TIMES = 3.0
+# What the compared rows may take together: fewer rows of a model of tens of thousands of columns.
+_MOST_VALUES = 10_000_000
+_FEWEST_ROWS = 100
 _NEEDED = ("onnx", "onnxruntime", "skl2onnx")
 _DATATYPES = {"FP64", "INT64", "BOOL", "BYTES"}
 
@@ -176,7 +179,10 @@ def _try(task: _Task) -> Accelerated | Refusal:
     if isinstance(model, Refusal):
         return model
     _write(model, task.path, limits, required(task.loaded.outputs))
-    rows = make_rows(estimator, task.inputs, limits, task.sample, task.rows)
+    width = sum(map(len, limits.values()))
+    rows = make_rows(
+        estimator, task.inputs, limits, task.sample, max(_FEWEST_ROWS, min(task.rows, _MOST_VALUES // width))
+    )
     fast = load_accelerated(task.path, task.inputs, outputs, task.threads).predict
     return weigh(plain, fast, rows, outputs, step_name("", estimator), _exact(estimator, outputs))
 

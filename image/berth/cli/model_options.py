@@ -52,6 +52,7 @@ _OPTIONS = (
     click.option(
         "--sample", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV of typical inputs."
     ),
+    click.option("--steps", default="", metavar="PART,…", help="Of a file of several parts, those to apply in order."),
     click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Noted in model.json; may be repeated."),
     click.option(
         "--input", "inputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An input, where the file tells none."
@@ -86,6 +87,7 @@ def build_request(name: str, version: str, given: dict[str, Any]) -> AddRequest:
         inputs=tuple(_parse_spec(text) for text in given["inputs"]),
         outputs=tuple(_parse_spec(text) for text in given["outputs"]),
         metadata=_parse_metadata(given["metadata"]),
+        steps=tuple(word.strip() for word in given["steps"].split(",") if word.strip()),
         architecture={"factory": architecture, "arguments": arguments} if architecture else None,
     )
 

@@ -16,8 +16,10 @@ from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.artifacts import example_of
+from berth.loaders.assembling import assemble
+from berth.loaders.boosters import is_booster, serve_booster
 from berth.loaders.estimator_outputs import describe_outputs, make_answerer
-from berth.loaders.fitted import check_reads_no_files, drop_feature_names, is_sklearn_only, reset_jobs
+from berth.loaders.fitted import check_fitted, check_reads_no_files, drop_feature_names, is_sklearn_only, reset_jobs
 from berth.loaders.formats import LoadOptions
 from berth.loaders.signature import describe_inputs, example_row, guessed_columns, needs_frame, table_builder
 from berth.loaders.unpickle import loading as unpickle
@@ -155,6 +157,7 @@ def serve_estimator(
     `inputs` are those of the manifest; without any, those that the estimator tells of. `example` is a row that it is
     known to accept. Raises LoadError.
     """
+    check_fitted(estimator)
     reset_jobs(estimator)
     told, guessed = describe_inputs(estimator), guessed_columns(estimator)
     served = tuple(inputs) or told
@@ -176,6 +179,9 @@ def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
     if len(names) != 1:
         raise LoadError(f"the format {manifest.format} is one file, but model.json names {', '.join(names) or 'none'}")
     estimator, versions = read_estimator(directory / names[0], manifest.format, options)
+    if is_booster(estimator):
+        return serve_booster(estimator, names[0], manifest, options.cpu_threads)
+    estimator = assemble(estimator, manifest.steps)
     return serve_estimator(estimator, manifest.inputs, versions, example_of(manifest))
 
 

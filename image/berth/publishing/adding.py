@@ -24,7 +24,7 @@ from berth.publishing.samples import Sample, decode_sample, describe_sample, rea
 from berth.serving.opening import check_answers, load_verified
 from berth.telemetry.logs import timestamp
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
-from berth.tensors.schema import required
+from berth.tensors.schema import column_names, required
 
 ACCELERATED = "accelerated.onnx"
 # Takes a line for people.
@@ -130,6 +130,7 @@ class _Opened:
     loaded: Loaded
     inputs: tuple[TensorSpec, ...]
     rows: Mapping[str, Array]
+    sampled: bool
 
 
 def _with_rows(manifest: Manifest, inputs: tuple[TensorSpec, ...], rows: Mapping[str, Array]) -> Manifest:
@@ -138,11 +139,10 @@ def _with_rows(manifest: Manifest, inputs: tuple[TensorSpec, ...], rows: Mapping
     return replace(manifest, inputs=inputs, example={"inputs": some, "outputs": {}})
 
 
-def _open(
-    load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRequest, sample: Sample | None
-) -> _Opened:
+def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRequest) -> _Opened:
     """The artifact with inputs and rows; read again where the first reading had to guess what it takes."""
     loaded = load(manifest)
+    sample = read_sample(request.sample, column_names(loaded.inputs) or ()) if request.sample else None
     inputs = _describe_inputs(loaded, request, sample)
     if sample is None:
         rows, unusual = find_row(loaded, inputs, [spec.name for spec in required(request.outputs or loaded.outputs)])
@@ -150,7 +150,7 @@ def _open(
         rows, unusual = decode_sample(sample, inputs), not loaded.inputs or bool(loaded.guessed)
     if loaded.estimator is not None and unusual:
         loaded = load(_with_rows(manifest, inputs, rows))
-    return _Opened(loaded, inputs, rows)
+    return _Opened(loaded, inputs, rows, sample is not None)
 
 
 def _with_example(manifest: Manifest, loaded: Loaded, rows: Mapping[str, Array]) -> Manifest:
@@ -180,17 +180,16 @@ def _describe(opened: _Opened, manifest: Manifest, request: AddRequest) -> Manif
         raise LoadError(f"the model does not answer its sample: {shorten(error)}") from error
 
 
-def _accelerate(
-    loaded: Loaded, manifest: Manifest, folder: Path, sample: Sample | None, options: LoadOptions, tell: Tell
-) -> Manifest:
+def _accelerate(opened: _Opened, manifest: Manifest, folder: Path, options: LoadOptions, tell: Tell) -> Manifest:
     """The manifest with the accelerated form, or with the reason why there is none."""
+    loaded = opened.loaded
     if loaded.estimator is None and loaded.module is None:
         return manifest
     if (folder / ACCELERATED).exists():
         return replace(manifest, accelerated={"reason": f"its own files hold one called {ACCELERATED}"})
     if options.accelerate == "off":
         return replace(manifest, accelerated={"reason": "BERTH_ACCELERATE was off when it was added"})
-    tensors = decode_sample(sample, manifest.inputs) if sample is not None else None
+    tensors = opened.rows if opened.sampled else None
     path = folder / ACCELERATED
     make = make_accelerated if loaded.module is None else make_accelerated_net
     result = make(loaded, manifest.inputs, required(manifest.outputs), tensors, path, options.cpu_threads)
@@ -237,12 +236,11 @@ def add_version(
             steps=request.steps,
         )
         entry = Entry(request.name, version, part)
-        sample = read_sample(request.sample) if request.sample else None
-        opened = _open(lambda known: load_verified(entry, known, options), manifest, request, sample)
+        opened = _open(lambda known: load_verified(entry, known, options), manifest, request)
         manifest = _describe(opened, manifest, request)
         if manifest.example is not None:
             check_answers(entry, manifest, opened.loaded)
-        manifest = _accelerate(opened.loaded, manifest, part, sample, options, tell)
+        manifest = _accelerate(opened, manifest, part, options, tell)
         (part / MANIFEST).write_bytes(encode_manifest(manifest))
 
     return write_version(store, request.name, version, fill)

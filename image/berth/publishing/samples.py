@@ -20,10 +20,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan|NaN")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The rows, and for each column the datatype that holds all of its cells."""
+    """The rows, and for each column the datatype that holds all of its cells; `named` unless it has no header."""
 
     table: Table
     datatypes: tuple[str, ...]
+    named: bool = True
 
 
 def guess_datatype(cells: Sequence[str | None]) -> str:
@@ -36,14 +37,28 @@ def guess_datatype(cells: Sequence[str | None]) -> str:
     return "BOOL" if truths else "BYTES"
 
 
-def read_sample(path: Path) -> Sample:
-    """A CSV file with a header. Raises LoadError."""
+def _lacks_header(body: bytes, known: Collection[str]) -> bool:
+    """Whether the first line is numbers alone, which name no column that the model knows."""
+    first = body.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].decode("utf-8", "replace")
+    cells = [cell.strip().strip('"') for cell in first.split(",")]
+    return all(_NUMBER.fullmatch(cell) for cell in cells) and not set(cells) & set(known)
+
+
+def read_sample(path: Path, known: Collection[str] = ()) -> Sample:
+    """A CSV file; its first line is a header unless it is numbers alone. `known` names the model's columns.
+
+    Raises LoadError.
+    """
     try:
         body = path.read_bytes()
+        named = not _lacks_header(body, known)
+        if not named:
+            width = body.partition(b"\n")[0].count(b",") + 1
+            body = ",".join(f"x{at}" for at in range(width)).encode() + b"\n" + body.removeprefix(b"\xef\xbb\xbf")
         cells = parse_csv(body, {}, "BYTES", _MOST_ROWS)
         datatypes = tuple(guess_datatype(column) for column in cells.values)
-        named = dict(zip(cells.columns, datatypes, strict=True))
-        return Sample(parse_csv(body, named, "BYTES", _MOST_ROWS), datatypes)
+        kinds = dict(zip(cells.columns, datatypes, strict=True))
+        return Sample(parse_csv(body, kinds, "BYTES", _MOST_ROWS), datatypes, named)
     except (OSError, InvalidInput) as error:
         raise LoadError(f"the sample {path.name} cannot be read: {error}") from error
 
@@ -69,11 +84,11 @@ def describe_sample(
         if width not in (-1, len(names)):
             raise LoadError(f"the sample has {len(names)} columns, but the model takes {width}; leave the target out")
         found = {spec.name: spec for spec in specs}
-        matrix = replace(told[0], columns=told[0].columns or names)
+        matrix = replace(told[0], columns=told[0].columns or (names if sample.named else None))
         others = any(found[name].datatype == "BYTES" for name in guessed if name in found)
         return _believe(found, matrix, guessed) if others and set(matrix.columns or ()) == set(found) else (matrix,)
     if not told and "BYTES" not in sample.datatypes:
-        return (TensorSpec("features", "FP64", (-1, len(names)), names),)
+        return (TensorSpec("features", "FP64", (-1, len(names)), names if sample.named else None),)
     if not told:
         return specs
     if len(told) == len(specs) == 1:  # one text column may go by any name
