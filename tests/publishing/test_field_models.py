@@ -19,6 +19,7 @@ from berth.models.store import Entry, read_manifest
 from berth.publishing.adding import AddRequest, add_version
 from berth.serving.opening import open_version
 from berth.serving.predictor import Predictor
+from berth.tensors.arrays import TensorSpec
 from berth.web.predict import answer_request
 from field_models import MODELS
 
@@ -32,7 +33,8 @@ def _add(case: dict[str, Any], made: Any, directory: Path, options: LoadOptions)
     sample = directory / "sample.csv" if "sample" in case else None
     if sample is not None:
         sample.write_text(case["sample"], "utf-8")
-    request = AddRequest("m", sample=sample, steps=tuple(case.get("steps", ())))
+    inputs = tuple(TensorSpec(name, datatype, (-1,)) for name, datatype in case.get("inputs", ()))
+    request = AddRequest("m", sample=sample, inputs=inputs, steps=tuple(case.get("steps", ())))
     return add_version(directory / "store", directory / "model.joblib", request, options)
 
 

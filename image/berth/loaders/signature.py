@@ -123,6 +123,13 @@ def table_builder(estimator: Any, inputs: Sequence[TensorSpec]) -> Callable[[Ten
     return build
 
 
+def _example_of(spec: TensorSpec, known: Any) -> Array:
+    """One value of a column; a text only where the spec says so: its datatype may have been a guess."""
+    usual = "" if spec.datatype == "BYTES" else 0
+    fits = known is not None and isinstance(known, str) == isinstance(usual, str)
+    return np.array([known if fits else usual], DATATYPES[spec.datatype])
+
+
 def example_row(estimator: Any, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     """One row that the estimator should take: a known category where it has some, zero or nothing elsewhere."""
     columns = find_columns(estimator)
@@ -133,8 +140,4 @@ def example_row(estimator: Any, inputs: Sequence[TensorSpec]) -> dict[str, Array
         known = {spec.name: column.example for spec, column in zip(inputs, columns, strict=True)}
     else:
         known = {column.name: column.example for column in columns}
-    inputs = [spec for spec in inputs if not spec.optional]
-    return {
-        spec.name: np.array([known.get(spec.name, "" if spec.datatype == "BYTES" else 0)], DATATYPES[spec.datatype])
-        for spec in inputs
-    }
+    return {spec.name: _example_of(spec, known.get(spec.name)) for spec in inputs if not spec.optional}
