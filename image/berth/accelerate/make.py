@@ -203,7 +203,7 @@ def make_accelerated(
     rows: int = ROWS,
 ) -> Accelerated | Refusal:
     """Write the accelerated form of a loaded estimator to `path`, proven; or nothing, and which step is the reason."""
-    task = _Task(loaded, inputs, outputs, sample, path, threads, rows)
+    task = _Task(loaded, inputs, required(outputs), sample, path, threads, rows)
     result = _attempt(task)
     if isinstance(result, Accelerated):
         return result
