@@ -40,7 +40,10 @@ METRICS_DIR = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
 LOG_FORMATTER = "TextFormatter" if SETTINGS.log_format == "text" else "JsonFormatter"
 OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
-bind = f"{f'[{SETTINGS.host}]' if ':' in SETTINGS.host else SETTINGS.host}:{SETTINGS.port}"
+HOST = SETTINGS.host
+bind = f"{f'[{HOST}]' if ':' in HOST and HOST[0] != '[' else HOST}:{SETTINGS.port}"
+if HOST.startswith("unix:"):
+    bind = HOST
 workers = PLAN.workers
 threads = PLAN.threads
 graceful_timeout = int(SETTINGS.graceful_timeout_seconds)
@@ -145,6 +148,9 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Take the run directory away, if `berth serve` made it for this server alone."""
-    if RUN_DIR and Path(RUN_DIR, "made-here").exists():
+    """Remove the run directory, and the store of a single file, if `berth serve` made them for this server alone."""
+    mark = Path(RUN_DIR, "made-here")
+    if RUN_DIR and mark.exists():
+        if store := mark.read_text("utf-8"):
+            shutil.rmtree(store, ignore_errors=True)
         shutil.rmtree(RUN_DIR, ignore_errors=True)

@@ -17,8 +17,8 @@ from typing import Any
 from berth.errors import SettingsError
 
 PREFIX = "BERTH_"
-# The article's names, still taken; ours win.
-ALIASES = {"LOG_LEVEL": "BERTH_LOG_LEVEL", "MODEL_VERSION": "BERTH_MODEL_VERSION"}
+# Names that tutorials and platforms (PORT: Cloud Run, Heroku, App Service) set; ours win.
+ALIASES = {"LOG_LEVEL": "BERTH_LOG_LEVEL", "MODEL_VERSION": "BERTH_MODEL_VERSION", "PORT": "BERTH_PORT"}
 _SERVICE_LINK = re.compile(r"BERTH_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
 
 
@@ -216,13 +216,14 @@ def _parse(name: str, setting: Field[Any], text: str) -> Any:
 
 def parse_settings(environ: Mapping[str, str]) -> Settings:
     """The settings that `environ` gives. Raises SettingsError naming the key, the value and what was wanted."""
-    given = {ours: environ[theirs] for theirs, ours in ALIASES.items() if theirs in environ}
-    given |= {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    given |= {theirs: environ[theirs] for theirs, ours in ALIASES.items() if theirs in environ and ours not in given}
     values: dict[str, Any] = {}
     for name, text in given.items():
-        if name not in _BY_NAME:
+        ours = ALIASES.get(name, name)
+        if ours not in _BY_NAME:
             _refuse_unknown(name, text)
-        values[_BY_NAME[name].name] = _parse(name, _BY_NAME[name], text)
+        values[_BY_NAME[ours].name] = _parse(name, _BY_NAME[ours], text)
     return Settings(**values)
 
 

@@ -13,7 +13,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from berth.errors import UnsafeArtifact
+from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.estimator import read_estimator
 from berth.loaders.formats import LoadOptions
 from berth.loaders.unpickle import loading
@@ -31,7 +31,9 @@ _BY_THE_OTHER = {"csr-shape": "KNeighborsClassifier"}
 def test_a_forged_state_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(FORGED[name]()))
-    with pytest.raises(UnsafeArtifact, match=r"^model\.pkl is not loaded: it holds a \w+ whose .+") as refusal:
+    # Some are refused while they are read, before all of the numbers are looked at.
+    said = r"^model\.pkl(: the file is damaged or hostile: .+| is not loaded: it (holds a \w+ whose|uses the attribute) .+)"
+    with pytest.raises((UnsafeArtifact, LoadError), match=said) as refusal:
         load_pickle(path, default_allow())
     assert "\n" not in refusal.value.message
     assert len(refusal.value.message) < 400

@@ -22,7 +22,7 @@ from berth.score import FORMATS, Done, FileFormat, Job, Places, RowSource, find_
 from berth.serving.trial import open_tried
 from berth.settings import store_directory
 from berth.telemetry.logs import LOGGER
-from berth.tensors.schema import choose_outputs
+from berth.tensors.schema import choose_outputs, required
 
 _TELL_SECONDS = 10.0
 _PREDICTION = "prediction"
@@ -66,7 +66,7 @@ def choose_formats(input_: Path, output: Path, given: str | None) -> tuple[FileF
 
 def _choose_outputs(wanted: tuple[str, ...], model: Model) -> tuple[str, ...]:
     """The wanted ones; without any, the prediction as /predict has it, or all of a model that has none."""
-    names = [spec.name for spec in model.outputs]
+    names = [spec.name for spec in required(model.outputs)]
     if not wanted:
         return (_PREDICTION,) if _PREDICTION in names else tuple(names)
     try:

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.artifacts import example_of
+from berth.loaders.assembling import assemble
+from berth.loaders.boosters import is_booster, serve_booster
 from berth.loaders.estimator_outputs import describe_outputs, make_answerer
-from berth.loaders.fitted import check_reads_no_files, drop_feature_names, reset_jobs
+from berth.loaders.fitted import check_fitted, check_reads_no_files, drop_feature_names, is_sklearn_only, reset_jobs
 from berth.loaders.formats import LoadOptions
 from berth.loaders.held_parts import check_parts
 from berth.loaders.legacy.made_with import is_foreign, say_made_with
 from berth.loaders.legacy.upgrade import upgrade_fitted
 from berth.loaders.recognition import check_is
-from berth.loaders.signature import describe_inputs, example_row, needs_frame, table_builder
+from berth.loaders.signature import describe_inputs, example_row, guessed_columns, needs_frame, table_builder
 from berth.loaders.unpickle import loading as unpickle
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded
@@ -156,25 +159,29 @@ def read_estimator(path: Path, format_: str, options: LoadOptions) -> tuple[Any,
     return estimator, versions
 
 
-def serve_estimator(estimator: Any, inputs: Sequence[TensorSpec], built_with: dict[str, str]) -> Loaded:
+def serve_estimator(
+    estimator: Any, inputs: Sequence[TensorSpec], built_with: dict[str, str], example: Tensors | None = None
+) -> Loaded:
     """A fitted estimator as a model. It is changed: one job, and no feature names where it can do without.
 
-    `inputs` are those of the manifest; without any, those that the estimator tells of. Raises LoadError.
+    `inputs` are those of the manifest; without any, those that the estimator tells of. `example` is a row that it is
+    known to accept. Raises LoadError.
     """
+    check_fitted(estimator)
     reset_jobs(estimator)
-    told = describe_inputs(estimator)
+    told, guessed = describe_inputs(estimator), guessed_columns(estimator)
     served = tuple(inputs) or told
     build = table_builder(estimator, served)
-    if not needs_frame(estimator):
+    if is_sklearn_only(estimator) and not needs_frame(estimator):
         drop_feature_names(estimator)
-    row = build(example_row(estimator, served)) if served else None
+    row = build(example or example_row(estimator, served)) if served else None
     outputs = describe_outputs(estimator, row)
     answer = make_answerer(estimator, outputs)
 
     def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
         return answer(build(tensors), wanted)
 
-    return Loaded(predict, told, tuple(output.spec for output in outputs), built_with, estimator)
+    return Loaded(predict, told, tuple(output.spec for output in outputs), built_with, estimator, guessed=guessed)
 
 
 def _check_answers(loaded: Loaded, row: Tensors) -> None:
@@ -193,10 +200,13 @@ def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
         raise LoadError(f"the format {manifest.format} is one file, but model.json names {', '.join(names) or 'none'}")
     path = directory / names[0]
     estimator, versions = read_estimator(path, manifest.format, options)
+    if is_booster(estimator):
+        return serve_booster(estimator, names[0], manifest, options.cpu_threads)
+    estimator, example = assemble(estimator, manifest.steps), example_of(manifest)
     if not is_foreign(versions.get("scikit-learn")):
-        return serve_estimator(estimator, manifest.inputs, versions)
+        return serve_estimator(estimator, manifest.inputs, versions, example)
     try:
-        loaded = serve_estimator(estimator, manifest.inputs, versions)
+        loaded = serve_estimator(estimator, manifest.inputs, versions, example)
         _check_answers(loaded, example_row(estimator, loaded.inputs) if loaded.inputs else {})
     except (AttributeError, NotImplementedError, TypeError) as error:
         problem = f"it does not answer here: {error}"

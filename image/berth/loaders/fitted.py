@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from berth.errors import UnsafeArtifact
+from berth.errors import LoadError, UnsafeArtifact
 
 _LEAVES = (
     str, bytes, bytearray, int, float, complex, type(None), np.generic, np.dtype, np.ufunc, type, types.ModuleType,
@@ -73,6 +73,24 @@ def check_reads_no_files(estimator: Any) -> None:
                 f"{type(part).__name__}(input={str(source)[:20]!r}) would read any file that a request names; "
                 "save it with input='content'"
             )
+
+
+def check_fitted(estimator: Any) -> None:
+    """That `fit` was called before the file was written. Raises LoadError.
+
+    Of classes from elsewhere nobody knows; they are found out by a row.
+    """
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    if not type(estimator).__module__.startswith("sklearn.") or not hasattr(estimator, "fit"):
+        return
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise LoadError(f"{type(estimator).__name__} is not fitted; call fit before you save it") from error
+    except Exception:  # a class of an older version may lack what this reads
+        return
 
 
 def is_sklearn_only(estimator: Any) -> bool:

@@ -53,7 +53,7 @@ def _facts(job: Job, model: Model) -> dict[str, Any]:
 
 def _rows_of_a_call(model: Model, chunk_rows: int) -> int:
     """The rows that go in one call: those of the chunk, unless the model takes a fixed number."""
-    return next((spec.shape[0] for spec in model.inputs if spec.shape[0] > 0), chunk_rows)
+    return next((spec.shape[0] for spec in model.inputs if spec.shape and spec.shape[0] > 0), chunk_rows)
 
 
 def _where_it_was(job: Job, facts: Mapping[str, Any]) -> Done:

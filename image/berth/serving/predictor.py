@@ -139,7 +139,7 @@ class Predictor:
         """
         began = time.monotonic()
         prepared = self._prepare_once(model)
-        tensors = check_tensors(tensors, model.inputs, self._max_rows)
+        tensors = check_tensors(tensors, model.inputs, self._max_rows, model.batchable)
         key = self._key(model, outputs, tensors)
         found = self._cache.get(key) if self._cache is not None and key is not None else None
         answer = found.answer if found else self._compute(model, prepared, tensors, outputs, deadline, may_wait)
@@ -234,8 +234,8 @@ class Predictor:
 
 
 def _rows(tensors: Tensors) -> int:
-    rows: int = next(iter(tensors.values())).shape[0]
-    return rows
+    first = next(iter(tensors.values()))
+    return len(first) if first.ndim else 1
 
 
 def _count(model: Model, metrics: ModelMetrics, answer: dict[str, Array]) -> None:

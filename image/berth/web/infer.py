@@ -181,7 +181,7 @@ def decode_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
 def wanted_outputs(request: InferRequest, model: Model) -> tuple[str, ...]:
     """The outputs to answer with, in order: those asked for, else all. Raises UnknownOutput."""
     if not request.outputs:
-        return tuple(spec.name for spec in model.outputs)
+        return tuple(spec.name for spec in model.outputs if not spec.optional)
     return choose_outputs(list(request.outputs), model.outputs)
 
 

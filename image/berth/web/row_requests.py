@@ -26,7 +26,7 @@ def check_keys(document: Mapping[str, Any], forms: tuple[str, ...], more: tuple[
 
 def predict_rows(exchange: Exchange, backend: Backend, model: Model, tensors: Mapping[str, Array]) -> Reply:
     """`{"predictions": […]}`: `prediction` or the only output, one value a row; else one object of outputs a row."""
-    names = tuple(spec.name for spec in model.outputs)
+    names = tuple(spec.name for spec in model.outputs if not spec.optional)
     wanted = (_PREDICTION,) if _PREDICTION in names else names
     answer = backend.predict(exchange, model, tensors, wanted)
     if len(wanted) == 1:

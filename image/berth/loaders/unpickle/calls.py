@@ -12,12 +12,11 @@ from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.unpickle.allow import Name, may_call
 from berth.loaders.unpickle.called import check_open_values
 from berth.loaders.unpickle.containers import ContainerMachine
-from berth.loaders.unpickle.rebuild import MAKERS, new_partial
+from berth.loaders.unpickle.guarded import is_guarded
+from berth.loaders.unpickle.rebuild import MAKERS
 from berth.loaders.unpickle.references import Reference, count_class_arguments, unwrap
 from berth.loaders.unpickle.stream import PickleStream
 
-WRAPPER: Name = ("joblib.numpy_pickle", "NumpyArrayWrapper")
-PARTIAL: Name = ("functools", "partial")
 # Compiled classes that read freed or missing memory until they have a state.
 _NEEDS_STATE = (
     "sklearn.metrics._dist_metrics",
@@ -26,20 +25,6 @@ _NEEDS_STATE = (
     "sklearn.tree._tree",
 )
 _SETS = {("builtins", "set"): set, ("builtins", "frozenset"): frozenset}
-
-
-class Wrapper:
-    """Stands for joblib's NumpyArrayWrapper until its array has been read."""
-
-    shape: object = None
-    dtype: object = None
-    order: object = "C"
-    # joblib before 1.2 wrote no padding.
-    numpy_array_alignment_bytes: object = None
-
-
-# Not on the list, because nothing of them is used: Berth's own stand in for them, and take only what is harmless.
-GUARDED: dict[Name, Any] = {WRAPPER: Wrapper, PARTIAL: new_partial}
 
 
 class CallMachine(ContainerMachine):
@@ -70,7 +55,7 @@ class CallMachine(ContainerMachine):
             pair, target = self.named[id(found)]
         else:
             raise UnsafeArtifact(f"a call of a {type(found).__name__} that the file put together")
-        if arguments and not (pair in GUARDED or pair in MAKERS or may_call(pair)):
+        if arguments and not (is_guarded(pair) or pair in MAKERS or may_call(pair)):
             self.refuse(f"a call of {pair[0]}:{pair[1]}")
         return pair, target
 

@@ -148,7 +148,7 @@ def _printable(text: str) -> str:
 
 def _is_listable(item: str) -> bool:
     try:
-        return len(parse_allow(item)) == 1
+        return item.isprintable() and len(parse_allow(item)) == 1
     except SettingsError:
         return False
 

@@ -22,10 +22,12 @@ import numpy as np
 from berth.errors import LoadError
 from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.allow import Name, default_allow
-from berth.loaders.unpickle.calls import GUARDED, CallMachine, Wrapper
+from berth.loaders.unpickle.calls import CallMachine
+from berth.loaders.unpickle.guarded import GUARDED, Wrapper, is_guarded
 from berth.loaders.unpickle.instance_state import set_state
 from berth.loaders.unpickle.names import find, todays_pair
 from berth.loaders.unpickle.opcodes import only, put_marked, put_one, then
+from berth.loaders.unpickle.pandas_data import PandasType
 from berth.loaders.unpickle.rebuild import (
     MAKERS,
     check_dtype,
@@ -36,6 +38,7 @@ from berth.loaders.unpickle.rebuild import (
 )
 from berth.loaders.unpickle.references import Reference, is_value
 from berth.loaders.unpickle.stream import PickleStream
+from berth.loaders.unpickle.unread import Unread, unread_class
 
 MAX_OPCODES = 50_000_000
 _PLAIN = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, complex, bool, type(None), slice, range)
@@ -82,19 +85,23 @@ class Machine(CallMachine):
         for made in self.unbuilt.values():
             self.refuse(f"{'functools:' if isinstance(made, partial) else ''}{type(made).__name__} without its state")
         self.check_values([self.stack[-1]])
+        if isinstance(unread := self.stack[-1], Unread):
+            self.refuse(":".join(unread.pair))
         return self.stack.pop()
 
     # Names
 
     def find_class(self, module: str, name: str) -> Any:
         pair = todays_pair(module, name, self.proto, self.allow)
-        if pair in GUARDED:
-            found: Any = GUARDED[pair]
+        if is_guarded(pair):
+            found: Any = GUARDED[pair] if pair in GUARDED else unread_class(pair)
         elif pair not in self.allow:
             found = stand_in(pair) or self.refuse(f"{pair[0]}:{pair[1]}")
         else:
             found = MAKERS[pair] if pair in MAKERS else find(pair)
-        if pair in GUARDED or not is_value(pair, found):
+        if isinstance(found, PandasType):
+            return found  # it makes nothing, and only Berth's own makers of pandas' objects read it
+        if is_guarded(pair) or not is_value(pair, found):
             return Reference(pair, found)
         self.named[id(found)] = (pair, found)
         return found

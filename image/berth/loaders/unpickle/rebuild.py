@@ -20,6 +20,7 @@ import numpy as np
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.unpickle.allow import Name
 from berth.loaders.unpickle.called import check_partial, is_function
+from berth.loaders.unpickle.pandas_data import array_state
 
 _MAX_DIMENSIONS = 64
 _MAX_FIELDS = 4096
@@ -119,6 +120,7 @@ def new_masked(kind: object, base: object, shape: object, typecode: object) -> n
 def fill_array(array: np.ndarray[Any, Any], state: Any) -> int:
     """Give a new, empty array its state, and tell how many elements were taken. Raises LoadError."""
     wanted = 7 if isinstance(array, np.ma.MaskedArray) else 5
+    state = array_state(state)
     if type(state) is not tuple or len(state) != wanted:
         raise LoadError(f"the file is damaged: the state of an array has not {wanted} parts")
     _, shape, dtype, _, data = state[:5]
@@ -182,6 +184,8 @@ def _maker(kind: Callable[..., object], *takes: type, most: int = 1) -> Callable
 
 
 def _new_defaultdict(factory: object = None) -> object:
+    if factory is MAKERS["collections", "OrderedDict"]:
+        return defaultdict(OrderedDict)
     if factory not in (None, int, float, str, list, dict, set, tuple, bool):
         raise UnsafeArtifact("a defaultdict with a factory that is not a plain type")
     return defaultdict(factory)

@@ -16,11 +16,12 @@ import numpy as np
 from berth.loaders.legacy.made_with import VERSION_KEY
 from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.allow import Name, may_call
-from berth.loaders.unpickle.calls import GUARDED, PARTIAL, WRAPPER, Wrapper
+from berth.loaders.unpickle.guarded import PARTIAL, WRAPPER, Wrapper, is_guarded
 from berth.loaders.unpickle.machine import Machine
 from berth.loaders.unpickle.names import todays_pair
 from berth.loaders.unpickle.rebuild import MAKERS, rebuild_dtype
 from berth.loaders.unpickle.stream import PickleStream
+from berth.loaders.unpickle.unread import GETATTR, Unread, is_unread, unread_class
 
 _DTYPE: Name = ("numpy", "dtype")
 
@@ -66,7 +67,7 @@ class GlobalRecorder(Machine):
 
     def find_class(self, module: str, name: str) -> Any:
         pair = todays_pair(module, name, self.proto, self.allow)
-        self.note((module, name), allowed=pair in GUARDED or pair in self.allow or stand_in(pair) is not None)
+        self.note((module, name), allowed=is_guarded(pair) or pair in self.allow or stand_in(pair) is not None)
         return Named(pair)
 
     def load_stack_global(self) -> None:
@@ -101,11 +102,14 @@ class GlobalRecorder(Machine):
         pair = self.check_call(self.stack[-1], arguments=True)
         if pair == PARTIAL and not (len(args) == 1 and isinstance(args[0], Named)):
             self.note(pair, allowed=False)
-        self.stack[-1] = MAKERS[_DTYPE](*args) if pair == _DTYPE else Inert()
+        if pair == GETATTR and not (args and isinstance(args[0], Unread)):
+            self.note(pair, allowed=False)
+        made = unread_class(pair)() if is_unread(pair) or pair == GETATTR else Inert()
+        self.stack[-1] = MAKERS[_DTYPE](*args) if pair == _DTYPE else made
 
     def make_instance(self, kind: Any, args: Any, kwargs: Any) -> None:
         pair = self.check_call(kind, arguments=bool(args) or bool(kwargs))
-        self.append(Wrapper() if pair == WRAPPER else Inert())
+        self.append(Wrapper() if pair == WRAPPER else unread_class(pair)() if is_unread(pair) else Inert())
 
     def load_inst(self) -> None:
         self.pop_mark()
@@ -131,7 +135,7 @@ class GlobalRecorder(Machine):
             self.stack[-1] = self.read_array(target)
         elif isinstance(target, Named):
             self.refuse(f"a state set on {target.pair[0]}:{target.pair[1]}")
-        elif not isinstance(target, Inert):
+        elif not isinstance(target, (Inert, Unread)):
             self.refuse(f"a state set on a {type(target).__name__}")
 
     def read_nested(self) -> Any:
