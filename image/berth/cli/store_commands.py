@@ -55,6 +55,7 @@ def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
 @click.option("--version", default="", help="The version [default: the next natural number].")
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="The format [default: from the name].")
 @click.option("--sample", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV of typical inputs.")
+@click.option("--no-profile", is_flag=True, help="Do not keep the distribution of the sample, which /drift reads.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Noted in model.json; may be repeated.")
 @click.option(
     "--input", "inputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An input, where the file tells none."
@@ -69,6 +70,7 @@ def add(
     version: str,
     format_: str | None,
     sample: Path | None,
+    no_profile: bool,
     metadata: tuple[str, ...],
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -95,6 +97,7 @@ def add(
         outputs=tuple(_parse_spec(text) for text in outputs),
         metadata=_parse_metadata(metadata),
         architecture=factory,
+        profile=not no_profile,
     )
     from rich.console import Console
 
