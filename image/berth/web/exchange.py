@@ -40,6 +40,7 @@ class Endpoint:
     `response` and `body` name a schema and a request body of the OpenAPI document, `errors` the statuses beside 200.
     `access` says who needs a key: every caller, none, or as BERTH_PROTECT_METRICS says. An endpoint with a `protocol`
     runs a model: it passes the gate and counts under that name. A `probe` is not logged while it says what it should.
+    `page` makes what a browser gets instead, without a key: a page that holds no data and fetches it; None for others.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Endpoint:
     access: Literal["key", "open", "metrics"] = "key"
     protocol: str = ""
     probe: bool = False
+    page: Callable[[Exchange], Reply | None] | None = None
 
     @property
     def rule(self) -> str:

@@ -107,6 +107,9 @@ class Pipeline:
 
     def _answer(self, exchange: Exchange) -> Reply:
         try:
+            make_page = exchange.endpoint.page
+            if make_page is not None and (page := make_page(exchange)) is not None:
+                return page
             self._admit(exchange)
             return exchange.endpoint.answer(exchange, self.backend)
         except WouldWait:

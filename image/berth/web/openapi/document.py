@@ -54,7 +54,7 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
     content: dict[str, dict[str, Any]] = {
         endpoint.media: {"schema": {"$ref": f"#/components/schemas/{endpoint.response}"}}
     }
-    if endpoint.path == "/":
+    if endpoint.page is not None:
         content[HTML] = {"schema": {"type": "string"}}
     if endpoint.body == "infer":
         content[BINARY] = {}
