@@ -127,6 +127,9 @@ class Settings:
         60.0, _number, "Minutes of requests that are compared with a model's sample; 0 turns watching off.", low=0
     )
     watch_rows: int = _setting(5000, _whole, "Rows a second and worker that are counted for drift.", low=1)
+    feedback_key_file: str = _setting(
+        "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
+    )
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"

@@ -73,6 +73,7 @@ def exported() -> dict[str, set[str]]:
     from berth.telemetry.metrics.registry import Metrics
 
     ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+    ends["summary"] = ends["histogram"][1:]
     families = {"registry": Metrics().registry.collect(), "drift": drift.DriftCollector(lambda: [], "").collect()}
     return {
         table: {f"{family.name}{end}" for family in made for end in ends[family.type]}

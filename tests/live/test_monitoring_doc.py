@@ -31,8 +31,8 @@ def pasted(start: str, server: Server) -> str:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """What `make run` serves: the sample models of the recipe."""
     folder = tmp_path_factory.mktemp("newcomer")
-    recipe = [sys.executable, ROOT / "model_store" / "recipes" / "iris.py", "--store", folder / "store"]
-    subprocess.run(recipe, check=True, capture_output=True)
+    recipe = ROOT / "model_store" / "recipes" / "iris.py"
+    subprocess.run([sys.executable, str(recipe), "--store", str(folder / "store")], check=True, capture_output=True)
     with running_ready(folder / "store", folder, workers=1) as running:
         yield running
 
