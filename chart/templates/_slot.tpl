@@ -68,7 +68,7 @@
 
 {{/* berth.fingerprint: twelve hex digits that change when what the slot serves changes, and for nothing else. */}}
 {{- define "berth.fingerprint" -}}
-{{- pick . "image" "model" "config" "resources" "gpu" "restartToken" | toJson | sha256sum | trunc 12 -}}
+{{- pick . "image" "model" "config" "watch" "resources" "gpu" "restartToken" | toJson | sha256sum | trunc 12 -}}
 {{- end -}}
 
 {{/* berth.settings: the slot's BERTH_ settings, those that are alike in all its pods, as a map of strings. */}}
@@ -82,5 +82,7 @@
   {{- if and (eq $key "workers") $.gpu.enabled (eq $text "auto") }}{{ $text = toJson $.gpu.count }}{{ end -}}
   {{- $_ := set $settings (printf "BERTH_%s" (snakecase $key | upper)) $text -}}
 {{- end -}}
+{{- $_ := set $settings "BERTH_WATCH_MINUTES" (toJson .watch.minutes) -}}
+{{- $_ := set $settings "BERTH_WATCH_ROWS" (toJson .watch.rowsPerSecond) -}}
 {{- toYaml $settings -}}
 {{- end -}}

@@ -30,6 +30,8 @@ from berth.settings import Settings, parse_settings, read_environment, store_dir
 from berth.telemetry import logs
 from berth.telemetry.drift.monitor import DriftMonitor
 from berth.telemetry.drift.watcher import Watched
+from berth.telemetry.feedback.receipts import ReceiptBook
+from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
 from berth.telemetry.metrics.registry import SECONDS, Metrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
@@ -190,6 +192,12 @@ def make_drift(settings: Settings, run_dir: Path, metrics: Metrics) -> DriftMoni
     return monitor
 
 
+def make_tally(settings: Settings, metrics: Metrics) -> FeedbackTally:
+    """What makes receipts, where there is a secret to sign them with, and counts feedback. Raises SettingsError."""
+    book = ReceiptBook(Path(settings.feedback_key_file)) if settings.feedback_key_file else None
+    return FeedbackTally(metrics.bind, book, settings.slot)
+
+
 def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Tracing | None) -> Recorder | None:
     """What keeps prediction requests for others to look at; None where nothing does."""
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
@@ -222,6 +230,7 @@ def make_backend(
         ENDPOINTS,
         _facts(settings),
         metrics.render,
+        make_tally(settings, metrics),
         drift,
     )
 

@@ -4,6 +4,8 @@
     ├── RequestError                  the client can mend it (4xx)
     │   ├── MalformedJson             400 the body is not the JSON we can read
     │   ├── InvalidInput              400 the body is JSON, but not what the model takes
+    │   ├── InvalidReceipt            400 feedback for a receipt that was not made here, or was changed
+    │   ├── DuplicateFeedback         400 feedback that was counted before
     │   ├── UnknownOutput             400 an output was asked for that the model does not have
     │   ├── RejectedByModel           400 the model itself refused the values
     │   ├── Unauthenticated           401 no key, or one nobody knows
@@ -85,6 +87,18 @@ class InvalidInput(RequestError):
     """The body is JSON, but not what the model takes."""
 
     code = "invalid_input"
+
+
+class InvalidReceipt(RequestError):
+    """Feedback for a receipt that was not made here, was changed, or is from another file of the model."""
+
+    code = "invalid_receipt"
+
+
+class DuplicateFeedback(RequestError):
+    """Feedback for a receipt whose feedback was counted before."""
+
+    code = "duplicate_feedback"
 
 
 class UnknownOutput(RequestError):

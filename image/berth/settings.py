@@ -137,6 +137,9 @@ class Settings:
     load_memory_bytes: int | None = _setting(
         None, _auto(_whole), "Memory for trying a model; auto is most of what is free.", low=1 << 20
     )
+    feedback_key_file: str = _setting(
+        "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
+    )
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"

@@ -39,6 +39,7 @@ EVERYTHING: Values = overlay(
     {
         "slotDefaults": {
             "model": {"source": "pvc", "uri": "s3://models/store", "sha256": KEY, "subPath": "store"},
+            "watch": {"minutes": 10080, "rowsPerSecond": 1000000},
             "resources": {"requests": {"cpu": 1}},
             "auth": ON,
             "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a"]}],

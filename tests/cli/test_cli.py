@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,10 @@ def test_add_and_list(run: Run, file: Path, tmp_path: Path) -> None:
     assert [column["name"] for column in manifest["metadata"].pop("profile")["columns"]] == ["a", "b"]
     assert manifest["metadata"] == {"auc": 0.9, "by": "NaN", "deterministic": True}
     assert run("add", file, "--name", "sum", "--store", store).out.startswith("added sum@2")
+    assert (
+        run("add", file, "--name", "bare", "--sample", sample, "--no-profile", "--store", tmp_path / "bare").code == 0
+    )
+    assert "profile" not in (tmp_path / "bare" / "bare" / "1" / "model.json").read_text()
     rows = json.loads(run("list", "--json", "--store", store).out)
     assert [(row["name"], row["version"], row["latest"]) for row in rows] == [("sum", "1", False), ("sum", "2", True)]
     assert rows[0]["sha256"] == manifest["files"]["sum.joblib"]["sha256"]
@@ -185,6 +190,11 @@ def test_inspect_a_file_and_a_version(run: Run, store: Path, file: Path) -> None
     ran = run("inspect", "iris@1", "--store", store)
     assert ran.code == 0
     assert '"name": "iris"' in ran.out
+    assert "profile of" not in run("inspect", "prices@1", "--store", store).out
+    ran = run("inspect", "people@1", "--store", store)
+    table = ran.out[ran.out.index("profile of") :]
+    assert re.search(r"column +kind +bins +missing +values", table)
+    assert re.search(r"city +categorical +\d+ +\d+\.\d% ", table)
     assert run("inspect", "roses", "--store", store).code == 1
 
 

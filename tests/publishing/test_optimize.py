@@ -56,8 +56,8 @@ def sample(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def onnx_model(tmp_path: Path) -> Entry:
-    """An MLP whose first output is a label, in the store as mlp@1."""
+def onnx_model(tmp_path: Path, sample: Path) -> Entry:
+    """An MLP whose first output is a label, in the store as mlp@1 with the profile of its sample."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     make, draw = onnx.helper, np.random.default_rng(7)
@@ -79,7 +79,7 @@ def onnx_model(tmp_path: Path) -> Entry:
     graph = make.make_graph(nodes, "mlp", [x], [label, scores], weights)
     path = tmp_path / "mlp.onnx"
     onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=10), path)
-    request = AddRequest("mlp", metadata={"commit": "abc"})
+    request = AddRequest("mlp", metadata={"commit": "abc"}, sample=sample)
     return add_version(tmp_path / "store", path, request, OPTIONS)
 
 
@@ -135,6 +135,8 @@ def test_onnx_in_int8_is_smaller_and_close(onnx_model: Entry, sample: Path) -> N
     assert all(told[key][when] > 0 for key in ("one_row_ms", "rows_64_ms") for when in ("before", "after"))
     model, new = answers(made)
     assert model.metadata["commit"] == "abc"
+    assert len(model.metadata["profile"]["columns"]) == WIDTH
+    assert model.metadata["profile"] == read_manifest(onnx_model).metadata["profile"]
     np.testing.assert_allclose(new["scores"], answers(onnx_model)[1]["scores"], atol=0.1)
 
 

@@ -62,6 +62,7 @@ def test_a_version_is_added_once_with_what_is_known_of_it(tmp_path: Path, monkey
     assert run() == f"line version 2 added to {tmp_path}; slope 2\n"
     assert run("--version", "/").startswith("Error: ")
     manifest = json.loads((tmp_path / "line" / "2" / "model.json").read_text("utf-8"))
+    assert [column["name"] for column in manifest["metadata"].pop("profile")["columns"]] == ["x"]
     assert manifest["metadata"] == {"recipe": "line.py", "slope": 2, "deterministic": True}
     assert manifest["inputs"][0]["columns"] == ["x"]
 
@@ -74,5 +75,5 @@ def test_each_adds_its_models(name: str, tmp_path: Path) -> None:
     run_recipe(name, "--store", str(tmp_path))
     for model, facts in RECIPES[name].items():
         manifest = json.loads((tmp_path / model / "1" / "model.json").read_text("utf-8"))
-        assert set(manifest["metadata"]) == facts | {"recipe"}
+        assert set(manifest["metadata"]) == facts | {"recipe", "profile"}
         assert manifest["example"]

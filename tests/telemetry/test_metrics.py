@@ -42,6 +42,12 @@ TABLE = {
     "berth_unusual_values_total": {"feature", "kind"},
     "berth_watch_dropped_rows_total": set(),
     "berth_payload_log_dropped_total": {"reason"},
+    "berth_feedback_total": {"result"},
+    "berth_feedback_confusion_total": {"predicted", "truth"},
+    "berth_feedback_error": set(),
+    "berth_feedback_squared_error": set(),
+    "berth_feedback_reward": set(),
+    "berth_feedback_delay_seconds": set(),
 }
 
 WORKER = """
@@ -57,6 +63,10 @@ for number in range(models):
     bound.set_inflight(2)
     bound.count_predictions(range(50))
     bound.observe_values([1.5])
+    bound.count_truths("1", "2", False, 2)
+    bound.observe_errors([0.5, 2.0])
+    bound.observe_reward(0.25)
+    bound.observe_delay(60.0)
     for _ in range(requests):
         bound.observe_request("v2", 200, 0.003)
         bound.observe_predict(0.001, 4)
@@ -139,6 +149,10 @@ def test_the_table_is_the_contracts() -> None:
     bound.count_unusual("width", "above", 1)
     bound.count_watch_drops(1)
     bound.count_payload_drops("full", 1)
+    bound.count_truths("setosa", "virginica", False, 1)
+    bound.observe_errors([0.5])
+    bound.observe_reward(1.0)
+    bound.observe_delay(60.0)
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -231,7 +245,8 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(two_workers: tuple[Path, l
     last = render(directory)
     assert _counts(last) == _counts(before)
     assert _sum(last, "berth_inflight") == 0
-    assert {path.name for path in directory.iterdir()} == {"counter_dead.db", "histogram_dead.db", "gate", "lock"}
+    kept = {f"{kind}_dead.db" for kind in ("counter", "histogram", "summary")}
+    assert {path.name for path in directory.iterdir()} == kept | {"gate", "lock"}
 
 
 class Broken(Exception):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from berth.errors import InvalidInput, SettingsError
+from berth.errors import InvalidReceipt, SettingsError
 from berth.telemetry.feedback.receipts import (
     MOST_PREDICTIONS,
     Receipt,
@@ -35,7 +35,7 @@ def test_what_goes_in_comes_out(predicted: tuple[list[float], bool], model: str,
     made = receipt(*predicted, model=model, arm=arm)
     text = encode_receipt(made, KEY)
     assert decode_receipt(text, [OTHER, KEY]) == made
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidReceipt):
         decode_receipt(text, [OTHER])
 
 
@@ -49,14 +49,14 @@ def test_a_changed_receipt_is_refused() -> None:
         changed = text[:at] + letters[int(rng.integers(64))] + text[at + 1 :]
         if changed != text:
             refused += 1
-            with pytest.raises(InvalidInput, match="was not made here"):
+            with pytest.raises(InvalidReceipt, match="was not made here"):
                 decode_receipt(changed, [KEY])
     assert refused > 900
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidReceipt):
         decode_receipt(text, [KEY])
 
 
@@ -77,7 +77,7 @@ def test_secrets_rotate(tmp_path: Path) -> None:
     os.utime(file, (1, 1))
     assert book.read(old).predictions == (1.0,)
     file.write_text(f"{OTHER.decode()}\n")
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidReceipt):
         book.read(old)
 
 

@@ -102,3 +102,18 @@ def test_info_tells_what_the_page_needs(client: FlaskClient) -> None:
     assert iris["outputs"][1]["labels"] == [0, 1, 2]
     assert client.post("/predict", json=iris["example"]).status_code == 200
     assert client.post("/predict", json={"model": "people", **people["example"]}).status_code == 200
+
+
+def test_drift_is_a_page_to_a_browser_only(make_app: MakeApp, store: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"ann:{encode_key('secret')}\n", "utf-8")
+    client = make_app(store, models=SERVED, api_keys_file=keys)
+    page = client.get("/drift", headers=HTML)
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "Accept" in page.vary
+    assert b"sepal" not in page.data
+    assert client.get("/drift").status_code == 401
+    answer = client.get("/drift", headers={"X-Api-Key": "secret", "Accept": "application/json"})
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    assert "Accept" in answer.vary

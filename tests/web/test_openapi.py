@@ -86,6 +86,7 @@ def test_every_served_version_has_an_example_on_each_route_that_takes_models(doc
     assert found.pop("/invocations") == {"iris@1"}
     assert set(found) == {
         "/predict",
+        "/feedback",
         "/v2/models/{model}/infer",
         "/v2/models/{model}/versions/{version}/infer",
         "/v1/models/{model}:predict",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from berth.cli.profile_table import print_profile
 from berth.cli.store_option import find_store, read_settings, store_option
 from berth.errors import BerthError, MalformedJson
 from berth.load_settings import load_options
@@ -16,6 +17,7 @@ from berth.loaders.legacy.made_with import is_foreign, say_made_with
 from berth.loaders.unpickle import loading as unpickle
 from berth.models.manifest import digest_file, walk_files
 from berth.models.model import Model
+from berth.models.profile import decode_profile
 from berth.models.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
 from berth.serving.trial import open_tried, try_version
 from berth.tensors.schema import column_names
@@ -68,7 +70,7 @@ def inspect(target: str, store: str | None) -> None:
 
     \b
     berth inspect model.joblib        every global it names, and whether it would be allowed
-    berth inspect iris@3              its manifest, digests checked
+    berth inspect iris@3              its manifest, digests checked, and the profile of its sample as a table
     """
     path = Path(target)
     if path.exists():
@@ -76,6 +78,8 @@ def inspect(target: str, store: str | None) -> None:
     entry = _find(find_store(store), target)
     manifest = verify_version(entry)
     click.echo((entry.folder / "model.json").read_text("utf-8"), nl=False)
+    if profile := decode_profile(manifest.metadata):
+        print_profile(profile)
     fine = [_inspect_pickle(entry.folder / name) for name in manifest.artifacts if manifest.format in _PICKLED]
     sys.exit(0 if all(fine) else 1)
 

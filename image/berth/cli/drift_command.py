@@ -96,7 +96,9 @@ def draw_bars(counts: Sequence[int]) -> str:
 
 
 def _describe_shift(feature: Report) -> str:
-    """The bin whose share grew most, in words."""
+    """The bin whose share grew most, in words; nothing where there are too few rows."""
+    if feature["psi"] is None:
+        return ""
     observed, expected = feature["observed"], feature["expected"]
     rows, sample = sum(observed) or 1, sum(expected) or 1
     growth = [now / rows - then / sample for now, then in zip(observed, expected, strict=True)]

@@ -52,6 +52,7 @@ _OPTIONS = (
     click.option(
         "--sample", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV of typical inputs."
     ),
+    click.option("--no-profile", is_flag=True, help="Do not keep the distribution of the sample, which /drift reads."),
     click.option("--steps", default="", metavar="PART,…", help="Of a file of several parts, those to apply in order."),
     click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Noted in model.json; may be repeated."),
     click.option(
@@ -88,11 +89,12 @@ def build_request(name: str, version: str, given: dict[str, Any]) -> AddRequest:
         outputs=tuple(_parse_spec(text) for text in given["outputs"]),
         metadata=_parse_metadata(given["metadata"]),
         steps=tuple(word.strip() for word in given["steps"].split(",") if word.strip()),
+        profile=not given["no_profile"],
         architecture={"factory": architecture, "arguments": arguments} if architecture else None,
     )
 
 
 def given_options(given: dict[str, Any]) -> list[str]:
     """The names of the options that somebody used."""
-    words = {"format_": "format", "inputs": "input", "outputs": "output"}
-    return [f"--{words.get(name, name)}" for name, value in given.items() if value not in (None, (), "{}", "")]
+    words = {"format_": "format", "no_profile": "no-profile", "inputs": "input", "outputs": "output"}
+    return [f"--{words.get(name, name)}" for name, value in given.items() if value not in (None, (), "{}", "", False)]

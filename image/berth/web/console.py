@@ -1,4 +1,4 @@
-"""GET / and GET /docs: pages for people, and their scripts and styles.
+"""GET /, GET /docs and GET /drift: pages for people, and their scripts and styles.
 
 The pages hold no model data: what they show they fetch, with the key where one is needed. Everything is a
 file of the package, nothing comes from elsewhere, and no script or style stands inside a page.
@@ -7,7 +7,7 @@ file of the package, nothing comes from elsewhere, and no script or style stands
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -76,12 +76,23 @@ def _listing(exchange: Exchange, backend: Backend) -> dict[str, Any]:
     return {"service": "berth", "routes": routes, "models": models}
 
 
+VARY = {"Vary": "Accept"}
+
+
+def page_for_browsers(name: str) -> Callable[[Exchange], Reply | None]:
+    """An endpoint's `page`: this file for a client that names HTML among what it accepts, None for others."""
+
+    def page(exchange: Exchange) -> Reply | None:
+        if not _wants_page(exchange.environ):
+            return None
+        reply = _send(exchange, name)
+        return reply._replace(headers={**reply.headers, **VARY})
+
+    return page
+
+
 def _console(exchange: Exchange, backend: Backend) -> Reply:
-    if _wants_page(exchange.environ):
-        reply = _send(exchange, "console.html")
-    else:
-        reply = wire.json_reply(_listing(exchange, backend))
-    return reply._replace(headers={**reply.headers, "Vary": "Accept"})
+    return wire.json_reply(_listing(exchange, backend))._replace(headers=VARY)
 
 
 def _docs(exchange: Exchange, backend: Backend) -> Reply:
@@ -94,7 +105,7 @@ def _static(exchange: Exchange, backend: Backend) -> Reply:
 
 ENDPOINTS = (
     Endpoint("get", "/", "console", "operate", "A page to try the models; to other clients, the routes and models",
-             _console, "Listing", access="open"),
+             _console, "Listing", access="open", page=page_for_browsers("console.html")),
     Endpoint("get", "/docs", "docs", "operate", "This document as a page to try", _docs, "Text", HTML, access="open"),
     Endpoint("get", "/static/{name}", "static", "operate", "The pages' scripts and styles", _static, "Text", "*/*",
              errors=(404,), access="open"),

@@ -1,4 +1,4 @@
-"""GET /drift: each model's recent requests beside the sample that it was added with."""
+"""GET /drift: each model's recent requests beside the sample that it was added with; a browser gets a page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from berth.telemetry.drift.watcher import list_unusual
 from berth.tensors.arrays import Tensors
 from berth.web import wire
 from berth.web.access import find_entry, is_visible
+from berth.web.console import VARY, page_for_browsers
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 
 NO_PROFILE = "no profile: add the model with --sample"
@@ -38,7 +39,7 @@ def _drift(exchange: Exchange, backend: Backend) -> Reply:
     document: dict[str, Any] = {"slot": backend.facts["slot"], "models": chosen}
     if not chosen:
         document["reason"] = "BERTH_WATCH_MINUTES is 0" if backend.drift is None else NO_PROFILE
-    return wire.json_reply(document)
+    return wire.json_reply(document)._replace(headers=VARY)
 
 
 def describe_unusual(backend: Backend, model: Model, tensors: Tensors, rows: int) -> list[list[dict[str, Any]]]:
@@ -51,5 +52,5 @@ def describe_unusual(backend: Backend, model: Model, tensors: Tensors, rows: int
 
 ENDPOINTS = (
     Endpoint("get", "/drift", "drift", "operate", "Recent requests beside the sample of each model", _drift, "Object",
-             errors=(400, 403, 404)),
+             errors=(400, 403, 404), page=page_for_browsers("drift.html")),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import Lifecycle
 from berth.serving.predictor import Predictor
 from berth.telemetry.drift.monitor import DriftMonitor
+from berth.telemetry.feedback.tally import FeedbackTally
 from berth.tensors.arrays import Array, Tensors
 from berth.web.auth import ApiKey
 
@@ -40,6 +41,7 @@ class Endpoint:
     `response` and `body` name a schema and a request body of the OpenAPI document, `errors` the statuses beside 200.
     `access` says who needs a key: every caller, none, or as BERTH_PROTECT_METRICS says. An endpoint with a `protocol`
     runs a model: it passes the gate and counts under that name. A `probe` is not logged while it says what it should.
+    `page` makes what a browser gets instead, without a key: a page that holds no data and fetches it; None for others.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Endpoint:
     access: Literal["key", "open", "metrics"] = "key"
     protocol: str = ""
     probe: bool = False
+    page: Callable[[Exchange], Reply | None] | None = None
 
     @property
     def rule(self) -> str:
@@ -93,6 +96,8 @@ class Backend:
     # What /info tells beside the models, and what /metrics answers.
     facts: Mapping[str, Any]
     render_metrics: Callable[[], bytes]
+    # Makes receipts, and counts what comes true.
+    tally: FeedbackTally
     # None where watching is off.
     drift: DriftMonitor | None = None
 
@@ -102,6 +107,7 @@ class Backend:
         exchange.rows += found.rows
         exchange.age_seconds = found.age_seconds
         exchange.calls.append((found.began, found.seconds))
+        exchange.outputs = found.outputs
         if self.drift is not None:
             self.drift.offer((model.name, model.version), tensors, found.outputs, found.rows)
         return found.outputs
@@ -132,6 +138,8 @@ class Exchange:
     # The body as it was read, where it is kept for the payload log.
     keeps_body: bool = False
     body: bytes | None = None
+    # Of the last prediction, for its receipt.
+    outputs: Mapping[str, Array] = field(default_factory=dict)
     # The span, and of each prediction when it began (monotonic) and its seconds.
     span: Any = None
     calls: list[tuple[float, float]] = field(default_factory=list)

@@ -28,6 +28,7 @@ from berth.telemetry.logs import log, timestamp, write_request
 from berth.telemetry.payloads.redaction import HIDDEN
 from berth.web.auth import KeyRing
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
+from berth.web.ground_truth import RECEIPT_HEADER
 from berth.web.recording import Recorder
 from berth.web.wire import error_reply
 
@@ -117,6 +118,9 @@ class Pipeline:
 
     def _answer(self, exchange: Exchange) -> Reply:
         try:
+            make_page = exchange.endpoint.page
+            if make_page is not None and (page := make_page(exchange)) is not None:
+                return page
             self._admit(exchange)
             return exchange.endpoint.answer(exchange, self.backend)
         except WouldWait:
@@ -155,6 +159,8 @@ class Pipeline:
             headers.append(("X-Berth-Model", f"{exchange.model.name}@{exchange.model.version}"))
         if exchange.age_seconds is not None:
             headers.append(("Age", str(int(exchange.age_seconds))))
+        if (receipt := self._make_receipt(exchange, reply)) is not None:
+            headers.append((RECEIPT_HEADER, receipt))
         headers.append(("Content-Type", reply.content_type))
         headers.append(("Content-Length", str(len(reply.body))))
         headers.extend(reply.headers.items())
@@ -162,6 +168,11 @@ class Pipeline:
             self.observe(exchange, reply.status, seconds)
         self._log(exchange, reply.status, seconds)
         return Finished(reply.status, headers, reply.body)
+
+    def _make_receipt(self, exchange: Exchange, reply: Reply) -> str | None:
+        if exchange.model is None or not exchange.outputs or reply.status != 200:
+            return None
+        return self.backend.tally.make_receipt(exchange.model, exchange.outputs)
 
     def _log(self, exchange: Exchange, status: int, seconds: float) -> None:
         quiet = exchange.endpoint.probe and status in (200, 503)

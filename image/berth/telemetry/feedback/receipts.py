@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from berth.errors import InvalidInput, SettingsError
+from berth.errors import InvalidReceipt, SettingsError
 from berth.telemetry.reloaded_file import ReloadedFile
 
 MOST_PREDICTIONS = 64
@@ -123,8 +123,8 @@ def _decode_body(body: bytes) -> Receipt:
 
 
 def decode_receipt(text: str, keys: Sequence[bytes]) -> Receipt:
-    """What a receipt says, once it is known to be signed with one of `keys`. Raises InvalidInput."""
-    fault = InvalidInput("the receipt was not made here, or was changed; send the X-Berth-Receipt header as it came")
+    """What a receipt says, once it is known to be signed with one of `keys`. Raises InvalidReceipt."""
+    fault = InvalidReceipt("the receipt was not made here, or was changed; send the X-Berth-Receipt header as it came")
     if len(text) > _MOST_TEXT or not _TEXT.fullmatch(text):
         raise fault
     try:
@@ -154,5 +154,5 @@ class ReceiptBook:
         return encode_receipt(receipt, self._file.content[0])
 
     def read(self, text: str) -> Receipt:
-        """A receipt that was signed with any of the secrets. Raises InvalidInput."""
+        """A receipt that was signed with any of the secrets. Raises InvalidReceipt."""
         return decode_receipt(text, self._file.content)

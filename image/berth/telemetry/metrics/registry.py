@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.registry import Collector
 
 from berth.telemetry.metrics.metric_files import render
-from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter
+from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter, make_summer
 
 Mode = Literal["livesum", "livemin", "livemax"]
 _Update = TypeVar("_Update", bound=Callable[..., None])
@@ -22,6 +23,9 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16384, 65536)
 # Nothing is known of a regression's unit: powers of ten to both sides of zero.
 _POWERS = tuple(10.0**power for power in range(-2, 7))
 VALUES = (*(-value for value in reversed(_POWERS)), 0.0, *_POWERS)
+ERRORS = (0.0, *(10.0**power for power in range(-4, 7)))
+# A second to 90 days.
+DELAYS = (1, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000, 7_776_000)
 # A classifier may have thousands of classes, a metric may not: the rest is counted as `other`.
 MOST_LABELS, OTHER = 50, "other"
 
@@ -73,6 +77,18 @@ class Metrics:
         self.watch_drops = self._counter(
             "berth_watch_dropped_rows_total", "Rows that were not counted for drift: too many at once."
         )
+        self._declare_feedback()
+
+    def _declare_feedback(self) -> None:
+        """What came true of earlier predictions."""
+        self.feedback = self._counter("berth_feedback_total", "Labelled rows, right or wrong.", "result")
+        self.confusion = self._counter(
+            "berth_feedback_confusion_total", "Labelled rows by predicted and true class.", "predicted", "truth"
+        )
+        self.feedback_error = self._histogram("berth_feedback_error", "Predicted value minus true value.", ERRORS)
+        self.squared_error = self._summary("berth_feedback_squared_error", "The square of that difference.")
+        self.reward = self._summary("berth_feedback_reward", "What predictions were worth, 0 to 1.")
+        self.feedback_delay = self._histogram("berth_feedback_delay_seconds", "Prediction to feedback.", DELAYS)
 
     def _labels(self, own: tuple[str, ...]) -> tuple[str, ...]:
         return ("model", "version", "slot", *own)
@@ -82,6 +98,9 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, self._labels(()), buckets=buckets, registry=self.registry)
+
+    def _summary(self, name: str, text: str) -> Summary:
+        return Summary(name, text, self._labels(()), registry=self.registry)
 
     def _gauge(self, name: str, text: str, mode: Mode, *labels: str) -> Gauge:
         return Gauge(name, text, self._labels(labels), multiprocess_mode=mode, registry=self.registry)
@@ -194,3 +213,23 @@ class ModelMetrics:
     def count_watch_drops(self, rows: int) -> None:
         """Rows were not counted for drift."""
         self._update(make_adder, self._metrics.watch_drops)(rows)
+
+    def count_truths(self, predicted: str, truth: str, right: bool, rows: int) -> None:
+        """So many rows had this class predicted, and that one was true."""
+        self._update(make_adder, self._metrics.feedback, "right" if right else "wrong")(rows)
+        self._update(make_adder, self._metrics.confusion, predicted, truth)(rows)
+
+    def observe_errors(self, differences: Sequence[float]) -> None:
+        """Numbers were predicted, so far (0 or more) from the true ones; what has no finite square is left out."""
+        known = [difference for difference in differences if math.isfinite(difference * difference)]
+        self._update(make_many_observer, self._metrics.feedback_error)(known)
+        squares = sum(difference * difference for difference in known)
+        self._update(make_summer, self._metrics.squared_error)(squares, len(known))
+
+    def observe_reward(self, reward: float) -> None:
+        """A prediction was worth so much, from 0 to 1."""
+        self._update(make_summer, self._metrics.reward)(reward, 1)
+
+    def observe_delay(self, seconds: float) -> None:
+        """Feedback came so long after its prediction."""
+        self._update(make_observer, self._metrics.feedback_delay)(seconds)

@@ -14,7 +14,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Summary
 
 _lock = threading.Lock()
 _pack = struct.Struct("=dd").pack
@@ -81,3 +81,15 @@ def make_many_observer(child: Histogram) -> Callable[[Iterable[float]], None]:
                 _write(buckets[at], buckets[at]._value + count)
 
     return observe
+
+
+def make_summer(child: Summary) -> Callable[[float, int], None]:
+    """The function that adds a sum and its number of values to a summary's child."""
+    total, count = child._sum, child._count
+
+    def add(amount: float, values: int) -> None:
+        with _lock:
+            _write(total, total._value + amount)
+            _write(count, count._value + values)
+
+    return add

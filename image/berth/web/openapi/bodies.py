@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from berth.models.model import Model
+from berth.telemetry.feedback.tally import find_labels
 from berth.tensors.arrays import DATATYPES
 from berth.tensors.schema import column_names
 from berth.web.examples import example_request, example_rows, example_tensors
@@ -175,9 +176,31 @@ def invocations_content(models: Models) -> JsonSchema:
     }
 
 
+def _example_feedback(model: Model) -> dict[str, Any]:
+    value = next(iter(find_labels(model)), 1.0)
+    return {"model": model.name, "version": model.version, "prediction": value, "truth": value}
+
+
+def feedback_content(models: Models) -> JsonSchema:
+    """POST /feedback: one item or a list of them."""
+    value: JsonSchema = {"type": ["string", "number", "boolean", "array"]}
+    receipt, reward = {"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}
+    named = {"model": {"type": "string"}, "version": {"type": "string"}, "prediction": value, "truth": value}
+    item = {
+        "oneOf": [
+            _object({"receipt": receipt, "truth": value}, ["receipt", "truth"]),
+            _object({"receipt": receipt, "reward": reward}, ["receipt", "reward"]),
+            _object(named, list(named)),
+        ]
+    }
+    many = {"type": "array", "items": item, "minItems": 1, "maxItems": 10_000}
+    return {JSON: _content({"anyOf": [item, many]}, _examples(models, _example_feedback))}
+
+
 BODIES: dict[str, Callable[[Models], JsonSchema]] = {
     "predict": predict_content,
     "infer": infer_content,
     "instances": instances_content,
     "invocations": invocations_content,
+    "feedback": feedback_content,
 }

@@ -54,7 +54,7 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
     content: dict[str, dict[str, Any]] = {
         endpoint.media: {"schema": {"$ref": f"#/components/schemas/{endpoint.response}"}}
     }
-    if endpoint.path == "/":
+    if endpoint.page is not None:
         content[HTML] = {"schema": {"type": "string"}}
     if endpoint.body == "infer":
         content[BINARY] = {}
@@ -63,14 +63,15 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _responses(endpoint: Endpoint, keyed: bool) -> dict[str, Any]:
-    statuses = set(endpoint.errors) | ({401} if keyed else set())
+    statuses = set(endpoint.errors) - {207} | ({401} if keyed else set())
     if keyed and (endpoint.protocol or "{model}" in endpoint.path):
         statuses.add(403)
     errors: dict[str, Any] = {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
     if endpoint.response in ("Health", "V1Status"):  # not ready is told with the states as well
         both = [{"$ref": "#/components/schemas/Error"}, {"$ref": f"#/components/schemas/{endpoint.response}"}]
         errors["503"] = {"description": STATUSES[503], "content": {JSON: {"schema": {"allOf": both}}}}
-    return {"200": _success(endpoint), **errors}
+    some = {"207": _success(endpoint)} if 207 in endpoint.errors else {}  # some of a list, and why not the others
+    return {"200": _success(endpoint), **some, **errors}
 
 
 def _request_body(endpoint: Endpoint, models: Sequence[Model]) -> dict[str, Any]:

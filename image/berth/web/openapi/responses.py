@@ -119,6 +119,12 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "properties": _TENSOR["properties"]
         | {"columns": _list_of(_STRING), "labels": _list_of({"description": "A class."})},
     },
+    "Feedback": _object(
+        {
+            "accepted": {"type": "integer"},
+            "rejected": _list_of(_object({"index": {"type": "integer"}, "error": _STRING, "code": _STRING})),
+        }
+    ),
     "Listing": _object(
         {
             "service": _STRING,

@@ -1,0 +1,93 @@
+"""The drift alerts in promtool's simulation: each fires after one window, resolves, and is silent otherwise."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helm_chart import BOTH, Helm, Values, overlay
+
+ALERTS = ("BerthDrift", "BerthPredictionDrift", "BerthUnusualInputs")
+COMMON = 'namespace="shop",pod="iris-berth-blue-1",slot="blue",model="iris",version="1"'
+UNUSUAL = {"feature": "width", "kind": "above"}
+
+
+def series(name: str, values: str, pod: str = "iris-berth-blue-1", **labels: str) -> dict[str, str]:
+    """One series of a pod, a value a minute."""
+    own = "".join(f',{key}="{value}"' for key, value in labels.items())
+    return {"series": f"{name}{{{COMMON.replace('iris-berth-blue-1', pod)}{own}}}", "values": values}
+
+
+def drift(psi: str, feature: str, threshold: str = "0.25x300") -> list[dict[str, str]]:
+    """What one feature exports."""
+    return [
+        series("berth_drift_psi", psi, feature=feature),
+        series("berth_drift_threshold", threshold, feature=feature),
+    ]
+
+
+def firing(helm: Helm, folder: Path, given: list[dict[str, str]], minute: int, change: Values) -> dict[str, Any]:
+    """The labels of the drift alerts that fire in this minute, by alert, as promtool finds them."""
+    values = overlay(BOTH, {"prometheusRule": {"enabled": True}, "slotDefaults": {"watch": change}})
+    spec = helm.objects(values)["PrometheusRule/iris-berth"]["spec"]
+    rules = [rule for rule in spec["groups"][0]["rules"] if rule["alert"] in ALERTS]
+    assert [rule["alert"] for rule in rules] == sorted(ALERTS)
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "berth", "rules": rules}]}))
+    # promtool only compares: a query that counts what fires shows it in the failure of an expectation.
+    query = 'count by (alertname, feature, kind) (ALERTS{alertstate="firing"})'
+    asked = {"expr": query, "eval_time": f"{minute}m", "exp_samples": [{"labels": "none", "value": -1}]}
+    test = {"interval": "1m", "input_series": given, "promql_expr_test": [asked]}
+    case = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
+    (folder / "case.yaml").write_text(yaml.safe_dump(case))
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(folder / "case.yaml")], capture_output=True, text=True, check=False
+    )
+    found = [line for line in (done.stdout + done.stderr).splitlines() if line.strip().startswith("got:")]
+    assert len(found) == 1, done.stdout + done.stderr
+    return {alert: found[0] for alert in ALERTS if f'alertname="{alert}"' in found[0]}
+
+
+pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
+ABOVE, BELOW = "0.3x300", "0.2x300"
+ENOUGH, FEW = series("berth_drift_rows", "6000x300"), series("berth_drift_rows", "99x300")
+# 6,000 rows an hour are 100 a minute: two unusual ones a minute are 2 %, one in five minutes 0.2 %.
+MANY, SOME = "0+2x300", "0+0.2x300"
+HOUR: Values = {}
+
+
+@pytest.mark.parametrize(
+    ("given", "minute", "change", "alerts"),
+    [
+        (drift(ABOVE, "width"), 59, HOUR, []),
+        (drift(ABOVE, "width"), 61, HOUR, ["BerthDrift"]),
+        (drift(BELOW, "width"), 200, HOUR, []),
+        (drift("0.3x100 0.2x200", "width"), 99, HOUR, ["BerthDrift"]),
+        (drift("0.3x100 0.2x200", "width"), 102, HOUR, []),
+        (drift(ABOVE, "width", "0.4x300"), 200, HOUR, []),
+        (drift(ABOVE, "width"), 3, {"minutes": 2}, ["BerthDrift"]),
+        (drift(ABOVE, "prediction"), 59, HOUR, []),
+        (drift(ABOVE, "prediction"), 61, HOUR, ["BerthPredictionDrift"]),
+        (drift("0.3x100 0.2x200", "prediction"), 102, HOUR, []),
+        ([series("berth_unusual_values_total", MANY, **UNUSUAL), ENOUGH], 100, HOUR, ["BerthUnusualInputs"]),
+        ([series("berth_unusual_values_total", SOME, **UNUSUAL), ENOUGH], 100, HOUR, []),
+        ([series("berth_unusual_values_total", MANY, **UNUSUAL), FEW], 100, HOUR, []),
+        ([series("berth_unusual_values_total", "0+2x100 200x200", **UNUSUAL), ENOUGH], 180, HOUR, []),
+    ],
+)
+def test_each_fires_and_resolves(
+    helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, change: Values, alerts: list[str]
+) -> None:
+    assert sorted(firing(helm, tmp_path, given, minute, change)) == alerts
+
+
+def test_unusual_inputs_are_those_of_all_pods(helm: Helm, tmp_path: Path) -> None:
+    """One pod in four sends 2 % unusual values: all of them together have 0.5 %."""
+    calm = [series("berth_drift_rows", "6000x300", pod=f"iris-berth-blue-{at}") for at in (2, 3, 4)]
+    given = [series("berth_unusual_values_total", MANY, **UNUSUAL), ENOUGH, *calm]
+    assert firing(helm, tmp_path, given, 100, HOUR) == {}
+
+
+def test_rules_stay_valid_where_nothing_is_watched(helm: Helm, tmp_path: Path) -> None:
+    assert firing(helm, tmp_path, drift(BELOW, "width"), 100, {"minutes": 0}) == {}
