@@ -1,7 +1,9 @@
 """Mistakes that other charts made in public; each one is a test here."""
 
+import re
+
 import pytest
-from helm_chart import BOTH, SLOTS, Helm, Object, Values, overlay, pods, read_values
+from helm_chart import BOTH, CHART, SLOTS, Helm, Object, Values, overlay, pods, read_values
 from helm_chart import EXAMPLES as EXAMPLE_FILES
 from helm_chart import ROOT as REPOSITORY
 
@@ -160,3 +162,25 @@ def test_examples_pin_every_slot() -> None:
     for path in EXAMPLE_FILES.glob("*.yaml"):
         for slot in read_values(path)["slots"].values():
             assert {"tag", "digest"} & set(slot["image"]), path.name
+
+
+# The keys of slotDefaults that values.yaml names as exceptions to "changing a key restarts the slots".
+NO_RESTART: Values = {
+    "replicas": 3,
+    "standbyReplicas": 2,
+    "autoscaling": {"enabled": True, "maxReplicas": 4},
+    "keda": {"enabled": True, "inflight": 4, "prometheusAddress": "http://prometheus:9090"},
+    "podDisruptionBudget": {"maxUnavailable": 2},
+    "strategy": {"maxSurge": 2, "minReadySeconds": 9, "revisionHistoryLimit": 1},
+}
+
+
+@pytest.mark.parametrize("key", NO_RESTART)
+def test_the_keys_that_restart_no_pod_are_named(helm: Helm, key: str) -> None:
+    comment = (CHART / "values.yaml").read_text().partition("\nslotDefaults:")[0].rpartition("\n\n")[2]
+    assert re.search(rf"exceptions are.*\b{key}\b", comment, re.DOTALL)
+    assert slot_pods(helm, {"slotDefaults": {key: NO_RESTART[key]}}) == slot_pods(helm, {})
+
+
+def test_another_key_restarts_the_slots(helm: Helm) -> None:
+    assert slot_pods(helm, {"slotDefaults": {"drainSeconds": 11}}) != slot_pods(helm, {})
