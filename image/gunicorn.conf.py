@@ -1,6 +1,7 @@
 """How gunicorn runs Berth: settings, the worker class (berth/worker), and hooks.
 
-`berth serve` resolves every setting and hands it over in the environment; nothing is decided here.
+`berth serve` resolves every setting and hands it over in the environment; what is missing there has the default of the
+table in berth/settings.py, and what that leaves open is planned as the application plans it.
 """
 
 import contextlib
@@ -15,6 +16,10 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
+from berth.cpu import plan_cpu, read_cpu_budget
+from berth.errors import SettingsError
+from berth.serving.notes import condemn_loading, forget_loading
+from berth.settings import parse_settings
 from berth.telemetry.metrics.metric_files import merge_dead_worker
 from berth.worker.fair_worker import FairThreadWorker
 from berth.worker.refusals import MOST_LINE_BYTES
@@ -22,17 +27,27 @@ from berth.worker.refusals import MOST_LINE_BYTES
 # File descriptors that are not connections: libraries, models, pipes, logs.
 RESERVED_FILES = 200
 
-RUN_DIR = os.environ.get("BERTH_RUN_DIR", "")
+try:
+    SETTINGS = parse_settings(os.environ)
+    PLAN = plan_cpu(
+        read_cpu_budget().limit, SETTINGS.workers, SETTINGS.cpu_threads, SETTINGS.max_inflight, SETTINGS.threads
+    )
+except SettingsError as error:
+    sys.exit(f"Error: {error}")
+
+RUN_DIR = SETTINGS.run_dir
 METRICS_DIR = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
-LOG_FORMATTER = "TextFormatter" if os.environ.get("BERTH_LOG_FORMAT") == "text" else "JsonFormatter"
-HOST = os.environ.get("BERTH_HOST", "0.0.0.0")  # noqa: S104 - a container must answer from outside
+LOG_FORMATTER = "TextFormatter" if SETTINGS.log_format == "text" else "JsonFormatter"
 OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
-bind = f"{f'[{HOST}]' if ':' in HOST else HOST}:{os.environ.get('BERTH_PORT', '8000')}"
-workers = int(os.environ.get("BERTH_WORKERS", "1"))
-threads = int(os.environ.get("BERTH_THREADS", "40"))
-graceful_timeout = int(float(os.environ.get("BERTH_GRACEFUL_TIMEOUT_SECONDS", "25")))
-# Connections of one worker, busy or idle; beyond it idle ones are closed and new ones wait in the backlog.
+HOST = SETTINGS.host
+bind = f"{f'[{HOST}]' if ':' in HOST and HOST[0] != '[' else HOST}:{SETTINGS.port}"
+if HOST.startswith("unix:"):
+    bind = HOST
+workers = PLAN.workers
+threads = PLAN.threads
+graceful_timeout = int(SETTINGS.graceful_timeout_seconds)
+# Connections of one worker, busy or idle; beyond it a new one takes the place of a silent or an idle one.
 worker_connections = 10_000
 if OPEN_FILES != resource.RLIM_INFINITY:
     worker_connections = max(threads + 1, min(worker_connections, OPEN_FILES - RESERVED_FILES))
@@ -44,11 +59,15 @@ max_requests = 0
 preload_app = False
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+# The one that the worker's tests compare its own reading with; `auto` would take another where it is installed.
+http_parser = "python"
+# The worker's threads write to memory; the main thread sends.
+sendfile = False
 limit_request_line = MOST_LINE_BYTES
 limit_request_fields = 100
 limit_request_field_size = 8190
 
-loglevel = os.environ.get("BERTH_LOG_LEVEL", "info")
+loglevel = SETTINGS.log_level
 # Over gunicorn's own defaults, which have a handler `console` for standard output with the formatter `generic`.
 logconfig_dict = {
     "loggers": {"gunicorn.error": {"level": loglevel.upper(), "handlers": ["console"], "propagate": False}},
@@ -69,11 +88,15 @@ logger_class = ErrorLogger
 class Worker(FairThreadWorker):
     """The worker with the bounds of this server."""
 
-    exchange_seconds = float(os.environ.get("BERTH_REQUEST_TIMEOUT_SECONDS", "30"))
-    slot = os.environ.get("BERTH_SLOT", "")
+    exchange_seconds = SETTINGS.request_timeout_seconds
+    most_body_bytes = SETTINGS.max_body_bytes
+    slot = SETTINGS.slot
 
 
 worker_class = Worker
+
+# With these exit codes a worker ends the whole server; gunicorn's own, 3 and 4, are codes that models' code ends with.
+Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR = 113, 114
 
 
 def post_fork(server: Arbiter, worker: FairThreadWorker) -> None:
@@ -95,6 +118,12 @@ def post_worker_init(worker: ThreadWorker) -> None:
     berth.start(respawned=bool(RUN_DIR) and Path(RUN_DIR, "all-ready").exists(), notify=notify)
 
 
+def worker_exit(server: Arbiter, worker: FairThreadWorker) -> None:
+    """A worker that ends because it should leaves no note: what it was loading did not kill it."""
+    if RUN_DIR and worker.pid == os.getpid():
+        forget_loading(Path(RUN_DIR), worker.pid)
+
+
 # Dead workers whose metrics could not be merged yet: a scrape held the lock, or the disk was full.
 _unmerged: set[int] = set()
 
@@ -110,12 +139,18 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
         except Exception:  # the server must go on
             server.log.exception("metrics of dead worker %s are not merged yet; they still count", pid)
     if RUN_DIR:
+        with contextlib.suppress(OSError):
+            if crashed := condemn_loading(Path(RUN_DIR), worker.pid):
+                server.log.error("worker %s died while it loaded %s, which is not tried again", worker.pid, crashed)
         for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), Path(RUN_DIR, f"stuck-{worker.pid}")):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
 def on_exit(server: Any) -> None:
-    """Take the run directory away, if `berth serve` made it for this server alone."""
-    if RUN_DIR and Path(RUN_DIR, "made-here").exists():
+    """Remove the run directory, and the store of a single file, if `berth serve` made them for this server alone."""
+    mark = Path(RUN_DIR, "made-here")
+    if RUN_DIR and mark.exists():
+        if store := mark.read_text("utf-8"):
+            shutil.rmtree(store, ignore_errors=True)
         shutil.rmtree(RUN_DIR, ignore_errors=True)

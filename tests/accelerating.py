@@ -14,6 +14,7 @@ from berth.accelerate.session import load_accelerated
 from berth.loaders.estimator import serve_estimator
 from berth.models.model import Loaded
 from berth.tensors.arrays import Array
+from berth.tensors.schema import required
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Both:
     @property
     def names(self) -> list[str]:
         """The outputs."""
-        return [spec.name for spec in self.plain.outputs]
+        return [spec.name for spec in required(self.plain.outputs)]
 
     def ask(self, tensors: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """The plain and the accelerated answer."""
@@ -41,7 +42,7 @@ def make_both(
     """Accelerate a fitted estimator, compared on so many rows; the estimator itself is left alone."""
     loaded = serve_estimator(copy.deepcopy(estimator), inputs, {})
     path, served = folder / "accelerated.onnx", tuple(inputs) or loaded.inputs
-    result = make_accelerated(loaded, served, loaded.outputs, sample, path, 1, rows)
+    result = make_accelerated(loaded, served, required(loaded.outputs), sample, path, 1, rows)
     assert path.exists() == isinstance(result, Accelerated)
-    fast = load_accelerated(path, served, loaded.outputs, 1) if path.exists() else None
+    fast = load_accelerated(path, served, required(loaded.outputs), 1) if path.exists() else None
     return Both(loaded, result, fast)

@@ -13,6 +13,7 @@ from berth.loaders.fitted import reset_jobs
 from berth.loaders.formats import LoadOptions, load
 from berth.models.manifest import Manifest, digest_file
 from berth.models.model import Loaded
+from berth.tensors.schema import required
 from estimator_table import inputs_of
 
 OPTIONS = LoadOptions()
@@ -51,7 +52,8 @@ def save_and_load(estimator: Any, directory: Path, dump: str = "joblib") -> Load
 
 
 def ask(loaded: Loaded, rows: Any) -> dict[str, Any]:
-    return loaded.predict(inputs_of(rows, loaded.inputs), [spec.name for spec in loaded.outputs])
+    """Every output that a request without a choice gets."""
+    return loaded.predict(inputs_of(rows, loaded.inputs), [spec.name for spec in required(loaded.outputs)])
 
 
 def expected(estimator: Any, rows: Any) -> dict[str, Any]:

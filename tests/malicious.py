@@ -19,6 +19,7 @@ import joblib
 import numpy as np
 
 from malicious_calls import CALLS, DOTTED, dotted_call, one_call
+from malicious_models import MODELS
 from malicious_states import STATES, body, extension
 from pickle_assembler import Builder, Payload, command, marker, named, stacked, system, text, whole
 
@@ -130,6 +131,7 @@ MALICIOUS: dict[str, Builder] = {
     "after-stop": _after_stop,
     "torch-zip": _torch_zip,
     "joblib-zfile": _zfile,
+    **MODELS,
 }
 
 # Those that a plain reader surely runs: what shows that the payloads are real.

@@ -169,9 +169,9 @@ def test_who_may_import_what(library: str) -> None:
             assert allowed.fullmatch(found.file), found
 
 
-def test_json_over_http_is_wires_alone() -> None:
+def test_json_over_http_is_the_codecs_alone() -> None:
     coders = [found.file for found in imports() if found.module in ("json", "orjson") and top(found.file) == "web"]
-    assert set(coders) <= {"web/wire.py"}
+    assert coders == []
 
 
 def test_the_environment_is_read_in_two_places() -> None:

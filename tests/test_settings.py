@@ -45,6 +45,8 @@ DEFAULTS = {
     "BERTH_PICKLE_ALLOW": "empty",
     "BERTH_ALLOW_CODE": "false",
     "BERTH_VERSION_POLICY": "warn",
+    "BERTH_LOAD_SECONDS": "auto",
+    "BERTH_LOAD_MEMORY_BYTES": "auto",
     "BERTH_EXIT_ON_LOAD_FAILURE": "false",
     "BERTH_API_KEYS_FILE": "unset",
     "BERTH_PROTECT_METRICS": "false",
@@ -82,6 +84,13 @@ def test_nothing_given_is_the_defaults() -> None:
 )
 def test_values(name: str, text: str, value: Any) -> None:
     assert getattr(parse_settings({f"BERTH_{name.upper()}": text}), name) == value
+
+
+def test_the_names_of_platforms_are_taken_where_ours_are_not_set() -> None:
+    assert parse_settings({"PORT": "8080"}).port == 8080
+    assert parse_settings({"PORT": "8080", "BERTH_PORT": "9000"}).port == 9000
+    with pytest.raises(SettingsError, match="PORT='tcp://1:2' must be a whole number"):
+        parse_settings({"PORT": "tcp://1:2"})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import Lifecycle
 from berth.serving.opening import installed_version, open_version
 from berth.serving.predictor import Predictor
+from berth.serving.trials import Trials
 from berth.settings import Settings, parse_settings, read_environment, store_directory
 from berth.telemetry import logs
 from berth.telemetry.drift.monitor import DriftMonitor
@@ -56,14 +57,20 @@ class Service:
     lifecycle: Lifecycle
     gate: Gate
     stuck_seconds: float
+    trials: Trials
     payloads: PayloadLog | None = None
     tracing: Tracing | None = None
     express: InlineAnswers | None = None
     drift: DriftMonitor | None = None
 
-    def start(self, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
-        """Load the models in the background and watch for stuck predictions."""
-        self.catalog.start(respawned=respawned, notify=notify)
+    def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
+        """Load the models in the background and watch for stuck predictions.
+
+        A gunicorn worker, which passes `notify`, has no threads yet and may fork: models are tried in a child first.
+        """
+        if notify is not None:
+            self.trials.begin()
+        self.catalog.start(respawned=respawned, notify=notify or (lambda: None))
         if self.drift is not None:
             self.drift.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -120,7 +127,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
     }
 
 
-def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Predictor:
+def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
     """What calls the models, with the cache and the batching that the settings ask for."""
     return Predictor(
         plan.compute_slots,
@@ -129,12 +136,20 @@ def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics) -> Predi
         batch_max_rows=settings.batch_max_rows,
         batch_wait_seconds=settings.batch_wait_ms / 1000,
         cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
+        log_values=log_values,
     )
 
 
-def make_catalog(settings: Settings, lifecycle: Lifecycle, metrics: Metrics, predictor: Predictor) -> Catalog:
+def make_catalog(
+    settings: Settings,
+    entries: Sequence[Entry],
+    lifecycle: Lifecycle,
+    metrics: Metrics,
+    predictor: Predictor,
+    trials: Trials,
+) -> Catalog:
     """The chosen versions, none of them loaded yet."""
-    entries, options = choose_entries(settings), load_options(settings)
+    options = load_options(settings)
     for entry in entries:
         metrics.bind(entry.name, entry.version).set_ready(False)
     return Catalog(
@@ -142,6 +157,8 @@ def make_catalog(settings: Settings, lifecycle: Lifecycle, metrics: Metrics, pre
         lambda entry: open_version(entry, options, settings.version_policy),
         lifecycle,
         on_ready=prepare_models(metrics, predictor),
+        allow=trials.allow,
+        on_loaded=trials.end,
         exit_on_failure=settings.exit_on_load_failure,
     )
 
@@ -249,13 +266,15 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     )
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
-    lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in choose_entries(settings)])
-    predictor = make_predictor(settings, plan, metrics)
-    catalog = make_catalog(settings, lifecycle, metrics, predictor)
+    entries = choose_entries(settings)
+    lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
+    trials = Trials(run_dir, plan.workers, entries, load_options(settings), settings.version_policy)
+    payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
+    predictor = make_predictor(settings, plan, metrics, log_values=payloads is None or not payloads.redacts)
+    catalog = make_catalog(settings, entries, lifecycle, metrics, predictor, trials)
     drift = make_drift(settings, run_dir, metrics)
     backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
-    payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
 
     app = make_flask()
     observe = observe_requests(metrics, export_http_metrics(app, metrics.registry, SECONDS))
@@ -265,6 +284,6 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
     app.extensions["berth"] = Service(
-        catalog, lifecycle, gate, settings.stuck_seconds, payloads, tracing, express, drift
+        catalog, lifecycle, gate, settings.stuck_seconds, trials, payloads, tracing, express, drift
     )
     return app

@@ -16,4 +16,6 @@ def load_options(settings: Settings) -> LoadOptions:
         torch_factories=tuple(word.strip() for word in settings.torch_factories.split(",") if word.strip()),
         cpu_threads=settings.cpu_threads or 1,
         accelerate=settings.accelerate,
+        load_seconds=settings.load_seconds,
+        load_memory_bytes=settings.load_memory_bytes,
     )

@@ -17,8 +17,8 @@ from typing import Any
 from berth.errors import SettingsError
 
 PREFIX = "BERTH_"
-# The article's names, still taken; ours win.
-ALIASES = {"LOG_LEVEL": "BERTH_LOG_LEVEL", "MODEL_VERSION": "BERTH_MODEL_VERSION"}
+# Names that tutorials and platforms (PORT: Cloud Run, Heroku, App Service) set; ours win.
+ALIASES = {"LOG_LEVEL": "BERTH_LOG_LEVEL", "MODEL_VERSION": "BERTH_MODEL_VERSION", "PORT": "BERTH_PORT"}
 _SERVICE_LINK = re.compile(r"BERTH_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
 
 
@@ -130,6 +130,16 @@ class Settings:
     feedback_key_file: str = _setting(
         "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
     )
+    load_seconds: float | None = _setting(
+        None,
+        _auto(_number),
+        "Time for loading and first answering a model; auto is CPU time, by its format and size.",
+        low=0.1,
+        high=86400,
+    )
+    load_memory_bytes: int | None = _setting(
+        None, _auto(_whole), "Memory for trying a model; auto is most of what is free.", low=1 << 20
+    )
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"
@@ -209,13 +219,14 @@ def _parse(name: str, setting: Field[Any], text: str) -> Any:
 
 def parse_settings(environ: Mapping[str, str]) -> Settings:
     """The settings that `environ` gives. Raises SettingsError naming the key, the value and what was wanted."""
-    given = {ours: environ[theirs] for theirs, ours in ALIASES.items() if theirs in environ}
-    given |= {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    given |= {theirs: environ[theirs] for theirs, ours in ALIASES.items() if theirs in environ and ours not in given}
     values: dict[str, Any] = {}
     for name, text in given.items():
-        if name not in _BY_NAME:
+        ours = ALIASES.get(name, name)
+        if ours not in _BY_NAME:
             _refuse_unknown(name, text)
-        values[_BY_NAME[name].name] = _parse(name, _BY_NAME[name], text)
+        values[_BY_NAME[ours].name] = _parse(name, _BY_NAME[ours], text)
     return Settings(**values)
 
 

@@ -10,6 +10,7 @@ import pytest
 from accelerating import Both, make_both
 from berth.accelerate.make import Accelerated
 from berth.accelerate.refusal import Refusal
+from berth.tensors.schema import required
 from estimator_table import ESTIMATORS, inputs_of
 
 pytest.importorskip("skl2onnx", reason="acceleration needs skl2onnx")
@@ -48,7 +49,7 @@ def _make(name: str, folder: Path, rows: int) -> Both:
 
 def _check_same(both: Both, tensors: dict[str, np.ndarray]) -> None:
     plain, fast = both.ask(tensors)
-    for spec in both.plain.outputs:
+    for spec in required(both.plain.outputs):
         wanted, found = plain[spec.name], fast[spec.name]
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape), spec.name
         if wanted.dtype.kind == "f":

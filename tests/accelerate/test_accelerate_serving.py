@@ -23,7 +23,8 @@ from berth.cli.main import berth
 from berth.errors import IntegrityError, LoadError, UnsafeArtifact
 from berth.loaders.formats import LoadOptions
 from berth.models.store import Entry, find_version, read_manifest
-from berth.publishing.adding import ACCELERATED, AddRequest, add_version
+from berth.publishing.accelerating import ACCELERATED
+from berth.publishing.adding import AddRequest, add_version
 from berth.serving.opening import open_version
 from berth.tensors.arrays import TensorSpec
 

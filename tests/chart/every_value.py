@@ -24,6 +24,8 @@ SET: Values = {
     "pickleAllow": ["package.module:Name"],
     "allowCode": True,
     "versionPolicy": "strict",
+    "loadSeconds": 86400,
+    "loadMemoryBytes": 2**40,
     "exitOnLoadFailure": True,
     "protectMetrics": True,
     "logLevel": "error",

@@ -11,6 +11,7 @@ from typing import Any
 
 from berth.telemetry.metrics.metric_files import render
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
+from berth.worker.http1 import encode_response, is_whole, parse_request
 
 Environ = dict[str, Any]
 Start = Callable[[str, list[tuple[str, str]]], object]
@@ -78,6 +79,33 @@ def count(environ: Environ, start: Start) -> Iterable[bytes]:
         return _answer(start, render(directory))
     metrics.observe_request("predict", 200, 0.001)
     return _answer(start, b"counted")
+
+
+class _Here:
+    """`hold`, and answers to POST /here as Berth's application gives them to the worker: from bytes to bytes."""
+
+    def __init__(self) -> None:
+        self.extensions = {"berth": self}
+        self.express = self
+
+    def start(self, respawned: bool, notify: Callable[[], None]) -> None:
+        """There is nothing to load."""
+
+    def answer_plain(self, data: bytes, client: str, waiting: int) -> tuple[bytes, bool] | None:
+        """The thread that answers."""
+        environ = parse_request(data, "POST", "/here", client) if data.startswith(b"POST /here ") else None
+        if environ is None:
+            return None
+        if not is_whole(environ):
+            return b"", False
+        name = threading.current_thread().name.encode()
+        return encode_response("200 OK", [("Content-Length", str(len(name)))], name), False
+
+    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        return hold(environ, start)
+
+
+here = _Here()
 
 
 class _Loading:

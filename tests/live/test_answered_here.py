@@ -50,18 +50,6 @@ def connection(server: Server) -> Iterator[http.client.HTTPConnection]:
     one.close()
 
 
-def test_quick_answers_need_no_free_thread(server: Server, connection: http.client.HTTPConnection) -> None:
-    with server.connect() as one, server.connect() as other, server.connect(0.5) as late:
-        for slow in (one, other):  # each has a thread read its headers
-            slow.sendall(b"POST /predict HTTP/1.1\r\nHost")
-        time.sleep(0.3)
-        for _ in range(20):
-            assert ask_on(connection, "POST", "/predict", ROW)[0] == 200
-        late.sendall(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n")
-        with pytest.raises(TimeoutError):  # else a thread was free, and nothing was shown
-            late.recv(1)
-
-
 def test_one_connection_may_mix_what_is_answered_where(server: Server, connection: http.client.HTTPConnection) -> None:
     before = metric(server, "berth_requests_total")
     many = {"features": [ROW["features"]] * 500}  # too many rows, and too long for one look

@@ -13,7 +13,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,12 @@ def test_gunicorn_is_the_version_whose_inside_was_read() -> None:
     pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
     assert "gunicorn==27.0.1" in pyproject["project"]["dependencies"]
     assert version("gunicorn") == "27.0.1"
+
+
+def test_the_files_values_are_those_of_the_settings_table() -> None:
+    text = CONF.read_text("utf-8")
+    assert "BERTH_" not in re.sub(r"(#.*|BERTH_STUCK_SECONDS)", "", text), "a default stands in the table alone"
+    assert 'http_parser = "python"' in text
 
 
 def _ask(server: Server, path: str, timeout: float = 5.0) -> bytes:
@@ -135,6 +141,21 @@ def test_idle_kept_alive_connections_take_no_threads_place(gunicorn: Gunicorn) -
         connection.close()
 
 
+def test_quick_answers_need_no_free_thread(gunicorn: Gunicorn, run_dir: Path) -> None:
+    server = gunicorn("here", workers=1, threads=2)
+    quick = server.connect()
+    held = [Held(server, run_dir, f"held-{number}") for number in range(2)]
+    with quick:
+        for _ in range(20):  # the first request of the connection among them, and some in two pieces
+            quick.sendall(b"POST /here HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n{")
+            quick.sendall(b"}")
+            assert quick.recv(1000).endswith(b"MainThread")
+    with pytest.raises(TimeoutError):  # else a thread was free, and nothing was shown
+        _ask(server, "/pid", timeout=0.3)
+    for one in held:
+        one.let_go()
+
+
 BAD_REQUESTS: dict[str, tuple[bytes, int, str]] = {
     "not a request line": (b"GARBAGE\r\n\r\n", 400, "bad_request"),
     "binary": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "bad_request"),
@@ -142,11 +163,27 @@ BAD_REQUESTS: dict[str, tuple[bytes, int, str]] = {
     "header without colon": (b"GET / HTTP/1.1\r\nnothing\r\n\r\n", 400, "bad_request"),
     "two lengths": (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400, "bad_request"),
     "markup": (b"GET /<script>\x00 HTTP/1.1\r\nA\x00: b\r\n\r\n", 400, "bad_request"),
-    "bad chunk": (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n", 400, "bad_request"),
+    "bad chunk": (
+        b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+        400,
+        "bad_request",
+    ),
     "unknown coding": (b"POST / HTTP/1.1\r\nTransfer-Encoding: pigeon\r\n\r\n", 501, "not_implemented"),
     "long address": (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
     "100 KB header": (b"GET / HTTP/1.1\r\nA: " + b"a" * 100_000 + b"\r\n\r\n", 431, "headers_too_large"),
     "1000 headers": (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 1000 + b"\r\n", 431, "headers_too_large"),
+    "no host": (b"GET / HTTP/1.1\r\nA: b\r\n\r\n", 400, "bad_request"),
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "bad_request"),
+    "host with a path": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, "bad_request"),
+    "host with a user": (b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 400, "bad_request"),
+    "two hosts in one": (b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", 400, "bad_request"),
+    "host with a false port": (b"GET / HTTP/1.0\r\nHost: a:8000b\r\n\r\n", 400, "bad_request"),
+    "line feeds alone": (b"GET / HTTP/1.1\nHost: a\n\n", 400, "bad_request"),
+    "head of 70 KB": (
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"A: " + b"a" * 7000 + b"\r\n") * 10,
+        431,
+        "headers_too_large",
+    ),
     "expectation": (b"GET / HTTP/1.1\r\nExpect: wonders\r\n\r\n", 417, "bad_request"),
 }
 
@@ -175,7 +212,7 @@ def test_what_gunicorn_refuses_has_the_one_error_shape(gunicorn: Gunicorn) -> No
 
 def test_an_applications_crash_is_a_500_without_its_reason(gunicorn: Gunicorn) -> None:
     server = gunicorn("fail")
-    answer = _exchange(server, b"GET / HTTP/1.1\r\nX-Request-Id: mine-1\r\n\r\n")
+    answer = _exchange(server, b"GET / HTTP/1.1\r\nHost: here\r\nX-Request-Id: mine-1\r\n\r\n")
     error = _check_error(answer, 500, "internal_error")
     assert error["request_id"] == "mine-1"
     assert b"secret" not in answer
@@ -220,7 +257,7 @@ def test_a_body_that_stops_is_a_timeout_for_the_application(gunicorn: Gunicorn) 
     server = gunicorn("read", constants={"Worker.exchange_seconds": 0.4})
     stop = threading.Event()
     with server.connect() as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n")
         # Bytes that keep coming, but slowly, do not help.
         threading.Thread(target=_trickle, args=(connection, b"a", stop)).start()
         assert connection.recv(1000).startswith(b"HTTP/1.1 408")
@@ -232,10 +269,27 @@ def test_clients_that_do_not_read_their_answers_free_the_threads(gunicorn: Gunic
     server = gunicorn("large", threads=2, constants={"Worker.exchange_seconds": 0.5})
     with _connections(server, 2) as deaf:
         for connection in deaf:
-            connection.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
         began = time.monotonic()
         assert _ask(server, "/small") == b"xx"
         assert time.monotonic() - began < 3
+        time.sleep(1.5)
+        for connection in deaf:  # their time is over, and with it the response
+            received = 0
+            with suppress(ConnectionResetError):
+                while piece := connection.recv(1 << 20):
+                    received += len(piece)
+            assert received < 60_000_000
+
+
+def test_a_full_worker_of_silent_connections_takes_new_ones(gunicorn: Gunicorn) -> None:
+    server = gunicorn("hold", threads=2, constants={"worker_connections": 10})
+    with _connections(server, 30) as silent:
+        for _ in range(5):
+            assert int(_ask(server, "/pid")) in server.workers()
+        assert silent[0].recv(1) == b"", "the oldest one went"
+        silent[-1].sendall(b"GET /pid HTTP/1.0\r\n\r\n")
+        assert silent[-1].recv(1000).startswith(b"HTTP/1.0 200")
 
 
 def test_a_client_that_does_not_close_does_not_stop_the_worker(gunicorn: Gunicorn) -> None:
@@ -293,7 +347,12 @@ def post_fork(server, worker):
 def test_a_sigterm_right_after_the_fork_is_heard(serve: Serve, tmp_path: Path) -> None:
     port, conf = free_port(), tmp_path / "gunicorn.conf.py"
     conf.write_text(CONF.read_text("utf-8") + SIGNALLED_EARLY, "utf-8")
-    environ = {"BERTH_HOST": HOST, "BERTH_PORT": str(port), "PYTHONPATH": str(Path(__file__).parents[1])}
+    environ = {
+        "BERTH_HOST": HOST,
+        "BERTH_PORT": str(port),
+        "BERTH_WORKERS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
     server = serve([sys.executable, "-m", "gunicorn", "-c", str(conf), "live.apps:hold"], environ, port)
     wait_until(lambda: server.log().count("Booting worker") == 2, "the first worker to end, and one in its place")
     assert server.log().count("Worker exiting") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +20,8 @@ from malicious import MALICIOUS
 from pickle_assembler import marker
 
 NAMES = sorted(MALICIOUS)
-# Hostile by what they do with harmless names: inspect has nothing to report, loading refuses them.
-HARMLESS_NAMES = {
-    "append-allowed",
-    "array-state-twice",
-    "buffer-of-pointers",
-    "call-codecs-rot13",
-    "dtype-without-object-flag",
-    "setstate-allowed",
-    "short-object-list",
-}
+# Each file is refused within this time, also on a machine with other work.
+_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +57,22 @@ def _no_payload_ran(paths: list[Path]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_add_refuses_and_leaves_nothing(hostile: dict[str, Path], name: str, tmp_path: Path) -> None:
+    begun = time.monotonic()
     with pytest.raises((UnsafeArtifact, LoadError)) as refusal:
         add_version(tmp_path / "store", hostile[name], AddRequest("m", "1"), LoadOptions())
-    assert refusal.value.message
+    assert time.monotonic() - begun < _SECONDS
+    assert refusal.value.message.isprintable()
     assert not list((tmp_path / "store").rglob("*.joblib"))
     _no_payload_ran([hostile[name]])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_inspect_tells_and_runs_nothing(hostile: dict[str, Path], name: str) -> None:
+    begun = time.monotonic()
     result = CliRunner().invoke(berth, ["inspect", str(hostile[name])])
-    assert result.exit_code == (0 if name in HARMLESS_NAMES else 1)
-    assert (
-        name in HARMLESS_NAMES or "REFUSED" in result.output or isinstance(result.exception, UnsafeArtifact | LoadError)
-    ), result.output
+    assert time.monotonic() - begun < _SECONDS
+    assert result.exit_code == 1
+    assert "REFUSED" in result.output or isinstance(result.exception, UnsafeArtifact | LoadError), result.output
     _no_payload_ran([hostile[name]])
 
 
@@ -95,7 +90,7 @@ def test_serve_stays_alive_and_tells_why(
     hostile: dict[str, Path], hostile_store: Path, serve: Serve, run_dir: Path
 ) -> None:
     server = start_berth(serve, hostile_store, run_dir, workers=1)
-    wait_until(lambda: "loading" not in str(ask(server, "GET", "/health")[1]["models"]), "every model to settle", 60)
+    wait_until(lambda: "loading" not in str(ask(server, "GET", "/health")[1]["models"]), "every model to settle", 180)
     status, health = ask(server, "GET", "/health")
     assert status == 503
     assert {model["state"] for model in health["models"].values()} == {"failed"}

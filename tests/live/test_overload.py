@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_a_refusal_comes_before_the_body_is_read(serve: Serve, sleeper_store: Pa
     assert b"Retry-After: 1" in answer
     assert b'"code":"overloaded"' in answer
     holder.join()
+
+
+def test_threads_hold_no_more_than_so_many_large_bodies(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
+    # Eight of the greatest size: 1.6 MB; each of these has 180 KB, and a thread for three seconds.
+    server = start_ready(serve, sleeper_store, run_dir, workers=1, max_body_bytes=200_000, allow_code="true")
+    large = {"features": [[3.0]] + [[0.0]] * 22_000}
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: ask(server, "POST", "/predict", large), range(12)))
+    statuses = [status for status, _ in answers]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 8
+    assert {answer["code"] for status, answer in answers if status == 429} == {"overloaded"}
+    assert metric(server, "berth_rejected_total", reason="overloaded") == statuses.count(429)
+    assert ask(server, "POST", "/predict", large)[0] == 200
 
 
 def test_a_request_whose_time_ran_out_is_never_predicted(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders.unpickle.loading import default_allow, load_joblib, load_pickle, read_globals
+from berth.loaders.unpickle.loading import default_allow, judge_pickle, load_joblib, load_pickle, read_globals
 from malicious import MALICIOUS, REAL
 from malicious_calls import CALLS, DOTTED
 from malicious_states import EXTENSION
@@ -51,23 +51,22 @@ def test_hostile_file_is_refused_and_runs_nothing(name: str, tmp_path: Path) -> 
         with _extension(), pytest.raises((UnsafeArtifact, LoadError)) as refusal:
             load(path, default_allow())
         assert path.name in refusal.value.message
-    try:
-        found = read_globals(path, default_allow())
-    except LoadError:
-        found = []
-    if isinstance(refusal.value, UnsafeArtifact) and name not in _KNOWN_BY_VALUE:
-        assert not all(item.allowed for item in found)
     assert not marker(path).exists()
     assert not list(tmp_path.glob("*.ran"))
 
 
-# Refused for what their values are, which only loading sees.
-_KNOWN_BY_VALUE = frozenset(
-    {
-        "append-allowed", "array-state-twice", "call-codecs-rot13", "class-attribute", "default-factory",
-        "newobj-memory", "setstate-allowed",
-    }
-)  # fmt: skip
+@pytest.mark.parametrize("name", MALICIOUS)
+def test_inspection_refuses_what_the_loader_refuses(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.joblib"
+    MALICIOUS[name](path)
+    try:
+        _, reason = judge_pickle(path, default_allow())
+    except LoadError as error:
+        reason = error.message
+    assert reason
+    assert path.name in reason
+    assert reason.isprintable()
+    assert not list(tmp_path.glob("*.ran"))
 
 
 @pytest.mark.parametrize("label", CALLS)
@@ -84,7 +83,7 @@ def test_refusal_names_the_global(label: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("append-allowed", "items put into a _CFNode"),
+        ("append-allowed", "numpy:log1p as append of _CFNode"),
         ("array-state-twice", "a second state set on an array"),
         ("binpersid", "a persistent id"),
         ("called-instance", "a call of a RBF that the file put together"),

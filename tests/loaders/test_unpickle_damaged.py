@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zlib
 from pathlib import Path
 
 import joblib
@@ -87,3 +88,39 @@ def test_unreadable_file_is_a_load_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(LoadError, match=name):
         load_pickle(tmp_path / name, default_allow())
+
+
+# Files that are something else than their ending says, and the words that say what
+
+FOREIGN: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "is empty"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+    "html": (b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title>", "is an HTML page"),
+    "html-plain": (b"<html lang=en>", "is an HTML page"),
+    "xml": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is an XML file"),
+    "json": (b'{"learner": {}}', "is JSON text"),
+    "zip": (b"PK\x03\x04\x14\x00\x00\x00", "is a ZIP archive"),
+    "lightgbm": (b"tree\nversion=v4\n", "is a LightGBM text model"),
+    "lightgbm-crlf": (b"tree\r\nversion=v4\r\n", "is a LightGBM text model"),
+    "numpy": (b"\x93NUMPY\x01\x00v\x00{'descr'", "is a numpy array"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+    "zeros": (b"\0" * 100, "begins with zeros"),
+    "prose": (b"this is not a pickle", "is not a whole pickle"),
+    "truncated": (pickle.dumps({"a": list(range(1000))})[:-100], "truncated"),
+    "truncated-text": (pickle.dumps(["a" * 5000])[:3000], "truncated"),
+    "truncated-packed": (zlib.compress(pickle.dumps(list(range(5000))))[:-300], "truncated"),
+    "crlf": (pickle.dumps(list(range(600)), 2).replace(b"\n", b"\r\n"), "damaged|cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("ending", [".pkl", ".joblib"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_file_gets_one_clear_line(name: str, ending: str, tmp_path: Path) -> None:
+    data, reason = FOREIGN[name]
+    path = tmp_path / f"model{ending}"
+    path.write_bytes(data)
+    for read in (load_pickle, read_globals):
+        with pytest.raises(LoadError, match=reason) as error:
+            read(path, default_allow())
+        assert path.name in error.value.message
+        assert error.value.message.isprintable()

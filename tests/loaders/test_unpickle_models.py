@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import Birch
 
-from berth.loaders.unpickle.loading import default_allow, load_joblib, load_pickle, read_globals
+from berth.loaders.unpickle.loading import default_allow, judge_pickle, load_joblib, load_pickle
 from estimators import fit_each, fit_unusual
 
 _QUICK = frozenset(
@@ -61,7 +61,8 @@ def _check_round_trip(label: str, estimator: Any, path: Path) -> None:
         assert _content(again) == _content(pickle.loads(path.read_bytes())), label
     joblib.dump(estimator, path)
     assert _content(load_joblib(path, default_allow())) == _content(joblib.load(path)), label
-    assert [item for item in read_globals(path, default_allow()) if not item.allowed] == [], label
+    names, reason = judge_pickle(path, default_allow())
+    assert ([item for item in names if not item.allowed], reason) == ([], None), label
 
 
 def test_usual_estimators_load(tmp_path: Path) -> None:

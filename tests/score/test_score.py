@@ -25,16 +25,13 @@ from berth.loaders.formats import LoadOptions
 from berth.models.model import Model
 from berth.models.store import find_version
 from berth.publishing.adding import AddRequest, add_version
-from berth.score import FORMATS, Done, Job, Places, RowSource, Wire, find_format, score_file
+from berth.score import FORMATS, Done, Job, Places, RowSource, find_format, score_file
 from berth.score.parts import open_part
 from berth.serving.opening import open_version
 from berth.tensors.arrays import Array, Tensors, TensorSpec
-from berth.web.row_requests import decode_instances
-from berth.web.wire import decode_json, encode_json
 from estimator_frames import FRAMES
 from web.asking import MakeApp
 
-WIRE = Wire(decode_json, encode_json, decode_instances)
 BOTH = ("prediction", "probabilities")
 PEOPLE: list[Any] = [
     {"age": 20.5, "city": "Rome", "member": 1},
@@ -53,7 +50,7 @@ PEOPLE: list[Any] = [
 
 def score(job: Job, model: Model, on_chunk: Callable[[Done], None] = lambda done: None) -> Done:
     """The job, done."""
-    return score_file(job, model, WIRE, lambda source, done: None, on_chunk)
+    return score_file(job, model, lambda source, done: None, on_chunk)
 
 
 def job_of(input_: Path, output: str = "out.jsonl", outputs: Sequence[str] = BOTH, **more: Any) -> Job:
@@ -116,7 +113,7 @@ def ask(client: FlaskClient, model: str, rows: Any) -> Any:
 def start(job: Job, model: Model) -> Done:
     """The job, done; how far it was at its start."""
     started: list[Done] = []
-    score_file(job, model, WIRE, lambda source, done: started.append(done), lambda done: None)
+    score_file(job, model, lambda source, done: started.append(done), lambda done: None)
     return started[0]
 
 
@@ -415,7 +412,7 @@ def test_csv_with_all_that_csv_may_have(opened: Callable[[str], Model], tmp_path
     (tmp_path / "in.csv").write_bytes(text + b"5,\xffslo,50,0,\n6,Oslo,50,0,last")
     job = job_of(tmp_path / "in.csv", "out.csv", keep=("comment", "id"))
     sources: list[RowSource] = []
-    score_file(job, opened("people@1"), WIRE, lambda source, done: sources.append(source), lambda done: None)
+    score_file(job, opened("people@1"), lambda source, done: sources.append(source), lambda done: None)
     assert sources[0].unused == ()
     rows = table(job.places.output)
     assert list(rows[0]) == ["comment", "id", "prediction", "probabilities_no", "probabilities_yes"]
@@ -471,7 +468,7 @@ def test_columns_that_nobody_wants_are_left_out(opened: Callable[[str], Model], 
     (tmp_path / "in.csv").write_text("age,x,city,member\n20.5,9,Rome,1\n")
     sources: list[RowSource] = []
     job = job_of(tmp_path / "in.csv", "second.csv")
-    score_file(job, opened("people@1"), WIRE, lambda source, done: sources.append(source), lambda done: None)
+    score_file(job, opened("people@1"), lambda source, done: sources.append(source), lambda done: None)
     assert sources[0].unused == ("x",)
 
 

@@ -214,6 +214,23 @@ COLUMNS = ["age", "ssn", "zip"]
             {"inputs": [{"name": "age", "data": [1]}, {"name": "ssn", "data": "***"}]},
         ),
         ({"deep": [{"er": {"ssn": {"any": SECRET}}}]}, {"deep": [{"er": {"ssn": "***"}}]}),
+        # Names that nearly are the hidden one.
+        ({"features": {"age": 1, " S SN": SECRET}}, {"features": {"age": 1, " S SN": "***"}}),
+        ({"features": {"age": 1, "sssn": SECRET}}, {"features": {"age": 1, "sssn": "***"}}),
+        ({"dataframe_records": [{"age": 1, "ssn_": SECRET}]}, {"dataframe_records": [{"age": 1, "ssn_": "***"}]}),
+        ({"inputs": {"age": [1], "s.s.n": [SECRET]}}, {"inputs": {"age": [1], "s.s.n": "***"}}),
+        ({"inputs": [{"name": "ssn\t", "data": [SECRET]}]}, {"inputs": [{"name": "ssn\t", "data": "***"}]}),
+        ({"inputs": [{"name": "the ssn", "data": [SECRET]}]}, {"inputs": [{"name": "the ssn", "data": "***"}]}),
+        (
+            {"dataframe_split": {"columns": [" SSN ", "age"], "data": [[SECRET, 1]]}},
+            {"dataframe_split": {"columns": [" SSN ", "age"], "data": [["***", 1]]}},
+        ),
+        (
+            {"dataframe_split": {"columns": ["s-s-n", "age"], "data": [[SECRET, 1]]}},
+            {"dataframe_split": {"columns": ["s-s-n", "age"], "data": "***"}},
+        ),
+        ({"feature": ROW, "model": "m"}, {"feature": "***", "model": "m"}),
+        ({"features": KEPT, "ssm": SECRET}, {"features": KEPT, "ssm": "***"}),
         # Not as wide as the model's rows: nobody knows which value is which.
         ({"features": [SECRET, 3]}, {"features": "***"}),
         ({"features": [ROW, [SECRET]]}, {"features": [KEPT, "***"]}),
@@ -249,6 +266,8 @@ def test_hiding_the_whole_input_hides_its_rows() -> None:
     [
         ("ssn,age,zip\n987654321,1,2\n", "ssn,age,zip\n***,1,2\n"),
         ('zip,"SSN",age\n1,"987654321",2\n', "zip,SSN,age\n1,***,2\n"),
+        (" SSN,age,zip\n987654321,1,2\n", " SSN,age,zip\n***,1,2\n"),
+        ("s_s_n,age,zip\n987654321,1,2\n", "***"),
         ("1,987654321,3\n", "***"),
         ("ssn,age,zip\n987654321,1\n", "***"),
     ],

@@ -88,10 +88,10 @@ def test_a_float_that_is_whole_is_a_whole_number() -> None:
             decode_array([bad], "INT8", "x")
 
 
-def test_true_is_no_number_and_two_is_no_truth() -> None:
+def test_true_is_one_and_two_is_no_truth() -> None:
     assert decode_array([True, 0], "BOOL", "x").tolist() == [True, False]
-    with pytest.raises(InvalidInput, match=r"a number .FP64., got true"):
-        decode_array([1.0, True], "FP64", "x")
+    assert decode_array([0.5, True, False], "FP64", "x").tolist() == [0.5, 1.0, 0.0]
+    assert decode_array([True, 3], "INT64", "x").tolist() == [1, 3]
     with pytest.raises(InvalidInput, match="does not fit BOOL"):
         decode_array([2], "BOOL", "x")
 
@@ -200,9 +200,14 @@ def test_converted_floats_are_equal_or_refused(numbers: list[float], datatype: s
         assert value == number or (np.isnan(value) and np.isnan(number))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "datatype"), [(object, "FP64"), (np.int64, "BYTES"), (bool, "INT8"), (np.int8, "BOOL")]
-)
+def test_a_truth_is_one_or_zero_on_both_sides() -> None:
+    assert convert_array(np.array([True, False]), "INT8", "x").tolist() == [1, 0]
+    assert convert_array(np.array([1.0, 0.0]), "BOOL", "x").tolist() == [True, False]
+    with pytest.raises(InvalidInput, match="has 2, which BOOL cannot hold"):
+        convert_array(np.array([1, 2]), "BOOL", "x")
+
+
+@pytest.mark.parametrize(("dtype", "datatype"), [(object, "FP64"), (np.int64, "BYTES"), (object, "BOOL")])
 def test_kinds_do_not_mix(dtype: Any, datatype: str) -> None:
     with pytest.raises(InvalidInput, match=f"but the model takes {datatype}"):
         convert_array(np.zeros(1, dtype), datatype, "x")

@@ -10,29 +10,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from berth.loaders.formats import LoadOptions
-from berth.publishing.adding import AddRequest, add_version
-from berth.tensors.arrays import TensorSpec
 from web.asking import MakeApp, ReadLog
 
 GOOD = {"features": [5.1, 3.5, 1.4, 0.2]}
 PROBES = ["/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"]
-# Fails in the ways that models fail; counts its calls in a file beside it.
-BROKEN = """
-from pathlib import Path
-
-def load(directory):
-    def predict(inputs):
-        kind = inputs["kind"][0]
-        if kind == "value":
-            raise ValueError("no such\\nplace")
-        if kind == "runtime":
-            raise RuntimeError("secret of /srv/model.py")
-        if kind == "memory":
-            raise MemoryError
-        return {"prediction": inputs["kind"]}
-    return predict
-"""
 
 
 @pytest.fixture
@@ -41,17 +22,6 @@ def logging_client(make_app: MakeApp, store: Path, read_log: ReadLog) -> FlaskCl
     client = make_app(store, models="iris@1", log_level="info", slot="blue")
     read_log()
     return client
-
-
-@pytest.fixture(scope="module")
-def broken_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """broken@1, which takes one string."""
-    store, folder = tmp_path_factory.mktemp("broken"), tmp_path_factory.mktemp("code")
-    (folder / "model.py").write_text(BROKEN, "utf-8")
-    inputs, outputs = (TensorSpec("kind", "BYTES", (-1,)),), (TensorSpec("prediction", "BYTES", (-1,)),)
-    request = AddRequest("broken", "1", "python", inputs=inputs, outputs=outputs)
-    add_version(store, folder, request, LoadOptions(allow_code=True))
-    return store
 
 
 @pytest.mark.parametrize("given", ["abc", "A-1_b.c", "x" * 128])

@@ -14,7 +14,7 @@ from berth.app import create_app
 from berth.errors import SettingsError
 from berth.web.auth import encode_key
 from collector import wait_for
-from web.asking import MakeApp, tensor
+from web.asking import MakeApp, ReadLog, tensor
 
 Rows = Sequence[Sequence[float]]
 # The second column of iris@1.
@@ -148,3 +148,39 @@ def test_bad_options_stop_the_start(store: Path, tmp_path: Path) -> None:
     environ = {"BERTH_MODEL_STORE": str(store), "BERTH_PAYLOAD_LOG": f"{tmp_path}/p?sampel=1"}
     with pytest.raises(SettingsError, match="unknown option 'sampel'"):
         create_app(environ | {"BERTH_RUN_DIR": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", {"features": [1, "987654321", 3, 4]}),
+        ("/predict", {"features": {WIDTH + " ": "987654321"}}),
+        ("/v1/models/iris:predict", {"instances": [[1, "987654321", 3, 4]]}),
+        ("/v2/models/iris/infer", {"inputs": [tensor("features", [1, "987654321", 3, 4], [1, 4])]}),
+        ("/invocations", {"dataframe_split": {"columns": ["Sepal Widths"], "data": [["987654321"]]}}),
+        ("/invocations", {"instances": [{"sepal-width": "987654321"}]}),
+    ],
+)
+def test_no_line_quotes_a_hidden_value(
+    make_app: MakeApp, store: Path, tmp_path: Path, read_log: ReadLog, path: str, body: Any
+) -> None:
+    file = tmp_path / "p.jsonl"
+    client = make_app(store, models="iris@1", payload_log=f"{file}?{REDACT}", log_level="debug")
+    read_log()
+    assert client.post(path, json=body).status_code == 400
+    lines = read_log()
+    assert "987654321" not in json.dumps(lines) + json.dumps(Logged(client, file).line())
+    (line,) = [line for line in lines if "route" in line]
+    assert (line["code"], line["error"]) == ("invalid_input", "***")
+    client.post("/predict", json={"features": [1, 2, 3, 4], "model": "nobody"})
+    assert "nobody" in json.dumps(read_log())
+
+
+def test_a_model_that_breaks_quotes_no_hidden_value(
+    make_app: MakeApp, broken_store: Path, tmp_path: Path, read_log: ReadLog
+) -> None:
+    client = make_app(broken_store, allow_code=True, payload_log=f"{tmp_path}/p.jsonl?redact=kind", log_level="debug")
+    assert client.post("/predict", json={"features": ["runtime"]}).status_code == 500
+    lines = json.dumps(read_log())
+    assert "secret of" not in lines
+    assert "RuntimeError" in lines

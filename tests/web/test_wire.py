@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from berth.errors import MalformedJson
-from berth.web.wire import decode_json, encode_json
+from berth.tensors.codec import decode_json, encode_json
 from web.asking import MakeApp, refused, told
 
 GOOD = {"features": [5.1, 3.5, 1.4, 0.2]}

@@ -53,6 +53,24 @@ def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     return {id(last): {"zipmap": False}}
 
 
+def _name_inputs(graph: Any, names: Sequence[str]) -> None:
+    """Give the inputs their own names back: skl2onnx makes identifiers of "Annual Income (k$)" and the like."""
+    own = {node.name: name for node, name in zip(graph.input, names, strict=True)}
+    for node in graph.input:
+        node.name = own[node.name]
+    for node in graph.node:
+        for at, name in enumerate(node.input):
+            node.input[at] = own.get(name, name)
+
+
+def _drop_unread(graph: Any) -> None:
+    """Take away the inputs that no node reads: the columns that no part of the estimator takes."""
+    read = {name for node in graph.node for name in node.input}
+    for at in reversed(range(len(graph.input))):
+        if graph.input[at].name not in read:
+            del graph.input[at]
+
+
 def _convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any:
     from skl2onnx import convert_sklearn
 
@@ -75,6 +93,8 @@ def _convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any:
             custom_shape_calculators=shapes,
             custom_parsers=encoder_parsers(),
         )
+    _name_inputs(model.graph, [spec.name for spec in inputs])
+    _drop_unread(model.graph)
     for opset in model.opset_import:
         if opset.domain == ML:
             opset.version = ML_MEANT

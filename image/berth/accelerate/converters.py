@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 from berth.accelerate.ensembles import describe_ensemble, ensemble_classes
@@ -13,6 +14,7 @@ from berth.accelerate.linear import convert_linear, linear_classes
 from berth.accelerate.preparing import preparing_classes
 from berth.accelerate.refusal import Refusal
 from berth.accelerate.scores import put_scores
+from berth.loaders.legacy.meanings import former_class
 
 # (scope, operator, container) -> None, as skl2onnx calls it
 Converter: TypeAlias = Callable[[Any, Any, Any], None]
@@ -49,10 +51,32 @@ def shape_ensemble(operator: Any) -> None:
     operator.outputs[1].type = DoubleTensorType([None, len(estimator.classes_)])
 
 
+_FORMER: dict[str, Converter] = {
+    "FormerAdaBoostClassifier": convert_ensemble,
+    "FormerLogisticRegression": convert_linear,
+    "FormerLogisticRegressionCV": convert_linear,
+}
+
+
+@cache
+def register_former() -> None:
+    """Make skl2onnx treat the classifiers as older versions meant them like today's: labels, and a matrix beside."""
+    from skl2onnx import update_registered_converter
+    from skl2onnx._parse import _parse_sklearn_classifier
+
+    maps = {"zipmap": [True, False, "columns"]}
+    for name, convert in _FORMER.items():
+        kind = former_class(name)
+        update_registered_converter(
+            kind, f"Berth{name}", shape_ensemble, convert, parser=_parse_sklearn_classifier, options=maps
+        )
+
+
 def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None]]]:
     """What is told to skl2onnx: converters and shapes by class."""
     from sklearn.ensemble import IsolationForest
 
+    register_former()
     classes = ensemble_classes()
     functions: dict[type, Converter] = dict.fromkeys(classes, convert_ensemble)
     shapes: dict[type, Callable[[Any], None]] = dict.fromkeys(classes, shape_ensemble)

@@ -10,6 +10,7 @@ import numpy as np
 
 from berth.accelerate.refusal import Refusal
 from berth.accelerate.tree_arrays import Tree, read_tree, with_features
+from berth.loaders.legacy.meanings import former_class
 from berth.tensors.arrays import Array
 
 
@@ -168,11 +169,31 @@ def _votes(tree: Tree, member: Any, classes: Array, weight: float) -> Tree:
     return replace(tree, values=values, targets=tuple(range(len(classes))))
 
 
+def _former_votes(tree: Tree, member: Any, estimator: Any, weight: float) -> Tree:
+    """The votes of AdaBoost before 1.6: logarithms of shares (SAMME.R), or the weight for the class alone (SAMME)."""
+    classes = estimator.classes_
+    shares = tree.values[:, : len(classes)]
+    if estimator.former_votes == "logarithms" and np.array_equal(member.classes_, classes):
+        logs = np.log(np.clip(shares, np.finfo(shares.dtype).eps, None))
+        values = (len(classes) - 1) * (logs - logs.mean(axis=1, keepdims=True))
+    elif estimator.former_votes == "ones":
+        chosen = member.classes_.take(np.argmax(tree.values[:, : len(member.classes_)], axis=1))
+        values = np.where(chosen[:, None] == classes[None, :], weight, 0.0)
+    else:
+        raise _Unsupported(f"votes of {estimator.former_votes}")
+    if len(classes) == 2:
+        # The score is the difference of the two votes, of which the link below takes twice the half.
+        values = (values[:, 1:] - values[:, :1]) / 2 * np.array([-1.0, 1.0])
+    return replace(tree, values=values, targets=tuple(range(len(classes))))
+
+
 def _ada_boost(estimator: Any) -> Ensemble:
     classes = estimator.classes_
     weights = estimator.estimator_weights_[: len(estimator.estimators_)]
     trees = [
-        _votes(tree, member, classes, weight)
+        _former_votes(tree, member, estimator, weight)
+        if hasattr(estimator, "former_votes")
+        else _votes(tree, member, classes, weight)
         for tree, member, weight in zip(
             _plain_trees(estimator.estimators_), estimator.estimators_, weights, strict=True
         )
@@ -208,13 +229,14 @@ def ensemble_classes() -> list[type]:
     """scikit-learn's classes that `describe_ensemble` reads."""
     from sklearn import ensemble, tree
 
-    return [getattr(ensemble, name, None) or getattr(tree, name) for name in _KINDS]
+    kinds = [getattr(ensemble, name, None) or getattr(tree, name) for name in _KINDS]
+    return [*kinds, former_class("FormerAdaBoostClassifier")]
 
 
 def describe_ensemble(estimator: Any) -> Ensemble | Refusal:
     """The sums behind a fitted estimator of one of those classes."""
     name = type(estimator).__name__
     try:
-        return _KINDS[name](estimator)
+        return _KINDS[name.removeprefix("Former")](estimator)
     except _Unsupported as error:
         return Refusal(name, f"{error} cannot be told exactly in ONNX")

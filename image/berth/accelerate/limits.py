@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from berth.tensors.arrays import Array, Tensors, TensorSpec
+from berth.tensors.schema import required
 
 # From here on a double becomes infinity as float32.
 FLOAT32_EDGE = 2.0**128 - 2.0**103
@@ -121,6 +122,7 @@ def learn_limits(
     """The limits of the model that `takes` asks; None if it does not even take `row`."""
     if not takes(row):
         return None
+    inputs = required(inputs)
     asker, mixed = _Asker(takes, row, inputs), _is_mixed(estimator)
     kinds = [spec.datatype for spec, _ in asker.cells]
     floats = [place for place, kind in enumerate(kinds) if kind == "FP64"]
@@ -170,6 +172,7 @@ def _is_usual(array: Array) -> bool:
 
 def make_check(limits: Limits, inputs: Sequence[TensorSpec]) -> Callable[[Tensors], None]:
     """The function that raises ValueError for what the plain model would refuse."""
+    inputs = required(inputs)
     numeric = [spec for spec in inputs if spec.datatype == "FP64"]
     texts = [spec.name for spec in inputs if spec.datatype == "BYTES" and not limits[spec.name][0].missing]
     names = {

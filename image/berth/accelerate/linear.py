@@ -9,6 +9,7 @@ import numpy as np
 
 from berth.accelerate.graph import Graph
 from berth.accelerate.labels import put_labels, put_probabilities
+from berth.loaders.legacy.meanings import former_class
 
 
 def _decision(graph: Graph, model: Any) -> str:
@@ -41,6 +42,10 @@ def convert_linear(scope: Any, operator: Any, container: Any) -> None:
     put_labels(graph, decision, "argmax" if several else "above_zero", model.classes_, graph.output(0))
     if not hasattr(model, "predict_proba"):
         put_probabilities(graph, decision, "identity", graph.output(1))
+    elif getattr(model, "former_link", "") == "softmax":
+        put_probabilities(graph, decision, "sigmoid2", graph.output(1))
+    elif getattr(model, "former_link", "") == "ovr":
+        _one_vs_rest(graph, decision, graph.output(1))
     elif not several:
         put_probabilities(graph, decision, "sigmoid", graph.output(1))
     elif type(model).__name__.startswith("Logistic"):
@@ -62,4 +67,5 @@ def linear_classes() -> Sequence[type]:
         "RidgeClassifierCV",
         "SGDClassifier",
     )
-    return (*(getattr(linear_model, name) for name in names), svm.LinearSVC)
+    former = (former_class("FormerLogisticRegression"), former_class("FormerLogisticRegressionCV"))
+    return (*(getattr(linear_model, name) for name in names), svm.LinearSVC, *former)

@@ -24,11 +24,15 @@ from berth.loaders.fitted import walk_fitted
 from berth.loaders.signature import example_row
 from berth.models.model import Loaded, PredictFunction
 from berth.tensors.arrays import Tensors, TensorSpec
+from berth.tensors.schema import required
 
 _TIMED_SECONDS = 0.05
 # A large batch may take a little longer than plain, for requests are small; not so long that others wait for it.
 _BATCH_SECONDS = 1.0
 _BATCH_TIMES = 3.0
+# What the compared rows may take together: fewer rows of a model of tens of thousands of columns.
+_MOST_VALUES = 10_000_000
+_FEWEST_ROWS = 100
 _NEEDED = ("onnx", "onnxruntime", "skl2onnx")
 _DATATYPES = {"FP64", "INT64", "BOOL", "BYTES"}
 
@@ -174,8 +178,11 @@ def _try(task: _Task) -> Accelerated | Refusal:
     model = convert(estimator, task.inputs)
     if isinstance(model, Refusal):
         return model
-    _write(model, task.path, limits, task.loaded.outputs)
-    rows = make_rows(estimator, task.inputs, limits, task.sample, task.rows)
+    _write(model, task.path, limits, required(task.loaded.outputs))
+    width = sum(map(len, limits.values()))
+    rows = make_rows(
+        estimator, task.inputs, limits, task.sample, max(_FEWEST_ROWS, min(task.rows, _MOST_VALUES // width))
+    )
     fast = load_accelerated(task.path, task.inputs, outputs, task.threads).predict
     return weigh(plain, fast, rows, outputs, step_name("", estimator), _exact(estimator, outputs))
 
@@ -196,7 +203,7 @@ def make_accelerated(
     rows: int = ROWS,
 ) -> Accelerated | Refusal:
     """Write the accelerated form of a loaded estimator to `path`, proven; or nothing, and which step is the reason."""
-    task = _Task(loaded, inputs, outputs, sample, path, threads, rows)
+    task = _Task(loaded, inputs, required(outputs), sample, path, threads, rows)
     result = _attempt(task)
     if isinstance(result, Accelerated):
         return result
@@ -206,7 +213,7 @@ def make_accelerated(
             alone = serve_estimator(part, inputs, {})
         except Exception:  # cut off from the rest it may not work at all, and then it tells nothing
             return None
-        tried = _attempt(replace(task, loaded=alone, outputs=alone.outputs))
+        tried = _attempt(replace(task, loaded=alone, outputs=required(alone.outputs)))
         path.unlink(missing_ok=True)
         return tried if isinstance(tried, Refusal) else None
 

@@ -131,10 +131,13 @@ def make_rows(
     """Rows within what the model takes: from a sample where there is one, else from the ranges it was fitted on."""
     rng = np.random.default_rng(seed)
     drawn = _draw(rng, sample, rows)
-    ranges = learn_ranges(estimator, sum(len(limits[spec.name]) for spec in inputs))
+    ranges = learn_ranges(estimator, sum(1 if spec.optional else len(limits[spec.name]) for spec in inputs))
     found: dict[str, Array] = {}
     place = 0
     for spec in inputs:
+        if spec.optional:
+            place += 1
+            continue
         columns = []
         for at, limit in enumerate(limits[spec.name]):
             known = None if drawn is None else drawn[spec.name].reshape(rows, -1)[:, at]

@@ -15,6 +15,7 @@ from berth.errors import LoadError
 from berth.loaders.onnx import open_session
 from berth.models.model import Loaded, PredictFunction
 from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
+from berth.tensors.schema import required
 
 META = "berth"
 # In ONNX a string cannot be missing; this noncharacter stands for it.
@@ -67,7 +68,7 @@ def answer_with(
     from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
     is_net = bool(meta.get("net"))  # a torch module: its inputs are what they are, and it takes all numbers
-    feeders = [(spec.name, _raw_feeder(spec) if is_net else _feeder(spec)) for spec in inputs]
+    feeders = [(spec.name, _raw_feeder(spec) if is_net else _feeder(spec)) for spec in required(inputs)]
     readers = {spec.name: _reader(spec) for spec in outputs}
     nodes: dict[str, str] = meta["outputs"]
     check = make_check({} if is_net else decode_limits(meta["limits"]), () if is_net else inputs)

@@ -13,12 +13,13 @@ from berth.cli.store_option import find_store, read_settings, store_option
 from berth.errors import BerthError, MalformedJson
 from berth.load_settings import load_options
 from berth.loaders.formats import detect_format
+from berth.loaders.legacy.made_with import is_foreign, say_made_with
 from berth.loaders.unpickle import loading as unpickle
 from berth.models.manifest import digest_file, walk_files
 from berth.models.model import Model
 from berth.models.profile import decode_profile
 from berth.models.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
-from berth.serving.opening import open_version
+from berth.serving.trial import open_tried, try_version
 from berth.tensors.schema import column_names
 from berth.tensors.tables import parse_csv
 
@@ -31,14 +32,18 @@ def _find(store: Path, word: str) -> Entry:
 
 
 def _inspect_pickle(path: Path) -> bool:
-    """Print every global that a pickle names; whether all of them are allowed."""
+    """Print every global that a pickle names, and why it is not loaded; whether it is."""
     options = load_options(read_settings())
-    names = unpickle.read_globals(path, unpickle.default_allow() | frozenset(options.pickle_allow))
+    if (version := unpickle.read_version(path)) is not None:
+        click.echo(f"  {say_made_with(version)}" if is_foreign(version) else f"  made with scikit-learn {version}")
+    names, reason = unpickle.judge_pickle(path, unpickle.default_allow() | frozenset(options.pickle_allow))
     for found in sorted(names, key=lambda found: (found.allowed, found.module, found.name)):
         click.echo(f"  {'allowed' if found.allowed else 'REFUSED'}  {found.module}:{found.name}")
     if refused := [found for found in names if not found.allowed]:
         click.echo(f"{path.name}: {len(refused)} of {len(names)} names are refused; it will not be loaded", err=True)
-    return not refused
+    elif reason:
+        click.echo(f"  REFUSED  {reason}")
+    return reason is None
 
 
 def _inspect_path(path: Path) -> bool:
@@ -59,7 +64,9 @@ def _inspect_path(path: Path) -> bool:
 @click.argument("target")
 @store_option
 def inspect(target: str, store: str | None) -> None:
-    """Tell what a file, or NAME[@VERSION] of the store, is made of; nothing is loaded.
+    """Report what a file, or NAME[@VERSION] of the store, is made of, and whether it would be loaded.
+
+    A pickle is loaded only if every name in it is allowed, because the loader decides the rest; it is not kept.
 
     \b
     berth inspect model.joblib        every global it names, and whether it would be allowed
@@ -97,11 +104,11 @@ def verify(models: tuple[str, ...], digests_only: bool, store: str | None) -> No
             if digests_only:
                 verify_version(entry)
             else:
-                open_version(entry, load_options(settings), settings.version_policy)
+                try_version(entry, load_options(settings), settings.version_policy)
             click.echo(f"ok      {entry.key}")
         except BerthError as error:
             failed += 1
-            click.echo(f"FAILED  {entry.key}: {error.message}")
+            click.echo(f"FAILED  {entry.key}: {error.message.removeprefix(f'{entry.key} ')}")
     if failed:
         click.echo(f"{failed} of {len(entries)} versions failed", err=True)
         sys.exit(1)
@@ -117,7 +124,7 @@ def _read_rows(file: Path, model: Model, max_rows: int) -> dict[str, Any]:
 
 def _read_document(file: Path) -> dict[str, Any]:
     """A JSON file, read as the server reads a body."""
-    from berth.web.wire import decode_json
+    from berth.tensors.codec import decode_json
 
     try:
         document = decode_json(file.read_bytes())
@@ -142,12 +149,12 @@ def predict(file: Path, model: str | None, store: str | None) -> None:
     import math
 
     from berth.serving.predictor import Predictor
+    from berth.tensors.codec import encode_json
     from berth.web.predict import answer_request
-    from berth.web.wire import encode_json
 
     folder, settings = find_store(store), read_settings()
     entry = select_models(folder, model or "")[0]
-    opened = open_version(entry, load_options(settings), settings.version_policy)
+    opened = open_tried(entry, load_options(settings), settings.version_policy)
     is_csv = file.suffix.lower() == ".csv"
     request = _read_rows(file, opened, settings.max_rows) if is_csv else _read_document(file)
     predictor = Predictor(1, settings.max_rows)

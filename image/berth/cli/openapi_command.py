@@ -10,7 +10,7 @@ from berth import __version__
 from berth.cli.store_option import read_settings, store_option
 from berth.load_settings import load_options
 from berth.models.store import select_models
-from berth.serving.opening import open_version
+from berth.serving.trial import open_tried
 from berth.settings import store_directory
 
 
@@ -30,7 +30,7 @@ def openapi(models: str | None, store: str | None) -> None:
 
     settings = read_settings(models=models, model_store=store)
     entries = select_models(store_directory(settings), settings.models, settings.model_version)
-    opened = [open_version(entry, load_options(settings), settings.version_policy) for entry in entries]
+    opened = [open_tried(entry, load_options(settings), settings.version_policy) for entry in entries]
     facts = ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics)
     click.echo(json.dumps(openapi_document(opened, facts, ENDPOINTS), indent=2, allow_nan=False, ensure_ascii=False))
 

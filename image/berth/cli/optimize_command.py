@@ -13,6 +13,7 @@ from berth.models.store import LATEST, find_version
 from berth.publishing.optimize.comparing import BATCH_ROWS, Pair, SizeReport
 from berth.publishing.optimize.making import Method, parse_method
 from berth.publishing.optimize.writing import OptimizeRequest, optimize_version
+from berth.serving.trial import try_version
 
 
 def _method(context: click.Context, parameter: click.Parameter, text: str) -> Method:
@@ -80,6 +81,7 @@ def optimize(
     directory, settings = find_store(store), read_settings()
     name, _, wanted = model.partition("@")
     entry = find_version(directory, name, wanted or LATEST)
+    try_version(entry, load_options(settings), settings.version_policy)
     request = OptimizeRequest(entry, method, sample, version, max_difference)
     with Console(stderr=True).status(f"optimising {entry.key}: make, load, compare, measure"):
         made, report = optimize_version(directory, request, load_options(settings), settings.version_policy)

@@ -18,11 +18,11 @@ from berth.errors import UnknownOutput
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.store import select_models
-from berth.score import FORMATS, Done, FileFormat, Job, Places, RowSource, Wire, find_format, score_file
-from berth.serving.opening import open_version
+from berth.score import FORMATS, Done, FileFormat, Job, Places, RowSource, find_format, score_file
+from berth.serving.trial import open_tried
 from berth.settings import store_directory
 from berth.telemetry.logs import LOGGER
-from berth.tensors.schema import choose_outputs
+from berth.tensors.schema import choose_outputs, required
 
 _TELL_SECONDS = 10.0
 _PREDICTION = "prediction"
@@ -66,7 +66,7 @@ def choose_formats(input_: Path, output: Path, given: str | None) -> tuple[FileF
 
 def _choose_outputs(wanted: tuple[str, ...], model: Model) -> tuple[str, ...]:
     """The wanted ones; without any, the prediction as /predict has it, or all of a model that has none."""
-    names = [spec.name for spec in model.outputs]
+    names = [spec.name for spec in required(model.outputs)]
     if not wanted:
         return (_PREDICTION,) if _PREDICTION in names else tuple(names)
     try:
@@ -134,14 +134,6 @@ class _Told:
         return f"{done.rows:,} rows, {done.failed:,} failed, {seconds:.1f} s, {speed:,.0f} rows/s"
 
 
-def _wire() -> Wire:
-    """The server's own reading and writing."""
-    from berth.web.row_requests import decode_instances
-    from berth.web.wire import decode_json, encode_json
-
-    return Wire(decode_json, encode_json, decode_instances)
-
-
 @click.command()
 @click.argument("input_", metavar="INPUT", callback=parse_place)
 @click.argument("output", metavar="OUTPUT", callback=parse_place)
@@ -184,13 +176,13 @@ def score(
     reads, writes = choose_formats(input_, output, format_)
     settings = read_settings(model_store=store)
     entry = select_models(store_directory(settings), model or settings.models, settings.model_version)[0]
-    opened = open_version(entry, load_options(settings), settings.version_policy)
+    opened = open_tried(entry, load_options(settings), settings.version_policy)
     wanted = _choose_outputs(outputs, opened)
     if both := sorted(set(keep) & set(wanted)):
         raise click.BadParameter(f"--keep {both[0]}: an output has that name")
     job = Job(input_, places, reads, writes, wanted, keep, chunk_rows, overwrite)
     with _quietly(), _Told() as told:
-        done = score_file(job, opened, _wire(), told.open, told.go_on)
+        done = score_file(job, opened, told.open, told.go_on)
         summary = told.sum_up(done)
     click.echo(f"{entry.key}: {summary} -> {output}")
     if done.failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -9,15 +10,18 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 import berth
+from berth.cli.model_options import build_request, given_options, model_options
 from berth.cli.store_option import read_settings
 from berth.cpu import count_gpus, plan_cpu, read_cpu_budget, thread_environment
 from berth.errors import SettingsError
 from berth.load_settings import load_options
-from berth.models.store import WORD, select_models
+from berth.loaders.formats import find_model_file
+from berth.models.store import WORD, list_names, select_models
 from berth.publishing.adding import AddRequest, add_version
 from berth.settings import (
     Settings,
@@ -31,7 +35,7 @@ from berth.telemetry import logs
 # What a server of ours leaves in its run directory; nothing else in it is ever touched.
 # Marks a run directory that goes when the server does (gunicorn.conf.py looks for it).
 MADE_HERE = "made-here"
-_OWN = ("workers", "metrics", "drain", "all-ready", "store")
+_OWN = ("workers", "metrics", "trials", "drain", "all-ready", "store")
 
 # glibc gives each thread an arena of its own and keeps large blocks once they were freed: after some requests of
 # megabytes a worker of 40 threads would hold twice its memory for good. What the operator sets wins.
@@ -88,14 +92,40 @@ def _name_of(path: Path) -> str:
     return name if WORD.fullmatch(name) else "model"
 
 
-def _store_of(target: str, name: str | None, settings: Settings, run_dir: Path) -> str:
-    """The store to serve: the target itself, or one made for the file it names."""
-    path = Path(target)
-    if path.is_dir() and not (path / "MLmodel").exists() and not (path / "model.py").exists():
+def _file_of(target: Path) -> Path | None:
+    """The model file (or folder) that a target means; None where it is a store. Raises LoadError."""
+    if not target.is_dir() or any((target / marker).exists() for marker in ("MLmodel", "model.py")):
         return target
+    return None if list_names(target) else find_model_file(target)
+
+
+def _add_to_own_store(path: Path, run_dir: Path, settings: Settings, request: AddRequest) -> str:
+    """A store made for one file; on disk, because /dev/shm is memory, and in a container often 64 MB of it."""
     store = run_dir / "store"
-    add_version(store, path, AddRequest(name or _name_of(path), "1"), load_options(settings))
+    if (mark := run_dir / MADE_HERE).exists():
+        store = Path(tempfile.mkdtemp(prefix="berth-store-"))
+        mark.write_text(str(store), "utf-8")
+    add_version(store, path, request, load_options(settings))
     return str(store)
+
+
+def _store_of(target: Path, name: str | None, given: dict[str, Any], settings: Settings, run_dir: Path) -> str:
+    """The store to serve: the target itself, or one made for the file it means."""
+    path = _file_of(target)
+    if path is not None:
+        return _add_to_own_store(path, run_dir, settings, build_request(name or _name_of(path), "1", given))
+    if used := given_options(given | {"name": name}):
+        raise click.UsageError(f"{used[0]} is for a model file; {str(target)!r} is a model store")
+    return str(target)
+
+
+def discard(run_dir: Path) -> None:
+    """Remove a run directory that was made here, and the store that was made for it."""
+    mark = run_dir / MADE_HERE
+    if mark.exists():
+        if store := mark.read_text("utf-8"):
+            shutil.rmtree(store, ignore_errors=True)
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def _log_start(settings: Settings) -> None:
@@ -110,6 +140,8 @@ def start_gunicorn(settings: Settings) -> None:
     metrics = Path(settings.run_dir, "metrics")
     metrics.mkdir(parents=True, exist_ok=True)
     given = _MALLOC | dict(read_environment())
+    if ignored := given.pop("GUNICORN_CMD_ARGS", ""):  # it would win over what is settled here
+        logs.log(f"GUNICORN_CMD_ARGS={ignored!r} has no effect; see `berth settings`", level=logging.WARNING)
     environ = given | thread_environment(settings.cpu_threads or 1) | encode_settings(settings)
     environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     sys.stdout.flush()
@@ -118,35 +150,44 @@ def start_gunicorn(settings: Settings) -> None:
 
 
 @click.command()
-@click.argument("target", required=False, type=click.Path(exists=True))
+@click.argument("target", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--name", help="Name of the model, when TARGET is a file [default: from the file's name].")
 @click.option("--host", help="Address to listen on [default: BERTH_HOST or 0.0.0.0].")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on [default: BERTH_PORT or 8000].")
 @click.option("--models", help="Which models, as name@version,… [default: BERTH_MODELS or all at latest].")
 @click.option("--workers", type=click.IntRange(1, 256), help="gunicorn workers [default: from the CPU limit].")
+@model_options
 def serve(
-    target: str | None, name: str | None, host: str | None, port: int | None, models: str | None, workers: int | None
+    target: Path | None,
+    name: str | None,
+    host: str | None,
+    port: int | None,
+    models: str | None,
+    workers: int | None,
+    **given: Any,
 ) -> None:
-    """Serve a model file, or every model of a store.
+    """Serve a model file, a folder that holds one, or every model of a store.
 
     \b
     berth serve                        the store in BERTH_MODEL_STORE, or ./model_store
     berth serve model.joblib           one file, loaded through the restricted unpickler
+    berth serve model.sav --sample X.csv       the options of `berth add` describe a file
+    berth serve /mnt/models            a folder with a model file in it
     berth serve store --models iris@3,churn
     """
     settings = read_settings(host=host, port=port, models=models, workers=workers)
     run_dir = make_run_dir(settings.run_dir)
     try:
         settings = settle(settings, run_dir)
-        if target is not None:
-            settings = replace(settings, model_store=_store_of(target, name, settings, run_dir))
+        folder = target or store_directory(settings)
+        if target is not None or folder.is_dir():
+            settings = replace(settings, model_store=_store_of(folder, name, given, settings, run_dir))
         select_models(store_directory(settings), settings.models, settings.model_version)
         if not gunicorn_file().exists():
             raise SettingsError(f"{gunicorn_file()} is missing; install berth again")
         _log_start(settings)
     except BaseException:  # Ctrl-C too: nobody else knows of the directory
-        if not read_settings().run_dir:
-            shutil.rmtree(run_dir, ignore_errors=True)
+        discard(run_dir)
         raise
     start_gunicorn(settings)
 

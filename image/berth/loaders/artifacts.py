@@ -7,23 +7,39 @@ from pathlib import Path
 
 import numpy as np
 
-from berth.errors import LoadError
+from berth.errors import LoadError, RequestError
+from berth.loaders.endings import recognise_content
 from berth.models.manifest import Manifest
 from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec, datatype_of
+from berth.tensors.schema import check_tensors, decode_tensors
 
 # Two, not one: torch.export treats a dimension of one as a special case.
 _PROBE_SIZE = 2
 
 
 def find_artifact(directory: Path, manifest: Manifest, suffixes: Sequence[str]) -> Path:
-    """The one file of the version with one of the endings. Raises LoadError when there is none or a choice."""
+    """The version's only file, or the only one with one of the endings. Raises LoadError."""
     names = [name for name in manifest.artifacts if name.lower().endswith(tuple(suffixes))]
+    if not names:  # model.bst: it was recognised by its content
+        names = [name for name in manifest.artifacts if recognise_content(directory / name) == manifest.format]
     if len(names) != 1:
         found = ", ".join(names or manifest.artifacts)
         raise LoadError(
             f"the format {manifest.format} wants exactly one file ending in {' or '.join(suffixes)}; found {found}"
         )
     return directory / names[0]
+
+
+def example_of(manifest: Manifest) -> dict[str, Array] | None:
+    """The first row of a version's example; None where it has none that fits its inputs."""
+    if not manifest.example or not manifest.inputs:
+        return None
+    try:
+        rows = decode_tensors(manifest.example["inputs"], manifest.inputs)
+        checked = check_tensors(rows, manifest.inputs, 1 << 30, manifest.batchable)
+    except RequestError:  # the check of the example says what is wrong with it
+        return None
+    return {name: array[:1] for name, array in checked.items()}
 
 
 def zeros_for(inputs: Sequence[TensorSpec]) -> dict[str, Array]:

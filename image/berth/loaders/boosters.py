@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,9 @@ import numpy as np
 from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact
 from berth.loaders.formats import LoadOptions
+from berth.loaders.lightgbm_text import check_lightgbm
+from berth.loaders.recognition import check_is
+from berth.loaders.xgboost_file import check_xgboost
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
@@ -114,13 +117,36 @@ def load_xgboost(directory: Path, manifest: Manifest, options: LoadOptions) -> L
     import xgboost
 
     path = find_artifact(directory, manifest, (".json", ".ubj"))
+    check_is(path, "xgboost")
+    check_xgboost(path)
     try:
-        booster = xgboost.Booster({"nthread": options.cpu_threads}, model_file=path)
+        # Of other endings XGBoost would not know which of its two forms to read.
+        content = path if path.suffix.lower() in (".json", ".ubj") else bytearray(path.read_bytes())
+        booster = xgboost.Booster({"nthread": options.cpu_threads}, model_file=content)
         learner = json.loads(booster.save_config())["learner"]
     except xgboost.core.XGBoostError as error:
         raise LoadError(f"{path.name} is not an XGBoost model: {str(error).splitlines()[0]}") from error
+    return _serve_xgboost(booster, learner, path.name, manifest)
+
+
+def serve_booster(booster: Any, name: str, manifest: Manifest, cpu_threads: int) -> Loaded:
+    """A pickled Booster of either library, as its own file would be served."""
+    if type(booster).__module__.startswith("xgboost."):
+        booster.set_param({"nthread": cpu_threads})
+        return _serve_xgboost(booster, json.loads(booster.save_config())["learner"], name, manifest)
+    return _serve_lightgbm(booster, _objective_in(booster.model_to_string().splitlines()), name, manifest, cpu_threads)
+
+
+def is_booster(thing: Any) -> bool:
+    """Whether a pickle held what these libraries train, and not one of their scikit-learn classes."""
+    return type(thing).__name__ == "Booster" and type(thing).__module__.split(".")[0] in ("xgboost", "lightgbm")
+
+
+def _serve_xgboost(booster: Any, learner: Any, name: str, manifest: Manifest) -> Loaded:
+    import xgboost
+
     if "c" in (booster.feature_types or ()):
-        raise LoadError(f"{path.name} has categorical features, whose names a matrix of numbers cannot carry")
+        raise LoadError(f"{name} has categorical features, whose names a matrix of numbers cannot carry")
     score = _xgboost_score(booster, learner["gradient_booster"]["name"] == "gblinear")
     features = _features(booster.feature_names, booster.num_features())
     sample = score(np.zeros((2, booster.num_features())))
@@ -128,15 +154,14 @@ def load_xgboost(directory: Path, manifest: Manifest, options: LoadOptions) -> L
     return _loaded(score, features, signature, xgboost=xgboost.__version__)
 
 
-def _read_objective(path: Path) -> str:
-    """The word after `objective=` in the file's head; none for a custom objective."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            key, _, value = line.strip().partition("=")
-            if key == "objective":
-                return value.partition(" ")[0]
-            if key == "Tree":
-                break
+def _objective_in(lines: Iterable[str]) -> str:
+    """The word after `objective=` in a model's head; none for a custom objective."""
+    for line in lines:
+        key, _, value = line.strip().partition("=")
+        if key == "objective":
+            return value.partition(" ")[0]
+        if key == "Tree":
+            break
     return ""
 
 
@@ -158,16 +183,26 @@ def load_lightgbm(directory: Path, manifest: Manifest, options: LoadOptions) -> 
     import lightgbm
 
     path = find_artifact(directory, manifest, (".txt", ".lgb"))
+    check_is(path, "lightgbm")
+    check_lightgbm(path)
     try:
         booster = lightgbm.Booster(model_file=path)
     except lightgbm.basic.LightGBMError as error:
         raise LoadError(f"{path.name} is not a LightGBM model: {error}") from error
+    with path.open(encoding="utf-8", errors="replace") as file:
+        objective = _objective_in(file)
+    return _serve_lightgbm(booster, objective, path.name, manifest, options.cpu_threads)
+
+
+def _serve_lightgbm(booster: Any, objective: str, name: str, manifest: Manifest, cpu_threads: int) -> Loaded:
+    import lightgbm
+
     if booster.pandas_categorical:
-        raise LoadError(f"{path.name} has categorical features, whose names a matrix of numbers cannot carry")
-    score = _lightgbm_score(booster, options.cpu_threads)
+        raise LoadError(f"{name} has categorical features, whose names a matrix of numbers cannot carry")
+    score = _lightgbm_score(booster, cpu_threads)
     features = _features(_lightgbm_columns(booster), booster.num_feature())
     sample = score(np.zeros((2, booster.num_feature())))
-    if _read_objective(path) in _LIGHTGBM_PROBABILITIES:
+    if objective in _LIGHTGBM_PROBABILITIES:
         signature = _classifier(_labels(manifest, max(2, booster.num_model_per_iteration())), "FP64")
     else:
         signature = _values(sample.shape, sample.dtype)

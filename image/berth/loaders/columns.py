@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,17 @@ _SAME_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; `keeps_none` where None was a category of its own in training, not a missing value."""
+    """One column; `keeps_none` where None was a category of its own in training, not a missing value.
+
+    `unsure` where a part from elsewhere sees it, so that its datatype is a guess; `unused` where no part does.
+    """
 
     name: str
     datatype: str = "FP64"
     example: Any = 0.0
     keeps_none: bool = False
+    unsure: bool = False
+    unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,43 @@ def _learned(seen: Entrance, names: Sequence[str], count: int) -> Iterator[tuple
                 yield at, Column(names[at], "BYTES", value, seen.part.missing_values is None)
 
 
+# They hand their columns on to the estimators in them, and read none themselves.
+_DELEGATES = (
+    "CalibratedClassifierCV",
+    "FixedThresholdClassifier",
+    "GridSearchCV",
+    "HalvingGridSearchCV",
+    "HalvingRandomSearchCV",
+    "RandomizedSearchCV",
+    "TransformedTargetRegressor",
+    "TunedThresholdClassifierCV",
+    "VotingClassifier",
+    "VotingRegressor",
+)
+
+
+def _is_foreign(part: Any) -> bool:
+    """Whether what a part takes is not to be known: somebody else's class, or a function."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    elsewhere = hasattr(part, "transform") and not type(part).__module__.startswith("sklearn.")
+    return elsewhere or isinstance(part, FunctionTransformer)
+
+
+def find_readers(estimator: Any, count: int) -> tuple[frozenset[int], frozenset[int]]:
+    """The columns that some part reads, and those of them that a part from elsewhere reads."""
+    read: set[int] = set()
+    foreign: set[int] = set()
+    for seen in walk_entrances(estimator, None):
+        if type(seen.part).__name__ in _DELEGATES or (isinstance(seen.part, str) and seen.part == "drop"):
+            continue
+        places = range(count) if seen.positions is None else seen.positions
+        read.update(places)
+        if _is_foreign(seen.part):
+            foreign.update(places)
+    return frozenset(read), frozenset(foreign)
+
+
 def feature_names(estimator: Any) -> tuple[str, ...] | None:
     """The names of the columns it was fitted with, where they had some."""
     names = getattr(estimator, "feature_names_in_", None)
@@ -169,4 +211,9 @@ def find_columns(estimator: Any) -> tuple[Column, ...]:
             # Text is never a number; of two parts that tell the same, the first is as good as any.
             if at not in found or (column.datatype == "BYTES" and found[at].datatype != "BYTES"):
                 found[at] = column
-    return tuple(found.get(at, Column(names[at])) for at in range(count))
+    read, foreign = find_readers(estimator, count)
+    columns = [found.get(at, Column(names[at])) for at in range(count)]
+    return tuple(
+        replace(column, unsure=at in foreign and column.datatype == "FP64", unused=at not in read)
+        for at, column in enumerate(columns)
+    )

@@ -15,10 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.artifacts import example_of
+from berth.loaders.assembling import assemble
+from berth.loaders.boosters import is_booster, serve_booster
 from berth.loaders.estimator_outputs import describe_outputs, make_answerer
-from berth.loaders.fitted import check_reads_no_files, drop_feature_names, reset_jobs
+from berth.loaders.fitted import check_fitted, check_reads_no_files, drop_feature_names, is_sklearn_only, reset_jobs
 from berth.loaders.formats import LoadOptions
-from berth.loaders.signature import describe_inputs, example_row, needs_frame, table_builder
+from berth.loaders.held_parts import check_parts
+from berth.loaders.legacy.made_with import is_foreign, say_made_with
+from berth.loaders.legacy.upgrade import upgrade_fitted
+from berth.loaders.recognition import check_is
+from berth.loaders.signature import describe_inputs, example_row, guessed_columns, needs_frame, table_builder
 from berth.loaders.unpickle import loading as unpickle
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded
@@ -119,7 +126,10 @@ def _read_skops(path: Path, options: LoadOptions) -> Any:
             f"{path.name} names {', '.join(refused)}, which may not be loaded; "
             "if they are yours, add them to BERTH_PICKLE_ALLOW as package.module:Name"
         )
-    return io.load(path, trusted=named)
+    estimator = io.load(path, trusted=named)
+    check_parts(estimator, options.pickle_allow)
+    unpickle.check_numbers(path, estimator)
+    return estimator
 
 
 _READERS: dict[str, Callable[[Path, LoadOptions], Any]] = {
@@ -136,43 +146,74 @@ def read_estimator(path: Path, format_: str, options: LoadOptions) -> tuple[Any,
     """
     if options.pickle == "off" and format_ != "skops":
         raise UnsafeArtifact(f"{path.name} is a {format_} file and BERTH_PICKLE=off refuses those; save it as skops")
+    check_is(path, format_)
     try:
         estimator, versions = _watch_versions(lambda: _READERS[format_](path, options))
     except ModuleNotFoundError:
         raise
     except _BROKEN as error:
         raise LoadError(f"{path.name} cannot be read as {format_}: {type(error).__name__}: {error}") from error
+    if format_ == "skops" and is_foreign(versions["scikit-learn"]):
+        upgrade_fitted(estimator, versions["scikit-learn"])
     check_reads_no_files(estimator)
     return estimator, versions
 
 
-def serve_estimator(estimator: Any, inputs: Sequence[TensorSpec], built_with: dict[str, str]) -> Loaded:
+def serve_estimator(
+    estimator: Any, inputs: Sequence[TensorSpec], built_with: dict[str, str], example: Tensors | None = None
+) -> Loaded:
     """A fitted estimator as a model. It is changed: one job, and no feature names where it can do without.
 
-    `inputs` are those of the manifest; without any, those that the estimator tells of. Raises LoadError.
+    `inputs` are those of the manifest; without any, those that the estimator tells of. `example` is a row that it is
+    known to accept. Raises LoadError.
     """
+    check_fitted(estimator)
     reset_jobs(estimator)
-    told = describe_inputs(estimator)
+    told, guessed = describe_inputs(estimator), guessed_columns(estimator)
     served = tuple(inputs) or told
     build = table_builder(estimator, served)
-    if not needs_frame(estimator):
+    if is_sklearn_only(estimator) and not needs_frame(estimator):
         drop_feature_names(estimator)
-    row = build(example_row(estimator, served)) if served else None
+    row = build(example or example_row(estimator, served)) if served else None
     outputs = describe_outputs(estimator, row)
     answer = make_answerer(estimator, outputs)
 
     def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
         return answer(build(tensors), wanted)
 
-    return Loaded(predict, told, tuple(output.spec for output in outputs), built_with, estimator)
+    return Loaded(predict, told, tuple(output.spec for output in outputs), built_with, estimator, guessed=guessed)
+
+
+def _check_answers(loaded: Loaded, row: Tensors) -> None:
+    """Ask a model of another scikit-learn for a row: where something is missing in it, that is an AttributeError."""
+    if not row:
+        return
+    try:
+        loaded.predict(row, [spec.name for spec in loaded.outputs])
+    except (ArithmeticError, LookupError, ValueError):
+        return  # it does not like the row, which proves nothing
 
 
 def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
     names = manifest.artifacts
     if len(names) != 1:
         raise LoadError(f"the format {manifest.format} is one file, but model.json names {', '.join(names) or 'none'}")
-    estimator, versions = read_estimator(directory / names[0], manifest.format, options)
-    return serve_estimator(estimator, manifest.inputs, versions)
+    path = directory / names[0]
+    estimator, versions = read_estimator(path, manifest.format, options)
+    if is_booster(estimator):
+        return serve_booster(estimator, names[0], manifest, options.cpu_threads)
+    estimator, example = assemble(estimator, manifest.steps), example_of(manifest)
+    if not is_foreign(versions.get("scikit-learn")):
+        return serve_estimator(estimator, manifest.inputs, versions, example)
+    try:
+        loaded = serve_estimator(estimator, manifest.inputs, versions, example)
+        _check_answers(loaded, example_row(estimator, loaded.inputs) if loaded.inputs else {})
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        problem = f"it does not answer here: {error}"
+        if manifest.format == "skops":
+            raise LoadError(f"{path.name} was {say_made_with(versions['scikit-learn'])}: {problem}") from error
+        raise LoadError(unpickle.explain_version(path, problem)) from error
+    return loaded
 
 
 def load_joblib(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:

@@ -28,9 +28,6 @@ _ARGMAX = frozenset(
     }
 )
 
-# What an estimator may raise for one made-up row; it then tells less of itself, but still serves.
-_REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
-
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -79,7 +76,7 @@ def _ask(estimator: Any, method: str, row: Any | None) -> Any:
     try:
         with np.errstate(all="ignore"):
             return getattr(estimator, method)(row)
-    except _REFUSALS:
+    except Exception:  # a class from elsewhere may raise anything; that it answers some row is proven when it is added
         return None
 
 
@@ -111,12 +108,27 @@ def _describe_probabilities(estimator: Any, row: Any | None) -> Iterator[Output]
         yield _probabilities("probabilities", len(classes), classes)
 
 
+# Methods that say more than `predict`, where there are no probabilities to do so; answered when they are asked for.
+_MORE = ("decision_function", "score_samples", "transform")
+
+
+def _describe_more(estimator: Any, row: Any | None) -> Iterator[Output]:
+    for method in _MORE:
+        if not hasattr(estimator, method) or (answer := _ask(estimator, method, row)) is None:
+            continue
+        values = _dense(answer)
+        if values.dtype.kind in "fiu" and values.ndim in (1, 2):
+            yield Output(TensorSpec(method, "FP64", (-1, *values.shape[1:]), optional=True), method)
+
+
 def describe_outputs(estimator: Any, row: Any | None) -> tuple[Output, ...]:
     """What a fitted estimator gives; one row of what it takes, if there is one, is tried on it. Raises LoadError."""
     if hasattr(estimator, "predict"):
         found = [_describe_prediction(estimator, row)]
         if hasattr(estimator, "predict_proba"):
             found += _describe_probabilities(estimator, row)
+        else:
+            found += _describe_more(estimator, row)
         return tuple(found)
     if not hasattr(estimator, "transform"):
         raise LoadError(f"{type(estimator).__name__} has neither predict nor transform, so it cannot be served")

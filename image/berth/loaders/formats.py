@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from berth.errors import LoadError
+from berth.loaders.endings import recognise_content
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded
 
@@ -27,6 +28,9 @@ class LoadOptions:
     torch_factories: tuple[str, ...] = ()
     cpu_threads: int = 1
     accelerate: str = "off"
+    # Limits of the child process in which a file is tried first; None: by its format, its size and the machine.
+    load_seconds: float | None = None
+    load_memory_bytes: int | None = None
 
 
 # (folder, manifest, options) -> Loaded. Raises UnsafeArtifact, LoadError; nothing else on purpose.
@@ -56,9 +60,12 @@ FORMATS: dict[str, Format] = {
     "mlflow": Format("berth.loaders.mlflow:load_mlflow", (), "mlflow"),
 }
 
+# Endings of much that is no model.
+_TEXTS = frozenset({".json", ".txt", ".ts"})
+
 
 def detect_format(path: Path) -> str:
-    """The format that a file's name or a folder's content means. Raises LoadError."""
+    """The format that a file's name, else its content, or a folder's content means. Raises LoadError."""
     if path.is_dir():
         for marker, name in (("MLmodel", "mlflow"), ("model.py", "python")):
             if (path / marker).is_file():
@@ -67,8 +74,32 @@ def detect_format(path: Path) -> str:
     for name, format_ in FORMATS.items():
         if path.name.lower().endswith(format_.suffixes or ("\0",)):
             return name
+    if found := recognise_content(path):
+        return found
     known = ", ".join(suffix for format_ in FORMATS.values() for suffix in format_.suffixes)
     raise LoadError(f"{path.name} has none of the endings {known}; name the format with --format")
+
+
+def _is_model_file(path: Path) -> bool:
+    """Whether a file beside others is a model; text and JSON are so by their content alone."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    try:
+        return bool(recognise_content(path) if path.suffix.lower() in _TEXTS else detect_format(path))
+    except LoadError:
+        return False
+
+
+def find_model_file(folder: Path) -> Path:
+    """The one model file in a folder; of several, the one called model. Raises LoadError."""
+    found = sorted(path for path in folder.iterdir() if _is_model_file(path))
+    chosen = found if len(found) == 1 else [path for path in found if path.name.partition(".")[0] == "model"]
+    if len(chosen) == 1:
+        return chosen[0]
+    if found:
+        names = ", ".join(path.name for path in found[:10])
+        raise LoadError(f"{str(folder)!r} holds several model files ({names}); name one of them")
+    raise LoadError(f"{str(folder)!r} holds no model: neither NAME/VERSION/model.json nor a model file")
 
 
 def load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:

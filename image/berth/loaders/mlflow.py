@@ -14,8 +14,8 @@ from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.formats import FORMATS, LoadOptions, load
 from berth.loaders.torch_archives import is_torchscript
 from berth.models.manifest import Manifest
-from berth.models.model import Loaded
-from berth.tensors.arrays import TensorSpec, datatype_of
+from berth.models.model import Loaded, PredictFunction
+from berth.tensors.arrays import Array, Tensors, TensorSpec, datatype_of
 
 _FILE = "MLmodel"
 
@@ -129,6 +129,53 @@ def _with_columns(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tup
     return inputs
 
 
+def _raw(loaded: Loaded, predict: PredictFunction) -> tuple[TensorSpec, Callable[[Tensors], Array]] | None:
+    """What a Booster itself answers, from what its scikit-learn class would: one number a row of two classes."""
+    spec = next((spec for spec in loaded.outputs if spec.name == "probabilities"), None)
+    if spec is None:
+        return None
+    if spec.shape[1] != 2:
+        return replace(spec, labels=None), lambda tensors: predict(tensors, ["probabilities"])["probabilities"]
+    single = TensorSpec("prediction", spec.datatype, (-1,))
+    return single, lambda tensors: predict(tensors, ["probabilities"])["probabilities"][:, 1]
+
+
+def _other_method(
+    loaded: Loaded, predict: PredictFunction, method: str
+) -> tuple[TensorSpec, Callable[[Tensors], Array]] | None:
+    """What another method than `predict` answers, by the name of its output."""
+    output = {"predict_proba": "probabilities", "predict_log_proba": "probabilities"}.get(method, method)
+    spec = next((spec for spec in loaded.outputs if spec.name == output), None)
+    if spec is None:
+        raise LoadError(f"{_FILE}: predict_fn is {method!r}, which the model does not have; save it with another")
+    change = np.log if method == "predict_log_proba" else np.asarray
+    return spec, lambda tensors: change(predict(tensors, [output])[output])
+
+
+def _answers_as_flavor(loaded: Loaded, flavors: Mapping[str, Any], format_: str, manifest: Manifest) -> Loaded:
+    """The model with the prediction that MLflow's own server gives: `predict_fn` and the model's class decide it."""
+    method = str(flavors.get("python_function", {}).get("predict_fn", "predict"))
+    booster = str(flavors.get(format_, {}).get("model_class", "")).endswith(".Booster")
+    predict, found = loaded.predict, None
+    if format_ in ("xgboost", "lightgbm") and booster:
+        found = _raw(loaded, predict)
+    elif "sklearn" in flavors and method != "predict":
+        found = _other_method(loaded, predict, method)
+    if found is None:
+        return loaded
+    spec, ask = replace(found[0], name="prediction", optional=False), found[1]
+    before = next((known for known in manifest.outputs if known.name == "prediction"), spec)
+    if (before.datatype, before.shape) != (spec.datatype, spec.shape):  # added when labels were answered
+        return loaded
+
+    def answer(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
+        others = predict(tensors, [name for name in wanted if name != "prediction"])
+        return {name: ask(tensors) if name == "prediction" else others[name] for name in wanted}
+
+    outputs = tuple(spec if known.name == "prediction" else known for known in loaded.outputs)
+    return replace(loaded, predict=answer, outputs=outputs, estimator=None)
+
+
 def load_mlflow(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
     """The first flavour of the folder that Berth has a loader for. Raises UnsafeArtifact, LoadError."""
     document = _read_document(directory)
@@ -140,4 +187,5 @@ def load_mlflow(directory: Path, manifest: Manifest, options: LoadOptions) -> Lo
     loaded = load(
         directory, replace(manifest, format=format_, files={name: manifest.files[name]}, inputs=inputs), options
     )
+    loaded = _answers_as_flavor(loaded, document["flavors"], format_, manifest)
     return replace(loaded, inputs=_with_columns(loaded.inputs, _column_names(signature)))

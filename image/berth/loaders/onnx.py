@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.artifacts import find_artifact, spec_of, zeros_for
 from berth.loaders.formats import LoadOptions
+from berth.loaders.recognition import check_is
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded, PredictFunction
 from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
@@ -43,6 +46,10 @@ _ESCAPES = (
 )
 _LOG_FATAL_ONLY = 4
 
+_CODES = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
+# What it says of memory that runs out, which is not the values' fault.
+_MEMORY = "Failed to allocate memory"
+
 _Convert = Callable[[Any], Array]
 
 
@@ -67,6 +74,11 @@ def open_session(path: Path, cpu_threads: int) -> Any:
             raise UnsafeArtifact(
                 f"{path.name} wants data from outside its folder: {error}; save it with its data beside it"
             ) from error
+        if "External data path" in str(error):
+            raise LoadError(
+                f"{path.name} keeps its weights in another file, which is not beside it; add both from one folder "
+                f"({shorten(error)})"
+            ) from error
         if "is not a registered function/op" in str(error):
             raise LoadError(f"{path.name} uses an operator that onnxruntime lacks: {error}") from error
         raise LoadError(f"{path.name} is not a model that onnxruntime can load: {error}") from error
@@ -82,17 +94,30 @@ def _declared_spec(node: Any, kind: str) -> TensorSpec:
 
 def _input_specs(session: Any) -> tuple[TensorSpec, ...]:
     specs = tuple(_declared_spec(node, "input") for node in session.get_inputs())
-    for spec in specs:
-        if not spec.shape:
-            raise LoadError(f"the input {spec.name!r} is a scalar; it needs a first dimension for the rows")
+    if len(specs) > 1 and all(spec.shape == (-1, 1) for spec in specs):  # skl2onnx's way to take a frame
+        return tuple(replace(spec, shape=(-1,)) for spec in specs)
     return specs
+
+
+def _feed(session: Any, tensors: Tensors) -> dict[str, Array]:
+    """The tensors as the graph takes them: a column of its own where that is what it declares."""
+    ranks = {node.name: len(node.shape) for node in session.get_inputs()}
+    return {
+        name: array.reshape(-1, 1) if (array.ndim, ranks.get(name)) == (1, 2) else array
+        for name, array in tensors.items()
+    }
+
+
+def shorten(error: BaseException) -> str:
+    """What onnxruntime says, without its own codes."""
+    return " ".join(_CODES.sub("", str(error)).split())[:300]
 
 
 def _probe(session: Any, inputs: Sequence[TensorSpec]) -> dict[str, Any]:
     """Every output for two rows of zeros; empty when the model refuses zeros."""
     names = [node.name for node in session.get_outputs()]
     try:
-        return dict(zip(names, session.run(None, zeros_for(inputs)), strict=True))
+        return dict(zip(names, session.run(None, _feed(session, zeros_for(inputs))), strict=True))
     except Exception:  # as in open_session; what stays unknown is told by the caller
         return {}
 
@@ -125,21 +150,24 @@ def _output_specs(session: Any, inputs: Sequence[TensorSpec]) -> Iterator[tuple[
         spec = _declared_spec(node, "output")
         if isinstance(answer, np.ndarray) and not spec.shape and answer.ndim:
             spec = spec_of(node.name, answer)
-        if spec.shape:  # a scalar has no rows, so nobody can be answered with it
+        # Beside answers that have rows, a scalar is of no use to anybody.
+        if spec.shape or not any(other.shape for other in nodes):
             yield spec, np.asarray
 
 
 def _predict_with(session: Any, inputs: Sequence[TensorSpec], converts: dict[str, _Convert]) -> PredictFunction:
-    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
     dtypes = {spec.name: DATATYPES[spec.datatype] for spec in inputs}
 
     def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
-        feed = {name: np.asarray(tensors[name], dtype) for name, dtype in dtypes.items()}
+        feed = _feed(session, {name: np.asarray(tensors[name], dtype) for name, dtype in dtypes.items()})
         try:
             answers = session.run(list(wanted), feed)
-        except InvalidArgument as error:
-            raise ValueError(str(error)) from error
+        except (InvalidArgument, Fail, RuntimeException) as error:  # a width, or text that is no number
+            if _MEMORY in str(error):
+                raise
+            raise ValueError(shorten(error)) from error
         return {name: converts[name](answer) for name, answer in zip(wanted, answers, strict=True)}
 
     return predict
@@ -149,7 +177,9 @@ def load_onnx(directory: Path, manifest: Manifest, options: LoadOptions) -> Load
     """The version's .onnx file. Raises UnsafeArtifact for data outside the folder, LoadError for the rest."""
     import onnxruntime
 
-    session = open_session(find_artifact(directory, manifest, (".onnx",)), options.cpu_threads)
+    path = find_artifact(directory, manifest, (".onnx",))
+    check_is(path, "onnx")
+    session = open_session(path, options.cpu_threads)
     inputs = _input_specs(session)
     outputs = list(_output_specs(session, inputs))
     return Loaded(

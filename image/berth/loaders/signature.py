@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 Table: TypeAlias = Any
 
 
+def _column_spec(column: Column, estimator: Any) -> TensorSpec:
+    if column.unused and feature_names(estimator) is not None:
+        return TensorSpec(column.name, "BYTES", (-1,), optional=True)
+    return TensorSpec(column.name, column.datatype, (-1,))
+
+
+def guessed_columns(estimator: Any) -> tuple[str, ...]:
+    """The columns whose datatypes a fitted estimator does not tell, so that a sample knows them better."""
+    return tuple(column.name for column in find_columns(estimator) if column.unsure)
+
+
 def describe_inputs(estimator: Any) -> tuple[TensorSpec, ...]:
     """The inputs that a fitted estimator tells of; none where it does not say how many columns it takes."""
     if takes_text(estimator):
@@ -32,18 +43,29 @@ def describe_inputs(estimator: Any) -> tuple[TensorSpec, ...]:
     if not columns:
         return ()
     if selects_by_name(estimator) or any(column.datatype == "BYTES" for column in columns):
-        return tuple(TensorSpec(column.name, column.datatype, (-1,)) for column in columns)
+        return tuple(_column_spec(column, estimator) for column in columns)
     return (TensorSpec("features", "FP64", (-1, len(columns)), feature_names(estimator)),)
 
 
-def needs_frame(estimator: Any) -> bool:
-    """Whether a plain matrix would not do: something in it looks at the names of the columns."""
+def _input_names(inputs: Sequence[TensorSpec]) -> tuple[str, ...] | None:
+    if len(inputs) == 1 and len(inputs[0].shape) == 2:
+        return inputs[0].columns
+    return tuple(spec.name for spec in inputs) or None
+
+
+def needs_frame(estimator: Any, inputs: Sequence[TensorSpec] = ()) -> bool:
+    """Whether a plain matrix would not do: something in it looks at the names of the columns.
+
+    Somebody else's class may do so wherever the inputs have names, whatever it was fitted with.
+    """
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import FunctionTransformer
 
-    if feature_names(estimator) is None:
+    if feature_names(estimator) is None and _input_names(inputs) is None:
         return False
-    return not is_sklearn_only(estimator) or any(
+    if not is_sklearn_only(estimator):
+        return True
+    return feature_names(estimator) is not None and any(
         isinstance(part, (ColumnTransformer, FunctionTransformer)) or "_sklearn_output_config" in vars(part)
         for part in walk_fitted(estimator)
     )
@@ -70,9 +92,13 @@ def _frame(inputs: Tensors, names: Sequence[str], columns: dict[str, Column]) ->
     import pandas as pd
 
     plain = Column("")
-    filled = {name: _fill_missing(inputs[name], columns.get(name, plain).keeps_none) for name in names}
+    filled = {
+        name: _fill_missing(inputs[name], columns.get(name, plain).keeps_none) for name in names if name in inputs
+    }
     # A Series keeps objects as objects; from a bare array pandas 3 would make its own string type.
-    return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in filled.items()})
+    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in filled.items()})
+    # What no part reads must be there all the same.
+    return frame if len(filled) == len(names) else frame.reindex(columns=list(names))
 
 
 def table_builder(estimator: Any, inputs: Sequence[TensorSpec]) -> Callable[[Tensors], Table]:
@@ -80,8 +106,9 @@ def table_builder(estimator: Any, inputs: Sequence[TensorSpec]) -> Callable[[Ten
     if takes_text(estimator):
         return lambda tensors: next(iter(tensors.values())).tolist()
     columns = {column.name: column for column in find_columns(estimator)}
-    names = feature_names(estimator)
-    framed = needs_frame(estimator)
+    framed = needs_frame(estimator, inputs)
+    names = feature_names(estimator) or (_input_names(inputs) if framed else None)
+    unused = {column.name for column in columns.values() if column.unused}
     if framed:
         import pandas as pd  # so that a missing library is told now, not at the first request
     order = names or tuple(spec.name for spec in inputs)
@@ -90,10 +117,17 @@ def table_builder(estimator: Any, inputs: Sequence[TensorSpec]) -> Callable[[Ten
         first = next(iter(tensors.values()))
         if len(tensors) == 1 and first.ndim > 1:
             return pd.DataFrame(first, columns=list(names)) if framed and names else first
-        wanted = order if len(order) == len(tensors) else tuple(tensors)
+        wanted = order if set(order) - unused <= tensors.keys() else tuple(tensors)
         return _frame(tensors, wanted, columns) if framed else _stack(tensors, wanted, columns)
 
     return build
+
+
+def _example_of(spec: TensorSpec, known: Any) -> Array:
+    """One value of a column; a text only where the spec says so: its datatype may have been a guess."""
+    usual = "" if spec.datatype == "BYTES" else 0
+    fits = known is not None and isinstance(known, str) == isinstance(usual, str)
+    return np.array([known if fits else usual], DATATYPES[spec.datatype])
 
 
 def example_row(estimator: Any, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
@@ -102,8 +136,8 @@ def example_row(estimator: Any, inputs: Sequence[TensorSpec]) -> dict[str, Array
     if len(inputs) == 1 and len(inputs[0].shape) == 2:
         values = [column.example for column in columns] or [0.0] * max(inputs[0].shape[1], 1)
         return {inputs[0].name: np.array([values], np.float64)}
-    known = {column.name: column.example for column in columns}
-    return {
-        spec.name: np.array([known.get(spec.name, "" if spec.datatype == "BYTES" else 0)], DATATYPES[spec.datatype])
-        for spec in inputs
-    }
+    if len(columns) == len(inputs):  # by position: their names may have been dropped
+        known = {spec.name: column.example for spec, column in zip(inputs, columns, strict=True)}
+    else:
+        known = {column.name: column.example for column in columns}
+    return {spec.name: _example_of(spec, known.get(spec.name)) for spec in inputs if not spec.optional}

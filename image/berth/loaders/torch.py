@@ -16,6 +16,7 @@ from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.artifacts import find_artifact, learn_outputs
 from berth.loaders.formats import LoadOptions
 from berth.loaders.pt2 import clean_export
+from berth.loaders.recognition import check_is
 from berth.loaders.torch_archives import clean_torchscript
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded
@@ -120,6 +121,7 @@ def load_torchscript(directory: Path, manifest: Manifest, options: LoadOptions) 
     import torch
 
     path = find_artifact(directory, manifest, (".pt", ".ts", ".pth"))
+    check_is(path, "torchscript")
     archive = clean_torchscript(path)
     # torch would have us export instead; the files are still about.
     warnings.filterwarnings("ignore", message=".*torch.jit.load", category=DeprecationWarning)
@@ -177,6 +179,7 @@ def load_export(directory: Path, manifest: Manifest, options: LoadOptions) -> Lo
     import torch
 
     path = find_artifact(directory, manifest, (".pt2",))
+    check_is(path, "torch-export")
     archive = clean_export(path)
     try:
         exported = torch.export.load(archive)
@@ -216,6 +219,7 @@ def read_module(directory: Path, manifest: Manifest, allowed: Sequence[str]) -> 
     import safetensors.torch
 
     path = find_artifact(directory, manifest, (".safetensors",))
+    check_is(path, "safetensors")
     module = _make_module(manifest, allowed)
     try:
         module.load_state_dict(safetensors.torch.load_file(path))

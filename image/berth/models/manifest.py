@@ -41,7 +41,9 @@ class FileDigest:
 class Manifest:
     """One version of one model, as model.json tells it.
 
-    `architecture` belongs to safetensors alone: {"factory": "package.module:name", "arguments": {…}}.
+    `architecture` belongs to safetensors alone: {"factory": "package.module:name", "arguments": {…}}. `steps` are the
+    parts of a file of several, in the order of the pipeline that they make. A model that is not `batchable` answers
+    its tensors as a whole: their first dimensions are not rows.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Manifest:
     example: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     architecture: Mapping[str, Any] | None = None
+    steps: tuple[str, ...] = ()
+    batchable: bool = True
 
     @property
     def artifacts(self) -> tuple[str, ...]:
@@ -112,7 +116,16 @@ def _parse_spec(spec: Mapping[str, Any]) -> TensorSpec:
     def listed(key: str) -> tuple[Any, ...] | None:
         return tuple(spec[key]) if key in spec else None
 
-    return TensorSpec(spec["name"], spec["datatype"], tuple(spec["shape"]), listed("columns"), listed("labels"))
+    shape, optional = tuple(spec["shape"]), spec.get("optional", False)
+    return TensorSpec(spec["name"], spec["datatype"], shape, listed("columns"), listed("labels"), optional)
+
+
+def _check_scalars(document: Mapping[str, Any]) -> None:
+    """That no tensor of a model whose first dimensions are rows is without any."""
+    for kind in ("inputs", "outputs") if document.get("batchable", True) else ():
+        for at, spec in enumerate(document[kind]):
+            if not spec["shape"]:
+                raise ManifestError(f"{MANIFEST}: at {kind}/{at}/shape: [] has no rows, but the model is batchable")
 
 
 def parse_manifest(text: bytes) -> Manifest:
@@ -122,6 +135,7 @@ def parse_manifest(text: bytes) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST}: not JSON: {error}") from error
     _check_form(document)
+    _check_scalars(document)
     return Manifest(
         name=document["name"],
         version=document["version"],
@@ -135,6 +149,8 @@ def parse_manifest(text: bytes) -> Manifest:
         example=document.get("example"),
         metadata=document.get("metadata", {}),
         architecture=document.get("architecture"),
+        steps=tuple(document.get("steps", ())),
+        batchable=document.get("batchable", True),
     )
 
 
@@ -144,6 +160,8 @@ def encode_spec(spec: TensorSpec) -> dict[str, Any]:
     for key in ("columns", "labels"):
         if (values := getattr(spec, key)) is not None:
             document[key] = list(values)
+    if spec.optional:
+        document["optional"] = True
     return document
 
 
@@ -169,6 +187,10 @@ def encode_manifest(manifest: Manifest) -> bytes:
     for key in ("architecture", "accelerated", "example"):
         if (value := getattr(manifest, key)) is not None:
             document[key] = dict(value)
+    if manifest.steps:
+        document["steps"] = list(manifest.steps)
+    if not manifest.batchable:
+        document["batchable"] = False
     document["metadata"] = dict(manifest.metadata)
     _check_form(document)
     try:

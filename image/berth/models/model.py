@@ -21,6 +21,7 @@ class Loaded:
     `inputs` and `outputs` are what the artifact itself tells of its signature; empty where it
     tells nothing (a TorchScript file), in which case the manifest must. `estimator` is the scikit-learn
     object behind `predict`, where there is one; `module` the TorchScript one, `arguments` its inputs in order.
+    `guessed` are the columns whose datatypes it does not tell.
     """
 
     predict: PredictFunction
@@ -30,6 +31,7 @@ class Loaded:
     estimator: Any = None
     module: Any = None
     arguments: tuple[str, ...] = ()
+    guessed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,4 @@ class Model:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     example: Mapping[str, Any] | None = None
     load_seconds: float = 0.0
+    batchable: bool = True

@@ -1,35 +1,47 @@
-"""From a file somebody trained to a version in the store: copy, load once, describe, prove by an example, write."""
+"""From a file somebody trained to a version in the store: copy, load once, describe, prove by an example, write.
+
+All that touches the file's content happens in a child process (serving/containment.py). This one copies the files,
+takes their digests, and reads the manifest that the child wrote as it would read anybody's.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from berth.accelerate.make import make_accelerated
-from berth.accelerate.nets import make_accelerated_net
-from berth.accelerate.refusal import Refusal
-from berth.errors import LoadError, StoreError
+from berth.errors import BerthError, IntegrityError, LoadError, StoreError
+from berth.loaders.endings import external_files
 from berth.loaders.formats import LoadOptions, detect_format
-from berth.models.manifest import MANIFEST, Manifest, digest_file, encode_manifest, walk_files
+from berth.loaders.legacy.made_with import is_foreign, say_made_with
+from berth.models.manifest import MANIFEST, Manifest, check_files, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
-from berth.models.store import Entry, list_versions, version_key, write_version
+from berth.models.store import Entry, list_versions, read_manifest, version_key, write_version
+from berth.publishing.accelerating import ACCELERATED, accelerate_version
+from berth.publishing.probing import find_row, is_batchable, shorten, with_shape
 from berth.publishing.profiling import with_profile
 from berth.publishing.samples import Sample, decode_sample, describe_sample, read_sample
-from berth.serving.opening import load_verified
+from berth.serving.containment import Report, contain
+from berth.serving.opening import check_answers, load_verified
+from berth.serving.trial import ANSWERED, LOADED, budget_for, import_libraries, size_of
 from berth.telemetry.logs import timestamp
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
-from berth.tensors.schema import blank_inputs
+from berth.tensors.schema import column_names, required
 
-ACCELERATED = "accelerated.onnx"
 # Takes a line for people.
 Tell: TypeAlias = Callable[[str], None]
+_ACCELERATING = "its accelerated form was made"
+# Comparing 10,000 rows takes as many times longer than loading the model.
+_ACCELERATING_TIMES = 20.0
 _EXAMPLE_ROWS = 3
 _TOLERANCE = 1e-6
+# A store reads no model.json above 4 MiB.
+_EXAMPLE_BYTES = 1 << 20
 # Formats whose answers depend on their input alone.
 _DETERMINISTIC = frozenset({"joblib", "pickle", "skops", "onnx", "xgboost", "lightgbm"})
 
@@ -46,6 +58,7 @@ class AddRequest:
     outputs: tuple[TensorSpec, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     architecture: Mapping[str, Any] | None = None
+    steps: tuple[str, ...] = ()
     # Of the sample, to watch for drift.
     profile: bool = True
 
@@ -60,7 +73,7 @@ def next_version(store: Path, name: str) -> str:
     return str(numbers[0] + 1) if numbers else "1"
 
 
-def _copy(source: Path, part: Path) -> None:
+def _copy(source: Path, part: Path, format_: str) -> None:
     """Copy plain files only: a link could make the version hold what is not in it."""
     if source.is_dir():
         for name in walk_files(source):
@@ -69,6 +82,9 @@ def _copy(source: Path, part: Path) -> None:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, part / name)
     elif source.is_file():
+        for name in external_files(source) if format_ == "onnx" else ():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.parent / name, part / name)
         # xgboost's users like to call their file as our manifest is called.
         shutil.copyfile(source, part / (f"artifact{source.suffix}" if source.name == MANIFEST else source.name))
     else:
@@ -79,22 +95,23 @@ def _describe_inputs(loaded: Loaded, request: AddRequest, sample: Sample | None)
     if request.inputs:
         return request.inputs
     if sample is not None:
-        return describe_sample(sample, loaded.inputs)
+        return describe_sample(sample, loaded.inputs, loaded.guessed)
     if not loaded.inputs:
         raise LoadError("the artifact does not tell its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
     return loaded.inputs
 
 
 def _describe_output(name: str, array: Array, spec: TensorSpec | None) -> TensorSpec:
-    shape = (-1, *array.shape[1:])
+    shape = (-1, *array.shape[1:]) if array.ndim else ()
     return spec or TensorSpec(name, datatype_of(array.dtype), shape)
 
 
 def _describe_outputs(loaded: Loaded, request: AddRequest, tensors: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
     """What was asked for, else what the artifact tells, else what it answers now."""
     known = {spec.name: spec for spec in request.outputs or loaded.outputs}
-    answer = loaded.predict(tensors, list(known))
-    return tuple(_describe_output(name, array, known.get(name)) for name, array in answer.items())
+    answer = loaded.predict(tensors, [spec.name for spec in required(tuple(known.values()))])
+    found = [_describe_output(name, array, known.get(name)) for name, array in answer.items()]
+    return (*found, *(spec for spec in known.values() if spec.optional))
 
 
 def _listed(array: Array) -> Any:
@@ -104,10 +121,12 @@ def _listed(array: Array) -> Any:
     return array.tolist()
 
 
-def make_example(loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequence[TensorSpec]) -> dict[str, Any]:
-    """A few rows and what the model answers now, as model.json keeps them."""
-    rows = {name: array[:_EXAMPLE_ROWS] for name, array in tensors.items()}
-    answer = loaded.predict(rows, [spec.name for spec in outputs])
+def make_example(
+    loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequence[TensorSpec], count: int = _EXAMPLE_ROWS
+) -> dict[str, Any]:
+    """A few rows (with a `count` of 0, all) and what the model answers now, as model.json keeps them."""
+    rows = {name: array[:count] if count else array for name, array in tensors.items()}
+    answer = loaded.predict(rows, [spec.name for spec in required(outputs)])
     return {
         "inputs": {name: _listed(array) for name, array in rows.items()},
         "outputs": {name: _listed(array) for name, array in answer.items()},
@@ -115,58 +134,104 @@ def make_example(loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequence
     }
 
 
-def _describe(loaded: Loaded, manifest: Manifest, request: AddRequest, sample: Sample | None) -> Manifest:
-    """The manifest completed by asking the loaded artifact."""
+@dataclass(frozen=True)
+class _Opened:
+    """A loaded artifact, what it takes, and rows that it answers."""
+
+    loaded: Loaded
+    inputs: tuple[TensorSpec, ...]
+    rows: Mapping[str, Array]
+    sampled: bool
+
+
+def _with_rows(manifest: Manifest, inputs: tuple[TensorSpec, ...], rows: Mapping[str, Array]) -> Manifest:
+    """The manifest with the inputs of an example, by which an estimator finds out what it gives."""
+    some = {name: _listed(array[:1]) for name, array in rows.items()}
+    return replace(manifest, inputs=inputs, example={"inputs": some, "outputs": {}})
+
+
+def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRequest) -> _Opened:
+    """The artifact with inputs and rows; read again where the first reading had to guess what it takes."""
+    loaded = load(manifest)
+    sample = read_sample(request.sample, column_names(loaded.inputs) or ()) if request.sample else None
     inputs = _describe_inputs(loaded, request, sample)
-    tensors = decode_sample(sample, inputs) if sample is not None else blank_inputs(inputs, 1)
-    metadata = dict(request.metadata)
+    if sample is None:
+        rows, unusual = find_row(loaded, inputs, [spec.name for spec in required(request.outputs or loaded.outputs)])
+    else:
+        rows, unusual = decode_sample(sample, inputs), not loaded.inputs or bool(loaded.guessed)
+    if loaded.estimator is not None and unusual:
+        loaded = load(_with_rows(manifest, inputs, rows))
+    return _Opened(loaded, inputs, rows, sample is not None)
+
+
+def _with_example(manifest: Manifest, loaded: Loaded, rows: Mapping[str, Array]) -> Manifest:
+    """The manifest with an example of as many rows as keep it small; of images one may be too much."""
+    for count in (_EXAMPLE_ROWS, 1) if manifest.batchable else (0,):
+        full = replace(manifest, example=make_example(loaded, rows, manifest.outputs, count))
+        if len(encode_manifest(full)) <= _EXAMPLE_BYTES:
+            return full
+    return manifest
+
+
+def _describe(opened: _Opened, manifest: Manifest, request: AddRequest) -> Manifest:
+    """The manifest completed by asking the loaded artifact."""
+    loaded, metadata = opened.loaded, dict(request.metadata)
     if manifest.format in _DETERMINISTIC:
         metadata.setdefault("deterministic", True)
-    manifest = replace(manifest, inputs=inputs, metadata=metadata, built_with=dict(loaded.built_with))
+    manifest = replace(manifest, inputs=opened.inputs, metadata=metadata, built_with=dict(loaded.built_with))
     try:
-        outputs = _describe_outputs(loaded, request, tensors)
-        return replace(manifest, outputs=outputs, example=make_example(loaded, tensors, outputs))
+        outputs = _describe_outputs(loaded, request, opened.rows)
+        if not (batchable := is_batchable(loaded, opened.inputs, opened.rows, outputs)):
+            outputs = tuple(with_shape(spec, loaded, opened.rows) for spec in outputs)
+        manifest = replace(manifest, outputs=outputs, batchable=batchable)
+        return _with_example(manifest, loaded, opened.rows)
+    except BerthError:
+        raise
     except Exception as error:  # whatever a model raises, it does not answer
-        if sample is None and loaded.outputs:  # blank rows prove nothing: the model may refuse them
-            return replace(manifest, outputs=request.outputs or loaded.outputs)
-        raise LoadError(f"the model does not answer its sample: {' '.join(str(error).split())[:500]}") from error
+        raise LoadError(f"the model does not answer its sample: {shorten(error)}") from error
 
 
-def _accelerate(
-    loaded: Loaded, manifest: Manifest, folder: Path, sample: Sample | None, options: LoadOptions, tell: Tell
-) -> Manifest:
-    """The manifest with the accelerated form, or with the reason why there is none."""
-    if loaded.estimator is None and loaded.module is None:
-        return manifest
-    if (folder / ACCELERATED).exists():
-        return replace(manifest, accelerated={"reason": f"its own files hold one called {ACCELERATED}"})
-    if options.accelerate == "off":
-        return replace(manifest, accelerated={"reason": "BERTH_ACCELERATE was off when it was added"})
-    tensors = decode_sample(sample, manifest.inputs) if sample is not None else None
-    path = folder / ACCELERATED
-    make = make_accelerated if loaded.module is None else make_accelerated_net
-    result = make(loaded, manifest.inputs, manifest.outputs, tensors, path, options.cpu_threads)
-    tell(f"served plain: {result}" if isinstance(result, Refusal) else f"accelerated: {result}")
-    if isinstance(result, Refusal):
-        return replace(manifest, accelerated={"reason": str(result)})
-    return replace(
-        manifest,
-        files={**manifest.files, ACCELERATED: digest_file(path)},
-        accelerated={
-            "file": ACCELERATED,
-            "rows_compared": result.proof.rows,
-            "max_abs_error": result.proof.max_abs_error,
-        },
+def _make(part: Path, manifest: Manifest, request: AddRequest, options: LoadOptions, report: Report) -> None:
+    """In the child: write the manifest, and the accelerated form where there is one."""
+    entry = Entry(manifest.name, manifest.version, part)
+    opened = _open(lambda known: load_verified(entry, known, options), manifest, request)
+    report.step(ANSWERED)
+    made_with = opened.loaded.built_with.get("scikit-learn")
+    if opened.loaded.estimator is not None and made_with is not None and is_foreign(made_with):
+        report.say(f"{say_made_with(made_with)}: read with the meaning of its own version")
+    manifest = _describe(opened, manifest, request)
+    if manifest.example is not None:
+        check_answers(entry, manifest, opened.loaded)
+    if opened.sampled and request.profile:
+        manifest = with_profile(opened.loaded, manifest, opened.rows)
+    report.step(_ACCELERATING, _ACCELERATING_TIMES)
+    manifest = accelerate_version(
+        opened.loaded, manifest, opened.rows if opened.sampled else None, part, options, report.say
     )
+    (part / MANIFEST).write_bytes(encode_manifest(manifest))
+
+
+def _check_made(part: Path, draft: Manifest) -> None:
+    """That the child wrote what it should: the files as they were copied, described. Raises an OperatorError."""
+    made = read_manifest(Entry(draft.name, draft.version, part))
+    check_files(part, made)
+    more = {name: digest for name, digest in made.files.items() if draft.files.get(name) != digest}
+    if made.format != draft.format or draft.files.keys() - made.files.keys() or more.keys() - {ACCELERATED}:
+        raise IntegrityError(f"{draft.name}@{draft.version}: the files changed while the version was made")
 
 
 def add_version(
-    store: Path, source: Path, request: AddRequest, options: LoadOptions, tell: Tell = lambda line: None
+    store: Path,
+    source: Path,
+    request: AddRequest,
+    options: LoadOptions,
+    tell: Tell = lambda line: None,
+    meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Entry:
     """Put a model file (or folder) into the store under a name and version; all of it or nothing.
 
-    `tell` gets one line on how it will be served, where there is a choice.
-    Raises StoreError (already there), UnsafeArtifact, LoadError.
+    `tell` gets one line on how it will be served, where there is a choice. `meanwhile` is entered after the fork, for
+    what needs a thread. Raises StoreError (already there), UnsafeArtifact, LoadError.
     """
     if not source.exists():
         raise StoreError(f"{str(source)!r} does not exist")
@@ -174,9 +239,9 @@ def add_version(
     version = request.version or next_version(store, request.name)
 
     def fill(part: Path) -> None:
-        _copy(source, part)
+        _copy(source, part, format_)
         files = {name: digest_file(part / name) for name in walk_files(part)}
-        manifest = Manifest(
+        draft = Manifest(
             request.name,
             version,
             format_,
@@ -186,13 +251,11 @@ def add_version(
             outputs=request.outputs,
             metadata=request.metadata,
             architecture=request.architecture,
+            steps=request.steps,
         )
-        loaded = load_verified(Entry(request.name, version, part), manifest, options)
-        sample = read_sample(request.sample) if request.sample else None
-        manifest = _describe(loaded, manifest, request, sample)
-        if sample is not None and request.profile:
-            manifest = with_profile(loaded, manifest, decode_sample(sample, manifest.inputs))
-        manifest = _accelerate(loaded, manifest, part, sample, options, tell)
-        (part / MANIFEST).write_bytes(encode_manifest(manifest))
+        import_libraries(draft, options)
+        budget, name = budget_for(options, format_, size_of(draft)), f"{request.name}@{version}"
+        contain(name, lambda report: _make(part, draft, request, options, report), budget, LOADED, tell, meanwhile)
+        _check_made(part, draft)
 
     return write_version(store, request.name, version, fill)

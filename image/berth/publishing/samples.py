@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan|NaN")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The rows, and for each column the datatype that holds all of its cells."""
+    """The rows, and for each column the datatype that holds all of its cells; `named` unless it has no header."""
 
     table: Table
     datatypes: tuple[str, ...]
+    named: bool = True
 
 
 def guess_datatype(cells: Sequence[str | None]) -> str:
@@ -36,21 +37,44 @@ def guess_datatype(cells: Sequence[str | None]) -> str:
     return "BOOL" if truths else "BYTES"
 
 
-def read_sample(path: Path) -> Sample:
-    """A CSV file with a header. Raises LoadError."""
+def _lacks_header(body: bytes, known: Collection[str]) -> bool:
+    """Whether the first line is numbers alone, which name no column that the model knows."""
+    first = body.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].decode("utf-8", "replace")
+    cells = [cell.strip().strip('"') for cell in first.split(",")]
+    return all(_NUMBER.fullmatch(cell) for cell in cells) and not set(cells) & set(known)
+
+
+def read_sample(path: Path, known: Collection[str] = ()) -> Sample:
+    """A CSV file; its first line is a header unless it is numbers alone. `known` names the model's columns.
+
+    Raises LoadError.
+    """
     try:
         body = path.read_bytes()
+        named = not _lacks_header(body, known)
+        if not named:
+            width = body.partition(b"\n")[0].count(b",") + 1
+            body = ",".join(f"x{at}" for at in range(width)).encode() + b"\n" + body.removeprefix(b"\xef\xbb\xbf")
         cells = parse_csv(body, {}, "BYTES", _MOST_ROWS)
         datatypes = tuple(guess_datatype(column) for column in cells.values)
-        named = dict(zip(cells.columns, datatypes, strict=True))
-        return Sample(parse_csv(body, named, "BYTES", _MOST_ROWS), datatypes)
+        kinds = dict(zip(cells.columns, datatypes, strict=True))
+        return Sample(parse_csv(body, kinds, "BYTES", _MOST_ROWS), datatypes, named)
     except (OSError, InvalidInput) as error:
         raise LoadError(f"the sample {path.name} cannot be read: {error}") from error
 
 
-def describe_sample(sample: Sample, told: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+def _believe(specs: Mapping[str, TensorSpec], told: TensorSpec, guessed: Collection[str]) -> tuple[TensorSpec, ...]:
+    """A matrix as columns, those whose datatypes were guessed as the sample has them."""
+    names = told.columns or tuple(specs)
+    return tuple(specs[name] if name in guessed else TensorSpec(name, told.datatype, (-1,)) for name in names)
+
+
+def describe_sample(
+    sample: Sample, told: Sequence[TensorSpec], guessed: Collection[str] = ()
+) -> tuple[TensorSpec, ...]:
     """The model's inputs: as the artifact told them, completed by what the sample's columns are.
 
+    Where the artifact guessed a column's datatype, the sample's is believed.
     Raises LoadError when the sample has another number of columns than the model.
     """
     names = sample.table.columns
@@ -59,17 +83,20 @@ def describe_sample(sample: Sample, told: Sequence[TensorSpec]) -> tuple[TensorS
         width = told[0].shape[1]
         if width not in (-1, len(names)):
             raise LoadError(f"the sample has {len(names)} columns, but the model takes {width}; leave the target out")
-        return (replace(told[0], columns=told[0].columns or names),)
+        found = {spec.name: spec for spec in specs}
+        matrix = replace(told[0], columns=told[0].columns or (names if sample.named else None))
+        others = any(found[name].datatype == "BYTES" for name in guessed if name in found)
+        return _believe(found, matrix, guessed) if others and set(matrix.columns or ()) == set(found) else (matrix,)
     if not told and "BYTES" not in sample.datatypes:
-        return (TensorSpec("features", "FP64", (-1, len(names)), names),)
+        return (TensorSpec("features", "FP64", (-1, len(names)), names if sample.named else None),)
     if not told:
         return specs
     if len(told) == len(specs) == 1:  # one text column may go by any name
         return tuple(told)
     found = {spec.name: spec for spec in specs}
-    if missing := [spec.name for spec in told if spec.name not in found]:
+    if missing := [spec.name for spec in told if spec.name not in found and not spec.optional]:
         raise LoadError(f"the sample lacks the column {missing[0]!r}; it has {', '.join(names[:20])}")
-    return tuple(found[spec.name] if len(spec.shape) == 1 else spec for spec in told)
+    return tuple(found[spec.name] if len(spec.shape) == 1 and not spec.optional else spec for spec in told)
 
 
 def decode_sample(sample: Sample, specs: Sequence[TensorSpec]) -> dict[str, Array]:

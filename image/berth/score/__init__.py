@@ -8,10 +8,10 @@ them cuts off what came later and goes on at the same boundary, so that the file
 
 from __future__ import annotations
 
-from berth.score.chunks import RowSource, Wire
+from berth.score.chunks import RowSource
 from berth.score.file_formats import FORMATS, FileFormat, find_format
 from berth.score.job import Job, score_file
 from berth.score.parts import Places
 from berth.score.progress import Done
 
-__all__ = ["FORMATS", "Done", "FileFormat", "Job", "Places", "RowSource", "Wire", "find_format", "score_file"]
+__all__ = ["FORMATS", "Done", "FileFormat", "Job", "Places", "RowSource", "find_format", "score_file"]

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from berth.models.model import Model
 from berth.tensors.arrays import Array, TensorSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """How the server reads and writes JSON, handed in from above: what it knows, this job knows too."""
-
-    decode_json: Callable[[bytes], Any]
-    encode_json: Callable[[Any], bytes]
-    decode_instances: Callable[[Any, Model], dict[str, Array]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from berth import __version__
 from berth.errors import OperatorError
 from berth.models.model import Model
 from berth.score.answering import Ask, answer_chunk, make_ask
-from berth.score.chunks import Columns, RowSink, RowSource, Scored, Wire
+from berth.score.chunks import Columns, RowSink, RowSource, Scored
 from berth.score.file_formats import FileFormat
 from berth.score.jsonl_file import encode_line
 from berth.score.parts import Places, append, cut, holds, open_part
@@ -53,7 +53,7 @@ def _facts(job: Job, model: Model) -> dict[str, Any]:
 
 def _rows_of_a_call(model: Model, chunk_rows: int) -> int:
     """The rows that go in one call: those of the chunk, unless the model takes a fixed number."""
-    return next((spec.shape[0] for spec in model.inputs if spec.shape[0] > 0), chunk_rows)
+    return next((spec.shape[0] for spec in model.inputs if spec.shape and spec.shape[0] > 0), chunk_rows)
 
 
 def _where_it_was(job: Job, facts: Mapping[str, Any]) -> Done:
@@ -122,13 +122,13 @@ def _publish(places: Places, sink: RowSink, done: Done) -> None:
 
 
 def score_file(
-    job: Job, model: Model, wire: Wire, on_open: Callable[[RowSource, Done], None], on_chunk: Callable[[Done], None]
+    job: Job, model: Model, on_open: Callable[[RowSource, Done], None], on_chunk: Callable[[Done], None]
 ) -> Done:
     """Score the whole input; go on where a killed run was. `on_open` is told what is there at the start.
 
     Raises InvalidInput, OperatorError, OSError.
     """
-    source = job.reads.read(job.input, model, job.keep, wire)
+    source = job.reads.read(job.input, model, job.keep)
     specs = {spec.name: spec for spec in model.outputs}
     sink = job.writes.write(Columns(job.keep, tuple(specs[name] for name in job.outputs), source.types))
     places, facts, rows = job.places, _facts(job, model), _rows_of_a_call(model, job.chunk_rows)
@@ -138,7 +138,7 @@ def score_file(
         write_state(places.state, State(facts, done))
         on_chunk(done)
 
-    run = _Run(source, sink, job.outputs, rows, make_ask(source, model, job.outputs, rows, wire), save)
+    run = _Run(source, sink, job.outputs, rows, make_ask(source, model, job.outputs, rows), save)
     with open_part(places.part) as output, open_part(places.errors_part) as errors:
         # Asked again: another run may have ended meanwhile.
         done = _where_it_was(job, facts)

@@ -12,9 +12,11 @@ import orjson
 
 from berth.errors import InvalidInput, MalformedJson, shown
 from berth.models.model import Model
-from berth.score.chunks import Chunk, Columns, Scored, Wire
+from berth.score.chunks import Chunk, Columns, Scored
 from berth.score.text_lines import Lines
 from berth.tensors.arrays import Array
+from berth.tensors.codec import decode_json
+from berth.tensors.instances import decode_instances
 from berth.tensors.schema import column_names
 
 
@@ -24,14 +26,14 @@ class JsonlSource:
     unused: tuple[str, ...] = ()
     types: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, path: Path, model: Model, keep: Sequence[str], wire: Wire) -> None:
-        self._path, self._model, self._keep, self._wire = path, model, keep, wire
+    def __init__(self, path: Path, model: Model, keep: Sequence[str]) -> None:
+        self._path, self._model, self._keep = path, model, keep
         self._known = {*(column_names(model.inputs) or ()), *(spec.name for spec in model.inputs)}
         self.size = path.stat().st_size
 
     def _decode_line(self, line: bytes) -> Any:
         try:
-            return self._wire.decode_json(line)
+            return decode_json(line)
         except MalformedJson as error:
             return MalformedJson(error.message.replace("the body", "the line", 1))
 
@@ -51,7 +53,7 @@ class JsonlSource:
 
     def decode(self, rows: Sequence[Any], number: int) -> dict[str, Array]:
         """Rows as the model's tensors. Raises InvalidInput."""
-        tensors = self._wire.decode_instances([self._for_model(row) for row in rows], self._model)
+        tensors = decode_instances([self._for_model(row) for row in rows], self._model.inputs)
         if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
             raise InvalidInput(f"each line must be one row, got {shown(rows[0])}")
         return tensors

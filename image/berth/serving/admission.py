@@ -22,19 +22,15 @@ class Gate:
         self._lock = threading.Lock()
         self._began: dict[int, float] = {}
         self._next = 0
-        self._waiting = 0
-
-    def set_waiting(self, waiting: int) -> None:
-        """How many predictions have arrived that a thread will answer one after the other: they are in flight too."""
-        if waiting != self._waiting:
-            with self._lock:
-                self._waiting = waiting
-                self._on_change(self.inside)
+        self._told = 0
+        # Predictions that have arrived and that one thread will answer one after the other: they are in flight too.
+        self.waiting = 0
 
     def enter(self) -> int:
         """A ticket for `leave`. Raises Overloaded, with Retry-After, when the worker is full."""
         with self._lock:
             if self.inside >= self._max_inflight:
+                self._tell()
                 raise Overloaded(
                     f"this worker already has {self._max_inflight} predictions in flight; try again in a second",
                     headers={"Retry-After": "1"},
@@ -42,19 +38,36 @@ class Gate:
             self._next += 1
             ticket = self._next
             self._began[ticket] = time.monotonic()
-            self._on_change(self.inside)  # under the lock, or two threads leave a stale number
+            self._tell()
         return ticket
 
     def leave(self, ticket: int) -> None:
         """Give a ticket back."""
         with self._lock:
             del self._began[ticket]
-            self._on_change(self.inside)
+            self._tell()
+
+    def tell(self) -> None:
+        """Report the predictions in flight where `waiting` was changed and no ticket was taken or given back since."""
+        if self._told != self.inside:
+            with self._lock:
+                self._tell()
+
+    def _tell(self) -> None:
+        """The caller holds the lock, or two threads leave a stale number."""
+        if (inside := self.inside) != self._told:
+            self._told = inside
+            self._on_change(inside)
 
     @property
     def inside(self) -> int:
         """Predictions in flight now: those that have begun, and those that have arrived."""
-        return len(self._began) + self._waiting
+        return len(self._began) + self.waiting
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next prediction would be refused."""
+        return self.inside >= self._max_inflight
 
     def oldest_seconds(self) -> float:
         """Age of the oldest prediction in flight; 0 when there is none."""

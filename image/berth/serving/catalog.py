@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from berth.errors import BerthError, ModelFailed, ModelNotFound, NotReady
 from berth.models.model import Model
@@ -15,7 +16,18 @@ from berth.serving.lifecycle import FAILED, READY, Lifecycle
 from berth.telemetry.logs import log
 
 _POLL_SECONDS = 0.05
-EXIT_LOAD_FAILED = 4  # gunicorn's arbiter stops the server when a worker ends with this code
+# gunicorn's arbiter stops the server when a worker ends with this code (see gunicorn.conf.py).
+EXIT_LOAD_FAILED = 114
+
+
+def _reason(error: BaseException) -> str:
+    """One line, and valid UTF-8 even where it names a file that is not."""
+    raised = "" if isinstance(error, Exception) else "the model raised "
+    try:
+        text = error.message if isinstance(error, BerthError) else f"{raised}{type(error).__name__}: {error}"
+    except Exception:  # an exception of a model's own class, whose text cannot be made
+        text = type(error).__name__
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
 
 
 class Catalog:
@@ -28,12 +40,16 @@ class Catalog:
         lifecycle: Lifecycle,
         *,
         on_ready: Callable[[Model], None] = lambda model: None,
+        allow: Callable[[Entry], AbstractContextManager[None]] = lambda entry: nullcontext(),
+        on_loaded: Callable[[], None] = lambda: None,
         exit_on_failure: bool = False,
     ) -> None:
         self.entries = tuple(entries)
         self._open = open_model
         self._lifecycle = lifecycle
         self._on_ready = on_ready
+        self._allow = allow
+        self._on_loaded = on_loaded
         self._exit_on_failure = exit_on_failure
         self._models: dict[tuple[str, str], Model] = {}
         self._started = threading.Event()
@@ -52,15 +68,15 @@ class Catalog:
     def _load_all(self) -> None:
         for entry in self.entries:
             self._load(entry)
+        self._on_loaded()
 
     def _load(self, entry: Entry) -> None:
         try:
-            model = self._open(entry)
-            self._on_ready(model)
-        except Exception as error:  # the edge of loading: whatever a model does, the process lives and says why
-            reason = error.message if isinstance(error, BerthError) else f"{type(error).__name__}: {error}"
-            # One line, and valid UTF-8 even where it names a file that is not.
-            reason = " ".join(reason.split()).encode("utf-8", "backslashreplace").decode()
+            with self._allow(entry):
+                model = self._open(entry)
+                self._on_ready(model)
+        except BaseException as error:  # the edge of loading: SystemExit too, or the thread would end and say nothing
+            reason = _reason(error)
             log(f"{entry.key} failed: {reason}", level=logging.ERROR, model=entry.name, version=entry.version)
             self._lifecycle.set_state(entry.key, FAILED, reason)
             if self._exit_on_failure:

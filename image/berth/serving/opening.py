@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -16,11 +18,11 @@ from berth.cpu import count_gpus
 from berth.errors import BerthError, LoadError, RequestError
 from berth.loaders.formats import LoadOptions, load
 from berth.models.manifest import Manifest
-from berth.models.model import Loaded, Model
+from berth.models.model import Loaded, Model, PredictFunction
 from berth.models.store import Entry, verify_version
 from berth.telemetry.logs import log
-from berth.tensors.arrays import Array, Tensors, decode_array
-from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors
+from berth.tensors.arrays import Array, Tensors, TensorSpec, decode_array
+from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors, required
 
 _EXAMPLE_TOLERANCE = 1e-6
 
@@ -33,8 +35,9 @@ def installed_version(library: str) -> str | None:
         return platform.python_version()
     try:
         return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return None
+    except metadata.PackageNotFoundError:  # xgboost may have come as xgboost-cpu
+        others = metadata.packages_distributions().get(library)
+        return metadata.version(others[0]) if others else None
 
 
 def compare_versions(built_with: Mapping[str, str]) -> list[str]:
@@ -80,7 +83,7 @@ def check_example(model: Model, example: Mapping[str, Any]) -> None:
     if unknown := [name for name in names if name not in specs]:
         raise LoadError(f"the example has an output {unknown[0]!r}, but the model gives {', '.join(specs)}")
     try:
-        tensors = check_tensors(decode_tensors(example["inputs"], model.inputs), model.inputs, max_rows=1 << 30)
+        tensors = check_tensors(decode_tensors(example["inputs"], model.inputs), model.inputs, 1 << 30, model.batchable)
         wanted_by_name = {
             name: decode_array(example["outputs"][name], specs[name].datatype, f"output {name!r}") for name in names
         }
@@ -95,13 +98,37 @@ def check_example(model: Model, example: Mapping[str, Any]) -> None:
             )
 
 
+def check_answers(entry: Entry, manifest: Manifest, loaded: Loaded) -> None:
+    """That a version, as its manifest describes it, answers its example: what every start will check.
+
+    Raises LoadError.
+    """
+    check_example(_model_of(entry, manifest, loaded, accelerated=False), manifest.example or {})
+
+
+def _model_of(entry: Entry, manifest: Manifest, loaded: Loaded, accelerated: bool) -> Model:
+    return Model(
+        name=entry.name,
+        version=entry.version,
+        format=manifest.format,
+        sha256=manifest.sha256,
+        inputs=manifest.inputs or loaded.inputs,
+        outputs=manifest.outputs or loaded.outputs,
+        predict=loaded.predict,
+        accelerated=accelerated,
+        metadata=manifest.metadata,
+        example=manifest.example,
+        batchable=manifest.batchable,
+    )
+
+
 def _warm_up(model: Model) -> None:
     """Run the model before the first request does; its own example where it has one, else blank rows."""
     if model.example is not None:
         check_example(model, model.example)
         return
     try:
-        model.predict(blank_inputs(model.inputs, 1), [spec.name for spec in model.outputs])
+        model.predict(blank_inputs(model.inputs, 1), [spec.name for spec in required(model.outputs)])
     except Exception as error:  # the model may well refuse blank rows; only an example is proof
         log(f"{model.name}@{model.version}: warm-up on blank rows failed: {error!r}", level=logging.DEBUG)
 
@@ -132,13 +159,33 @@ def _why_plain(manifest: Manifest, options: LoadOptions) -> str | None:
     return None
 
 
+def _with_native(fast: PredictFunction, outputs: Sequence[TensorSpec], load: Callable[[], Loaded]) -> PredictFunction:
+    """The accelerated form; for optional outputs the artifact itself, loaded when a request first names one."""
+    optional = frozenset(spec.name for spec in outputs if spec.optional)
+    if not optional:
+        return fast
+    loading = threading.Lock()
+    loaded: list[Loaded] = []
+
+    def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
+        if not optional.intersection(wanted):
+            return fast(tensors, wanted)
+        with loading:
+            if not loaded:
+                loaded.append(load())
+        return loaded[0].predict(tensors, wanted)
+
+    return predict
+
+
 def _load(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy: str) -> tuple[Loaded, bool]:
     """What answers for a version, and whether that is its accelerated form."""
     if (why := _why_plain(manifest, options)) is None and manifest.accelerated is not None:
         path = entry.folder / manifest.accelerated["file"]
-        loaded = load_accelerated(path, manifest.inputs, manifest.outputs, options.cpu_threads)
+        loaded = load_accelerated(path, manifest.inputs, required(manifest.outputs), options.cpu_threads)
         check_versions(entry.key, loaded.built_with, version_policy)
-        return loaded, True
+        later = partial(load_verified, entry, manifest, options)
+        return replace(loaded, predict=_with_native(loaded.predict, manifest.outputs, later)), True
     if options.accelerate == "require":
         raise LoadError(f"BERTH_ACCELERATE=require, but {entry.key} can only be served plain: {why}")
     if manifest.accelerated is not None:
@@ -146,25 +193,17 @@ def _load(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy
     return load_verified(entry, manifest, options), False
 
 
-def open_version(entry: Entry, options: LoadOptions, version_policy: str) -> Model:
-    """A model ready to answer. Raises an OperatorError that says in one line why not."""
+def open_version(
+    entry: Entry, options: LoadOptions, version_policy: str, on_loaded: Callable[[], None] = lambda: None
+) -> Model:
+    """A model ready to answer; `on_loaded` is called before its first answer. Raises an OperatorError."""
     began = time.monotonic()
     manifest = verify_version(entry)
     check_versions(entry.key, manifest.built_with, version_policy)
     loaded, accelerated = _load(entry, manifest, options, version_policy)
-    model = Model(
-        name=entry.name,
-        version=entry.version,
-        format=manifest.format,
-        sha256=manifest.sha256,
-        inputs=manifest.inputs or loaded.inputs,
-        outputs=manifest.outputs or loaded.outputs,
-        predict=loaded.predict,
-        accelerated=accelerated,
-        metadata=manifest.metadata,
-        example=manifest.example,
-    )
+    model = _model_of(entry, manifest, loaded, accelerated)
     if not model.inputs or not model.outputs:
         raise LoadError(f"{entry.key}: neither model.json nor the artifact tells the inputs and outputs")
+    on_loaded()
     _warm_up(model)
     return replace(model, load_seconds=time.monotonic() - began)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel
 from berth.models.model import Model
@@ -31,8 +32,7 @@ class WouldWait(Exception):
     """The caller said that it must not wait, and the answer has to be waited for. Nothing was predicted or counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """The wanted outputs, one row per input row, and what the caller may want to know beside them.
 
     `age_seconds` is how long they had been in the cache, None where the model was called; `began` is a
@@ -60,7 +60,8 @@ class Prepared:
 class Predictor:
     """Calls models, at most `compute_slots` at once; the others wait their turn until their deadline.
 
-    `batch_max_rows` None decides for each model by measuring it; 1 is off. `cache` None is off.
+    `batch_max_rows` None decides for each model by measuring it; 1 is off. `cache` None is off. `log_values` False
+    keeps what a model's exception says, which may quote a value, out of the log.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Predictor:
         batch_max_rows: int | None = 1,
         batch_wait_seconds: float = 0.0,
         cache: PredictionCache | None = None,
+        log_values: bool = True,
     ) -> None:
         self._slots = compute_slots
         # A lock does for one place, and is many times quicker than a semaphore.
@@ -81,6 +83,7 @@ class Predictor:
         self._batch_max_rows = batch_max_rows
         self._batch_wait_seconds = batch_wait_seconds
         self._cache = cache
+        self._log_values = log_values
         self._preparing = threading.Lock()
         self._prepared: dict[tuple[str, str], Prepared] = {}
 
@@ -136,7 +139,7 @@ class Predictor:
         """
         began = time.monotonic()
         prepared = self._prepare_once(model)
-        tensors = check_tensors(tensors, model.inputs, self._max_rows)
+        tensors = check_tensors(tensors, model.inputs, self._max_rows, model.batchable)
         key = self._key(model, outputs, tensors)
         found = self._cache.get(key) if self._cache is not None and key is not None else None
         answer = found.answer if found else self._compute(model, prepared, tensors, outputs, deadline, may_wait)
@@ -222,16 +225,17 @@ class Predictor:
             raise
         except _REFUSALS as error:
             raise RejectedByModel(f"{model.name} refused these values: {' '.join(str(error).split())[:500]}") from error
-        except Exception as error:  # the model's own fault, whatever it is
-            log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=repr(error))
+        except (Exception, SystemExit) as error:  # the model's own fault, whatever it is; an exit would end a thread
+            told = repr(error) if self._log_values else type(error).__name__
+            log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=told)
             raise PredictionFailed(f"{model.name} failed on these values; the server's log has the reason") from error
         finally:
             metrics.observe_predict(time.monotonic() - began, _rows(tensors))
 
 
 def _rows(tensors: Tensors) -> int:
-    rows: int = next(iter(tensors.values())).shape[0]
-    return rows
+    first = next(iter(tensors.values()))
+    return len(first) if first.ndim else 1
 
 
 def _count(model: Model, metrics: ModelMetrics, answer: dict[str, Array]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from berth.models.model import Model
 from berth.tensors.arrays import Array, Tensors
-from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors
+from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors, required
 
 # What 32 rows in one call must save at least, against 32 calls, for sharing to pay.
 _LEAST_GAIN = 2.0
@@ -41,7 +41,10 @@ class BatchChoice:
 
 def _one_row(model: Model) -> dict[str, Array]:
     if model.example is not None:
-        tensors = check_tensors(decode_tensors(model.example["inputs"], model.inputs), model.inputs, 1 << 30)
+        tensors = decode_tensors(model.example["inputs"], model.inputs)
+        tensors = check_tensors(tensors, model.inputs, 1 << 30, model.batchable)
+        if not model.batchable:
+            return tensors
         return {name: array[:1] for name, array in tensors.items()}
     return blank_inputs(model.inputs, 1)
 
@@ -95,7 +98,7 @@ def measure_row(model: Model) -> RowCost:
     if not model.accelerated and model.format in _UNFORESEEN:
         return UNKNOWN
     try:
-        return RowCost(*_seconds(model, _one_row(model), [spec.name for spec in model.outputs]))
+        return RowCost(*_seconds(model, _one_row(model), [spec.name for spec in required(model.outputs)]))
     except Exception:  # whatever the model raises: it will raise it for its callers, who are told
         return UNKNOWN
 
@@ -120,11 +123,13 @@ def choose_batching(model: Model, max_rows: int | None, cost: RowCost = UNKNOWN)
     """
     if max_rows == 1:
         return BatchChoice(1, "off by BERTH_BATCH_MAX_ROWS=1")
-    if any(spec.shape[0] != -1 for spec in model.inputs):
+    if not model.batchable:
+        return BatchChoice(1, "its first dimensions are not rows")
+    if any(spec.shape[:1] != (-1,) for spec in model.inputs):
         return BatchChoice(1, "the model takes a fixed number of rows")
     if _is_quantized(model):
         return BatchChoice(1, "int8 scales its numbers by all rows of a call, so a row's answer depends on the others")
-    outputs = [spec.name for spec in model.outputs]
+    outputs = [spec.name for spec in required(model.outputs)]
     try:
         row = _one_row(model)
         rows = {name: np.repeat(array, _ROWS, axis=0) for name, array in row.items()}

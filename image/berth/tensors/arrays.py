@@ -54,7 +54,9 @@ class TensorSpec:
     """One named input or output: -1 in `shape` is a free dimension, the first one counts rows.
 
     `columns` names the features of a two-dimensional input; `labels` are a classifier's classes,
-    in the order of the last dimension of its probabilities.
+    in the order of the last dimension of its probabilities. An `optional` input is a column that no part of the
+    model reads: requests may leave it out and may send anything, and the model never gets it. An `optional` output
+    is computed for those that name it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     columns: tuple[str, ...] | None = None
     labels: tuple[Any, ...] | None = None
+    optional: bool = False
 
 
 def _shape_and_values(value: Any, where: str) -> tuple[tuple[int, ...], list[Any]]:
@@ -74,7 +77,8 @@ def _shape_and_values(value: Any, where: str) -> tuple[tuple[int, ...], list[Any
             raise InvalidInput(f"{where} mixes lists and single values at depth {len(shape)}; make every row a list")
         widths = set(map(len, flat))
         if len(widths) > 1:
-            raise InvalidInput(f"{where} is ragged: rows have {sorted(widths)} values; make all rows equally long")
+            told = ", ".join(map(str, sorted(widths)[:5])) + (", …" if len(widths) > 5 else "")
+            raise InvalidInput(f"{where} is ragged: rows have [{told}] values; make all rows equally long")
         shape.append(widths.pop())
         if len(shape) > _MOST_DIMENSIONS:
             raise InvalidInput(f"{where} is nested deeper than {_MOST_DIMENSIONS} lists")
@@ -83,9 +87,9 @@ def _shape_and_values(value: Any, where: str) -> tuple[tuple[int, ...], list[Any
 
 
 _TAKEN: dict[str, frozenset[type]] = {
-    "FP": frozenset({float, int, type(None)}),
-    "IN": frozenset({int, float}),
-    "UI": frozenset({int, float}),
+    "FP": frozenset({float, int, bool, type(None)}),
+    "IN": frozenset({int, float, bool}),
+    "UI": frozenset({int, float, bool}),
     "BO": frozenset({bool, int}),
     "BY": frozenset({str, type(None)}),
 }
@@ -161,13 +165,17 @@ def convert_array(array: Array, datatype: str, where: str) -> Array:
     dtype = DATATYPES[datatype]
     if array.dtype == dtype:
         return array
-    if (array.dtype.kind == "O") != (dtype.kind == "O") or (array.dtype.kind == "b") != (dtype.kind == "b"):
+    if array.dtype.kind == "b" and dtype.kind in "iuf":  # as in training frames, where True is 1
+        return array.astype(dtype)
+    if (array.dtype.kind == "O") != (dtype.kind == "O"):
         raise InvalidInput(f"{where} is {datatype_of(array.dtype)}, but the model takes {datatype}")
     with np.errstate(all="ignore"):
         converted = array.astype(dtype)
         same = converted.astype(array.dtype) == array
     if (array.dtype.kind, dtype.kind) == ("f", "f"):
         same |= np.isnan(array)
+    elif dtype.kind == "b":
+        same = (array == 0) | (array == 1)
     elif "f" in (array.dtype.kind, dtype.kind):
         # A float beyond the whole numbers becomes what the processor likes; on some the nearest, which looks equal.
         whole, real = (dtype, array) if array.dtype.kind == "f" else (array.dtype, converted)

@@ -7,7 +7,7 @@ dimension everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +28,11 @@ def is_frame(specs: Specs) -> bool:
     return bool(specs) and all(len(spec.shape) == 1 for spec in specs)
 
 
+def required(specs: Specs) -> tuple[TensorSpec, ...]:
+    """The inputs that the model reads; the outputs that a request without a choice gets."""
+    return tuple(spec for spec in specs if not spec.optional)
+
+
 def column_names(specs: Specs) -> tuple[str, ...] | None:
     """The names a row's values may go by, in order; None where the model knows none."""
     if is_matrix(specs):
@@ -39,14 +44,17 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(shown(name) for name in names[:20]) + (", …" if len(names) > 20 else "")
 
 
-def check_columns(given: Sequence[str], wanted: Sequence[str]) -> None:
-    """That exactly the wanted columns are given, in any order. Raises InvalidInput naming the first fault."""
+def check_columns(given: Sequence[str], wanted: Sequence[str], optional: Collection[str] = ()) -> None:
+    """That the wanted columns are given, in any order, and no unknown ones. Raises InvalidInput naming the first fault.
+
+    Of the wanted, those that are `optional` may be missing.
+    """
     have, known = set(given), set(wanted)
-    if missing := [name for name in wanted if name not in have]:
+    if missing := [name for name in wanted if name not in have and name not in optional]:
         raise InvalidInput(f"missing column {_quoted(missing)}; the model takes {_quoted(wanted)}")
     if unknown := [name for name in given if name not in known]:
         raise InvalidInput(f"unknown column {_quoted(unknown)}; the model takes {_quoted(wanted)}")
-    if len(given) != len(wanted):
+    if len(given) != len(have):
         raise InvalidInput(f"a column stands twice in {_quoted(given)}")
 
 
@@ -56,13 +64,23 @@ def _wanted_columns(specs: Specs) -> tuple[str, ...]:
     return names
 
 
+def _squeeze(array: Array) -> Array:
+    """A column that came as rows of one value each."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _optional_names(specs: Specs) -> frozenset[str]:
+    return frozenset(spec.name for spec in specs if spec.optional)
+
+
 def decode_columns(columns: Mapping[str, Any], specs: Specs) -> dict[str, Array]:
     """Column lists by name, as the model's tensors. Raises InvalidInput."""
     wanted = _wanted_columns(specs)
-    check_columns(list(columns), wanted)
+    check_columns(list(columns), wanted, _optional_names(specs))
     if is_frame(specs):
         tensors = {
-            spec.name: decode_array(columns[spec.name], spec.datatype, f"column {spec.name!r}") for spec in specs
+            spec.name: decode_array(columns[spec.name], spec.datatype, f"column {spec.name!r}")
+            for spec in required(specs)
         }
         for name, array in tensors.items():
             if array.ndim != 1:
@@ -78,11 +96,12 @@ def decode_columns(columns: Mapping[str, Any], specs: Specs) -> dict[str, Array]
 def decode_records(records: Sequence[Mapping[str, Any]], specs: Specs) -> dict[str, Array]:
     """A list of {column: value}, as the model's tensors. Raises InvalidInput."""
     wanted = _wanted_columns(specs)
-    known = set(wanted)
+    known, optional = set(wanted), _optional_names(specs)
     for record in records:
         if record.keys() != known:
-            check_columns(list(record), wanted)
-    return decode_columns({name: [record[name] for record in records] for name in wanted}, specs)
+            check_columns(list(record), wanted, optional)
+    read = [name for name in wanted if name not in optional]
+    return decode_columns({name: [record[name] for record in records] for name in read}, specs)
 
 
 def listed(value: Any) -> Any:
@@ -94,7 +113,7 @@ def decode_matrix(rows: Sequence[Any] | Array, specs: Specs, columns: Sequence[s
     """A list of rows, each a list of values in the model's order (or in that of `columns`). Raises InvalidInput."""
     wanted = column_names(specs)
     if columns is not None and wanted is not None:
-        check_columns(columns, wanted)
+        check_columns(columns, wanted, _optional_names(specs))
     if is_matrix(specs) and (columns is None or wanted is None or tuple(columns) == wanted):
         return {specs[0].name: decode_array(rows, specs[0].datatype, specs[0].name)}
     order = list(columns if columns is not None else wanted or ())
@@ -144,8 +163,12 @@ def decode_tensors(inputs: Mapping[str, Any], specs: Specs) -> dict[str, Array]:
     names = [spec.name for spec in specs]
     if is_matrix(specs) and set(inputs) != set(names) and specs[0].columns is not None:
         return decode_columns(inputs, specs)
+    if len(read := required(specs)) < len(specs):
+        check_columns(list(inputs), names, _optional_names(specs))
+        inputs, specs, names = {spec.name: inputs[spec.name] for spec in read}, read, [spec.name for spec in read]
     check_inputs(list(inputs), names)
-    return {spec.name: decode_array(inputs[spec.name], spec.datatype, f"input {spec.name!r}") for spec in specs}
+    tensors = {spec.name: decode_array(inputs[spec.name], spec.datatype, f"input {spec.name!r}") for spec in specs}
+    return {name: _squeeze(array) for name, array in tensors.items()} if is_frame(specs) else tensors
 
 
 def check_inputs(given: Sequence[str], wanted: Sequence[str]) -> None:
@@ -176,11 +199,15 @@ def _stack_columns(given: Mapping[str, Array], spec: TensorSpec) -> Array:
 
 
 def _split_columns(matrix: Array, specs: Specs) -> dict[str, Array]:
+    if matrix.shape[1] == len(required(specs)):
+        specs = required(specs)
     if matrix.shape[1] != len(specs):
         names = _quoted([spec.name for spec in specs])
         raise InvalidInput(f"got {matrix.shape[1]} values in a row, want {len(specs)}: {names}")
     return {
-        spec.name: convert_array(matrix[:, at], spec.datatype, f"column {spec.name!r}") for at, spec in enumerate(specs)
+        spec.name: convert_array(matrix[:, at], spec.datatype, f"column {spec.name!r}")
+        for at, spec in enumerate(specs)
+        if not spec.optional
     }
 
 
@@ -196,8 +223,8 @@ def bind_tensors(given: Mapping[str, Array], specs: Specs) -> dict[str, Array]:
         only = next(iter(given.values())) if len(given) == 1 else None
         if only is not None and only.ndim == 2 and not set(given) & set(names):
             return _split_columns(only, specs)
-        check_columns(list(given), names)
-        return {name: _as_column(given[name], name) for name in names}
+        check_columns(list(given), names, _optional_names(specs))
+        return {spec.name: _as_column(given[spec.name], spec.name) for spec in required(specs)}
     check_inputs(list(given), names)
     return {name: given[name] for name in names}
 
@@ -212,13 +239,20 @@ def _check_shape(array: Array, spec: TensorSpec) -> None:
         raise InvalidInput(f"{spec.name}: got shape {list(array.shape)}, want {list(wanted)} (-1 is any)")
 
 
-def check_tensors(tensors: Mapping[str, Array], specs: Specs, max_rows: int) -> dict[str, Array]:
-    """The tensors in the declared datatypes and shapes, with one number of rows. Raises InvalidInput."""
+def check_tensors(
+    tensors: Mapping[str, Array], specs: Specs, max_rows: int, batchable: bool = True
+) -> dict[str, Array]:
+    """The tensors in the declared datatypes and shapes, with one number of rows. Raises InvalidInput.
+
+    Where the model is not `batchable`, first dimensions are like any other.
+    """
     checked, rows = {}, set()
     for spec in specs:
+        if spec.optional:
+            continue
         array = convert_array(tensors[spec.name], spec.datatype, spec.name)
         _check_shape(array, spec)
-        rows.add(array.shape[0])
+        rows.add(array.shape[0] if batchable else 1)
         checked[spec.name] = array
     if len(rows) > 1:
         raise InvalidInput(f"the inputs have different numbers of rows: {sorted(rows)}")
@@ -245,7 +279,8 @@ def blank_inputs(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
     """Zeros and empty strings in the declared shapes, to warm a model up."""
 
     def blank(spec: TensorSpec) -> Array:
-        shape = (rows, *(max(size, 1) for size in spec.shape[1:]))
+        first = (rows if spec.shape[0] == -1 else spec.shape[0],) if spec.shape else ()
+        shape = (*first, *(max(size, 1) for size in spec.shape[1:]))
         return np.full(shape, "", object) if spec.datatype == "BYTES" else np.zeros(shape, DATATYPES[spec.datatype])
 
-    return {spec.name: blank(spec) for spec in specs}
+    return {spec.name: blank(spec) for spec in required(specs)}

@@ -27,7 +27,10 @@ class Table:
 
 
 def _parse_number(cell: str) -> float | None:
-    value = float(cell)
+    try:
+        value = float(cell)
+    except ValueError:  # a truth is a number, as in training frames
+        return float(_TRUTH[cell.strip().lower()])
     if math.isinf(value) or "_" in cell:
         raise ValueError(cell)
     return None if math.isnan(value) else value
@@ -38,7 +41,7 @@ def _parse_whole(cell: str) -> float:
     try:
         value: float = int(cell)
     except ValueError:
-        value = float(cell)
+        value = float(_TRUTH.get(cell.strip().lower(), cell))
     if not math.isfinite(value) or "_" in cell:
         raise ValueError(cell)
     return value
@@ -64,7 +67,7 @@ def parse_cells(cells: Sequence[str], name: str, datatype: str, first_row: int =
         except (ValueError, KeyError):
             wanted = _WANTED[family]
             raise InvalidInput(
-                f"column {name!r}, row {number}: want {wanted} ({datatype}), got {shown(cell)}"
+                f"column {name[:60]!r}, row {number}: want {wanted} ({datatype}), got {shown(cell)}"
             ) from None
     return values
 

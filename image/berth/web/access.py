@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from berth.errors import ModelNotFound, NotReady
 from berth.models.model import Model
 from berth.models.store import Entry
-from berth.web.auth import ApiKey, check_allowed
+from berth.web.auth import check_allowed
 from berth.web.exchange import Backend, Exchange
 
 
-def is_allowed(key: ApiKey | None, model: str) -> bool:
-    """Whether a caller with `key` may see and use `model`."""
-    return key is None or key.models is None or model in key.models
+def is_visible(exchange: Exchange, backend: Backend, model: str) -> bool:
+    """Whether the caller may see and use `model`; where keys are on, a caller without one sees none."""
+    key = exchange.api_key
+    if key is None:
+        return not backend.api.secured
+    return key.models is None or model in key.models
 
 
 def visible_entries(exchange: Exchange, backend: Backend) -> list[Entry]:
     """The served versions that the caller may see."""
-    return [entry for entry in backend.catalog.entries if is_allowed(exchange.api_key, entry.name)]
+    return [entry for entry in backend.catalog.entries if is_visible(exchange, backend, entry.name)]
 
 
 def visible_models(exchange: Exchange, backend: Backend) -> list[Model]:
     """The models that are ready and that the caller may see."""
-    return [model for model in backend.catalog.models() if is_allowed(exchange.api_key, model.name)]
+    return [model for model in backend.catalog.models() if is_visible(exchange, backend, model.name)]
 
 
 def names_of(entries: Sequence[Entry]) -> list[str]:
@@ -60,7 +64,28 @@ def choose_model(exchange: Exchange, backend: Backend, name: str | None, version
 
 
 def check_ready(exchange: Exchange, backend: Backend) -> None:
-    """That the server may have traffic. Raises NotReady."""
+    """That the server may have traffic. The reason may name any model: only a caller who sees all of them gets it.
+
+    Raises NotReady.
+    """
     readiness = backend.lifecycle.readiness()
-    if not readiness.ready:
-        raise NotReady(readiness.reason)
+    if readiness.ready:
+        return
+    if len(visible_entries(exchange, backend)) < len(backend.catalog.entries):
+        raise NotReady("not ready; GET /health with a key for all models says why")
+    raise NotReady(readiness.reason)
+
+
+# A sample's label `model`; label values are escaped as in Python.
+_MODEL_LABEL = re.compile(r'[{,]model="((?:[^"\\]|\\.)*)"')
+
+
+def visible_metrics(exchange: Exchange, backend: Backend) -> bytes:
+    """What /metrics says, without the samples of models that the caller's key is not for."""
+    text, key = backend.render_metrics(), exchange.api_key
+    if key is None or key.models is None:
+        return text
+    seen = ("", *key.models)
+    lines = text.decode().splitlines(keepends=True)
+    kept = [line for line in lines if (found := _MODEL_LABEL.search(line)) is None or found[1] in seen]
+    return "".join(kept).encode()

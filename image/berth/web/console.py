@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -63,7 +62,7 @@ def _send(exchange: Exchange, name: str) -> Reply:
         raise RouteNotFound(f"no file {name[:200]!r} here; the pages are / and /docs")
     known = files[name]
     if parse_etags(exchange.environ.get("HTTP_IF_NONE_MATCH")).contains_weak(known.headers["ETag"].strip('"')):
-        return replace(known, body=b"", status=304)
+        return known._replace(body=b"", status=304)
     return known
 
 
@@ -87,13 +86,13 @@ def page_for_browsers(name: str) -> Callable[[Exchange], Reply | None]:
         if not _wants_page(exchange.environ):
             return None
         reply = _send(exchange, name)
-        return replace(reply, headers={**reply.headers, **VARY})
+        return reply._replace(headers={**reply.headers, **VARY})
 
     return page
 
 
 def _console(exchange: Exchange, backend: Backend) -> Reply:
-    return replace(wire.json_reply(_listing(exchange, backend)), headers=VARY)
+    return wire.json_reply(_listing(exchange, backend))._replace(headers=VARY)
 
 
 def _docs(exchange: Exchange, backend: Backend) -> Reply:

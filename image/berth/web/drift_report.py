@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -11,7 +10,7 @@ from berth.models.model import Model
 from berth.telemetry.drift.watcher import list_unusual
 from berth.tensors.arrays import Tensors
 from berth.web import wire
-from berth.web.access import find_entry, is_allowed
+from berth.web.access import find_entry, is_visible
 from berth.web.console import VARY, page_for_browsers
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 
@@ -33,14 +32,14 @@ def _drift(exchange: Exchange, backend: Backend) -> Reply:
     chosen = [
         report
         for report in reports
-        if is_allowed(exchange.api_key, report["model"])
+        if is_visible(exchange, backend, report["model"])
         and name in (None, report["model"])
         and version in (None, report["version"])
     ]
     document: dict[str, Any] = {"slot": backend.facts["slot"], "models": chosen}
     if not chosen:
         document["reason"] = "BERTH_WATCH_MINUTES is 0" if backend.drift is None else NO_PROFILE
-    return replace(wire.json_reply(document), headers=VARY)
+    return wire.json_reply(document)._replace(headers=VARY)
 
 
 def describe_unusual(backend: Backend, model: Model, tensors: Tensors, rows: int) -> list[list[dict[str, Any]]]:

@@ -30,9 +30,17 @@ _PREDICTIONS = [
 ]
 
 
-@lru_cache(maxsize=1024)
+# A longer path is rare, and would fill the cache with what a client made up.
+_MOST_CHARACTERS = 256
+
+
 def match_prediction(path: str) -> tuple[Endpoint, Mapping[str, str]] | None:
     """The endpoint that a POST to `path` reaches, and the path's variable parts; None where none runs a model."""
+    return _match(path) if len(path) <= _MOST_CHARACTERS else None
+
+
+@lru_cache(maxsize=1024)
+def _match(path: str) -> tuple[Endpoint, Mapping[str, str]] | None:
     for pattern, endpoint in _PREDICTIONS:
         if (found := pattern.fullmatch(path)) is not None:
             return endpoint, found.groupdict()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from berth.errors import BerthError, Unauthenticated
 from berth.models.model import Model
@@ -24,14 +25,13 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 BODY_ERRORS = (400, 408, 413, 415, 429, 500, 503, 504)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A response before any framework has seen it."""
 
     body: bytes
     status: int = 200
     content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from berth.errors import BerthError, InvalidInput, InvalidReceipt, shown
 from berth.models.model import Model
 from berth.telemetry.feedback.receipts import MOST_PREDICTIONS, Receipt
 from berth.telemetry.feedback.tally import FeedbackTally, digest_of, encode_values, find_labels
+from berth.tensors.codec import decode_json, encode_json
 from berth.web import wire
 from berth.web.access import choose_model
 from berth.web.exchange import JSON, Backend, Endpoint, Exchange, Reply
@@ -82,7 +83,7 @@ def _count_item(exchange: Exchange, backend: Backend, tally: FeedbackTally, item
 
 def _read_items(exchange: Exchange, backend: Backend) -> list[Any]:
     wire.check_media_type(exchange.environ, JSON)
-    document = wire.decode_json(wire.read_body(exchange, backend.max_body_bytes))
+    document = decode_json(wire.read_body(exchange, backend.max_body_bytes))
     items = document if isinstance(document, list) else [document]
     if not 1 <= len(items) <= MOST_ITEMS:
         raise InvalidInput(f"send 1 to {MOST_ITEMS} items, got {len(items)}")
@@ -105,8 +106,8 @@ def _feedback(exchange: Exchange, backend: Backend) -> Reply:
         first = rejected[0][1]
         exchange.error = first
         shape = {"error": first.message, "code": first.code, "request_id": exchange.request_id}
-        return Reply(wire.encode_json(shape | document), 400)
-    return Reply(wire.encode_json(document), 207 if rejected else 200)
+        return Reply(encode_json(shape | document), 400)
+    return Reply(encode_json(document), 207 if rejected else 200)
 
 
 ENDPOINTS = (

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from flask import Flask, Request, request
 
-from berth.telemetry.metrics.updates import observe_shared
+from berth.telemetry.metrics.updates import make_observer
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # (method, rule, status, seconds)
@@ -27,7 +27,7 @@ def _skip_made_up_methods() -> None:
 def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> ObserveHttp:
     """Count and time every HTTP request as `flask_http_*`, in `registry`; /metrics itself is an endpoint.
 
-    What is returned does the same for a request that Flask does not see.
+    What is returned does the same for a prediction, whether or not Flask sees it.
     """
     from prometheus_flask_exporter import PrometheusMetrics
 
@@ -42,14 +42,15 @@ def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> 
     # The exporter keeps its two metrics to itself; the registry has them under their names.
     collectors = registry._names_to_collectors
     total, duration = collectors["flask_http_request_total"], collectors["flask_http_request_duration_seconds"]
-    children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+    # No other code observes the durations of these routes (Flask's views of them opt out); the counter is shared.
+    children: dict[tuple[str, str, int], tuple[Any, Callable[[float], None]]] = {}
 
     def observe(method: str, rule: str, status: int, seconds: float) -> None:
         found = children.get((method, rule, status))
         if found is None:
-            timed = duration.labels(method=method, url_rule=rule, status=status)
+            timed = make_observer(duration.labels(method=method, url_rule=rule, status=status))
             found = children[method, rule, status] = total.labels(method=method, status=status), timed
         found[0].inc()
-        observe_shared(found[1], seconds)
+        found[1](seconds)
 
     return observe

@@ -17,8 +17,8 @@ from berth.errors import InvalidInput, shown
 from berth.models.model import Model
 from berth.tensors.arrays import DATATYPES, Array, TensorSpec
 from berth.tensors.binary import decode_binary, decode_shape, decode_shaped, encode_binary
+from berth.tensors.codec import decode_json
 from berth.tensors.schema import choose_outputs
-from berth.web import wire
 
 # What Triton offers, and would change the answer if it were silently ignored.
 _NOT_OFFERED = ("shared_memory_region", "classification")
@@ -150,7 +150,7 @@ def decode_body(body: bytes, header_length: str | None, inputs: Sequence[TensorS
     Raises MalformedJson, InvalidInput.
     """
     if header_length is None:
-        return decode_request(_object(wire.decode_json(body), "the body"))
+        return decode_request(_object(decode_json(body), "the body"))
     if not (header_length.isascii() and header_length.isdigit()) or len(header_length) > 18:
         raise InvalidInput(f"Inference-Header-Content-Length must be a number of bytes, got {header_length[:60]!r}")
     length = int(header_length)
@@ -159,7 +159,7 @@ def decode_body(body: bytes, header_length: str | None, inputs: Sequence[TensorS
     if length == 0:
         return decode_raw(body, inputs)
     view = memoryview(body)
-    return decode_request(_object(wire.decode_json(bytes(view[:length])), "the body"), view[length:])
+    return decode_request(_object(decode_json(bytes(view[:length])), "the body"), view[length:])
 
 
 def decode_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
@@ -181,7 +181,7 @@ def decode_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
 def wanted_outputs(request: InferRequest, model: Model) -> tuple[str, ...]:
     """The outputs to answer with, in order: those asked for, else all. Raises UnknownOutput."""
     if not request.outputs:
-        return tuple(spec.name for spec in model.outputs)
+        return tuple(spec.name for spec in model.outputs if not spec.optional)
     return choose_outputs(list(request.outputs), model.outputs)
 
 

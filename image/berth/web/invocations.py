@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from berth import __version__
 from berth.errors import InvalidInput, shown
 from berth.models.model import Model
 from berth.tensors.arrays import Array
-from berth.tensors.schema import column_names, decode_columns, decode_matrix, decode_records, is_frame, is_matrix
+from berth.tensors.codec import decode_json
+from berth.tensors.instances import decode_inputs, decode_instances
+from berth.tensors.schema import (
+    Specs,
+    column_names,
+    decode_columns,
+    decode_matrix,
+    decode_records,
+    is_frame,
+    is_matrix,
+    listed,
+)
 from berth.tensors.tables import parse_csv
 from berth.web import wire
 from berth.web.access import check_ready, choose_model
 from berth.web.exchange import BODY_ERRORS, CSV, JSON, TEXT, Backend, Endpoint, Exchange, Reply
-from berth.web.row_requests import check_keys, decode_inputs, decode_instances, predict_rows
+from berth.web.row_requests import check_keys, predict_rows
 
 
 def _split_columns(split: dict[str, Any]) -> list[str] | None:
@@ -27,32 +40,34 @@ def _split_columns(split: dict[str, Any]) -> list[str] | None:
     return None if columns and columns == list(range(len(columns))) else [str(name) for name in columns]
 
 
-def decode_split(split: Any, model: Model) -> dict[str, Array]:
+def decode_split(split: Any, specs: Specs) -> dict[str, Array]:
     """pandas' `to_dict(orient="split")`. Raises InvalidInput."""
-    if not isinstance(split, dict) or not isinstance(split.get("data"), list):
+    if not isinstance(split, dict) or not isinstance(split.get("data"), list | np.ndarray):
         raise InvalidInput('dataframe_split must be {"columns": […], "data": [[…], …]}, got ' + shown(split))
     if unknown := sorted(set(split) - {"index", "columns", "data"}):
         raise InvalidInput(f"dataframe_split: unknown key {unknown[0][:60]!r}; it has index, columns and data")
     columns, rows, index = _split_columns(split), split["data"], split.get("index")
-    if not rows:
+    if columns is not None or not is_matrix(specs):
+        rows = listed(rows)
+    if not len(rows):
         raise InvalidInput("dataframe_split: data is empty; send at least one row")
     if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
         raise InvalidInput(f"dataframe_split: index must be a list of {len(rows)}, one for each row of data")
     if columns is not None and (bad := [row for row in rows if not isinstance(row, list) or len(row) != len(columns)]):
         raise InvalidInput(f"dataframe_split: each row must be a list of {len(columns)} values, got {shown(bad[0])}")
-    return decode_matrix(rows, model.inputs, columns)
+    return decode_matrix(rows, specs, columns)
 
 
-def decode_dataframe_records(records: Any, model: Model) -> dict[str, Array]:
+def decode_dataframe_records(records: Any, specs: Specs) -> dict[str, Array]:
     """pandas' `to_dict(orient="records")`. Raises InvalidInput."""
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InvalidInput(f"dataframe_records must be a list of objects, got {shown(records)}")
     if not records:
         raise InvalidInput("dataframe_records is empty; send at least one row")
-    return decode_records(records, model.inputs)
+    return decode_records(records, specs)
 
 
-_FORMS: dict[str, Callable[[Any, Model], dict[str, Array]]] = {
+_FORMS: dict[str, Callable[[Any, Specs], dict[str, Array]]] = {
     "dataframe_split": decode_split,
     "dataframe_records": decode_dataframe_records,
     "instances": decode_instances,
@@ -77,13 +92,13 @@ def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
 def _decode(body: bytes, media_type: str, model: Model, max_rows: int) -> dict[str, Array]:
     if media_type == CSV:
         return decode_csv(body, model, max_rows)
-    document = wire.decode_json(body)
+    document = decode_json(body)
     if not isinstance(document, dict):
         raise InvalidInput(f"the body must be an object with one of {', '.join(_FORMS)}, got {shown(document)}")
     form = check_keys(document, tuple(_FORMS), ("params",))
     if not isinstance(document.get("params") or {}, dict):
         raise InvalidInput(f"params must be an object, got {shown(document['params'])}")
-    return _FORMS[form](document[form], model)
+    return _FORMS[form](document[form], model.inputs)
 
 
 def _ping(exchange: Exchange, backend: Backend) -> Reply:

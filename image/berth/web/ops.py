@@ -11,7 +11,7 @@ from berth.models.model import Model
 from berth.serving.lifecycle import FAILED
 from berth.serving.predictor import Predictor
 from berth.web import wire
-from berth.web.access import check_ready, visible_entries, visible_models
+from berth.web.access import check_ready, visible_entries, visible_metrics, visible_models
 from berth.web.examples import example_request
 from berth.web.exchange import TEXT, Backend, Endpoint, Exchange, Reply
 
@@ -72,7 +72,7 @@ def _info(exchange: Exchange, backend: Backend) -> Reply:
 
 
 def _metrics(exchange: Exchange, backend: Backend) -> Reply:
-    return Reply(backend.render_metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Reply(visible_metrics(exchange, backend), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 ENDPOINTS = (

@@ -17,13 +17,15 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from random import getrandbits
-from typing import Any
+from typing import Any, NamedTuple
 
 from berth import errors
 from berth.serving.admission import Gate
 from berth.serving.predictor import WouldWait
 from berth.telemetry.logs import log, timestamp, write_request
+from berth.telemetry.payloads.redaction import HIDDEN
 from berth.web.auth import KeyRing
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 from berth.web.ground_truth import RECEIPT_HEADER
@@ -36,8 +38,7 @@ _DIGITS = re.compile(r"\d{1,9}")
 Observe = Callable[[Exchange, int, float], None]
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A response that may be sent: all its headers are there, and it has been counted and logged."""
 
     status: int
@@ -99,12 +100,21 @@ class Pipeline:
     def _admit(self, exchange: Exchange) -> None:
         """Let a request in, before its body is read. Raises Unauthenticated, InvalidInput, Overloaded."""
         environ, endpoint = exchange.environ, exchange.endpoint
-        if self.keys is not None and endpoint.needs_key(self.backend.api.protect_metrics):
-            exchange.api_key = self.keys.authenticate(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
+        if self.keys is not None:
+            self._authenticate(self.keys, exchange)
         if endpoint.protocol:
             if (timeout_ms := environ.get("HTTP_X_REQUEST_TIMEOUT_MS")) is not None:
                 _shorten_deadline(exchange, timeout_ms)
             exchange.ticket = self.gate.enter()
+
+    def _authenticate(self, keys: KeyRing, exchange: Exchange) -> None:
+        """Know the caller by its key. Where none is needed, a good one shows more. Raises Unauthenticated."""
+        environ = exchange.environ
+        try:
+            exchange.api_key = keys.authenticate(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
+        except errors.Unauthenticated:
+            if exchange.endpoint.needs_key(self.backend.api.protect_metrics):
+                raise
 
     def _answer(self, exchange: Exchange) -> Reply:
         try:
@@ -120,13 +130,24 @@ class Pipeline:
 
     def _refuse(self, exchange: Exchange, error: Exception) -> Reply:
         """The response to a request for which something was raised."""
-        known = exchange.error = error if isinstance(error, errors.BerthError) else _hide(error, exchange)
+        known = exchange.error = error if isinstance(error, errors.BerthError) else self._hide(exchange, error)
         if isinstance(known, errors.Overloaded | errors.DeadlineExceeded):
             self.reject(known.code)
         more: dict[str, Any] = {}
         if exchange.environ["PATH_INFO"].rstrip("/") == "/invocations":  # MLflow's clients read these
             more = {"error_code": known.code.upper(), "message": known.message}
         return error_reply(known, exchange.request_id, **more)
+
+    @property
+    def _redacts(self) -> bool:
+        return self.recorder is not None and self.recorder.redacts
+
+    def _hide(self, exchange: Exchange, error: Exception) -> errors.BerthError:
+        """What nobody expected: the log has it, with its traceback at `debug`, the client only that it happened."""
+        told = type(error).__name__ if self._redacts else repr(error)
+        log("a request broke", level=logging.ERROR, request_id=exchange.request_id, error=told)
+        logging.getLogger("berth").debug("traceback", exc_info=None if self._redacts else error)
+        return errors.BerthError("the server made a mistake; its log has the reason under this request_id")
 
     def _finish(self, exchange: Exchange, reply: Reply) -> Finished:
         """Count and log a reply that is about to be sent, and complete its headers."""
@@ -157,7 +178,10 @@ class Pipeline:
         quiet = exchange.endpoint.probe and status in (200, 503)
         level = logging.DEBUG if quiet else logging.ERROR if status >= 500 else logging.INFO
         if logging.getLogger().isEnabledFor(level):
-            write_request(describe(exchange, status, seconds, self.slot), self.log_format)
+            fields = describe(exchange, status, seconds, self.slot)
+            if self._redacts and exchange.endpoint.protocol and status == HTTPStatus.BAD_REQUEST:
+                fields["error"] = HIDDEN  # it may quote a value that must not be written
+            write_request(fields, self.log_format)
 
 
 def without_model(endpoint: Endpoint, answer: Callable[[Exchange, Backend], Reply]) -> Endpoint:
@@ -170,13 +194,6 @@ def _shorten_deadline(exchange: Exchange, timeout_ms: str) -> None:
     if _DIGITS.fullmatch(timeout_ms.strip()) is None or int(timeout_ms) == 0:
         raise errors.InvalidInput(f"X-Request-Timeout-Ms must be a whole number above 0, got {timeout_ms[:60]!r}")
     exchange.deadline = min(exchange.deadline, exchange.began + int(timeout_ms) / 1000)
-
-
-def _hide(error: Exception, exchange: Exchange) -> errors.BerthError:
-    """What nobody expected: the log has it with its traceback, the client only that it happened."""
-    log("a request broke", level=logging.ERROR, request_id=exchange.request_id, error=repr(error))
-    logging.getLogger("berth").debug("traceback", exc_info=error)
-    return errors.BerthError("the server made a mistake; its log has the reason under this request_id")
 
 
 def describe(exchange: Exchange, status: int, seconds: float, slot: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _decode(document: dict[str, Any], model: Model) -> dict[str, Array]:
 def _wanted(document: dict[str, Any], model: Model) -> tuple[str, ...]:
     if "outputs" in document:
         return choose_outputs(document["outputs"], model.outputs)
-    names = tuple(spec.name for spec in model.outputs)
+    names = tuple(spec.name for spec in model.outputs if not spec.optional)
     return ("prediction",) if "features" in document and "prediction" in names else names
 
 

@@ -69,6 +69,11 @@ class Recorder:
     payloads: PayloadLog | None = None
     tracing: Tracing | None = None
 
+    @property
+    def redacts(self) -> bool:
+        """Whether some values must not be written anywhere, in the request log neither."""
+        return self.payloads is not None and self.payloads.redacts
+
     def begin(self, exchange: Exchange) -> None:
         """A request that will predict is known; its body is not read yet."""
         exchange.keeps_body = self.payloads is not None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from berth.errors import InvalidInput, shown
+from berth.errors import InvalidInput
 from berth.models.model import Model
 from berth.tensors.arrays import Array
-from berth.tensors.schema import decode_features, decode_tensors, is_frame, is_matrix
 from berth.web.exchange import Backend, Exchange, Reply
 from berth.web.wire import json_reply
 
@@ -25,32 +24,9 @@ def check_keys(document: Mapping[str, Any], forms: tuple[str, ...], more: tuple[
     return given[0]
 
 
-def decode_instances(value: Any, model: Model) -> dict[str, Array]:
-    """A list with one element a row: a list of values, an object of columns, or an object of tensors.
-
-    Raises InvalidInput.
-    """
-    specs = model.inputs
-    if not isinstance(value, list) or not value:
-        raise InvalidInput(f"send a list with one element a row, at least one, got {shown(value)}")
-    names = {spec.name for spec in specs}
-    if not is_frame(specs) and all(isinstance(row, dict) and row.keys() == names for row in value):
-        return decode_tensors({name: [row[name] for row in value] for name in names}, specs)
-    if (is_matrix(specs) or len(specs) > 1) and not isinstance(value[0], list | dict):
-        raise InvalidInput(f"each row must be a list or an object, got {shown(value[0])}; put one row into a list too")
-    return decode_features(value, specs)
-
-
-def decode_inputs(value: Any, model: Model) -> dict[str, Array]:
-    """An object of whole columns or tensors by name; or rows, as in `decode_instances`. Raises InvalidInput."""
-    if isinstance(value, dict):
-        return decode_tensors(value, model.inputs)
-    return decode_instances(value, model)
-
-
 def predict_rows(exchange: Exchange, backend: Backend, model: Model, tensors: Mapping[str, Array]) -> Reply:
     """`{"predictions": […]}`: `prediction` or the only output, one value a row; else one object of outputs a row."""
-    names = tuple(spec.name for spec in model.outputs)
+    names = tuple(spec.name for spec in model.outputs if not spec.optional)
     wanted = (_PREDICTION,) if _PREDICTION in names else names
     answer = backend.predict(exchange, model, tensors, wanted)
     if len(wanted) == 1:

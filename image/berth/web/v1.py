@@ -7,10 +7,11 @@ from typing import Any
 from berth.errors import ServerError
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import LOADING, READY, Lifecycle
+from berth.tensors.instances import decode_inputs, decode_instances
 from berth.web import wire
 from berth.web.access import choose_model, find_entry, names_of, visible_entries
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
-from berth.web.row_requests import check_keys, decode_inputs, decode_instances, predict_rows
+from berth.web.row_requests import check_keys, predict_rows
 
 _FORMS = {"instances": decode_instances, "inputs": decode_inputs}
 # What clients of either server send besides, without effect here.
@@ -52,7 +53,7 @@ def _predict(exchange: Exchange, backend: Backend) -> Reply:
     model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
     document = wire.read_json_object(exchange, backend.max_body_bytes)
     form = check_keys(document, tuple(_FORMS), _MORE)
-    return predict_rows(exchange, backend, model, _FORMS[form](document[form], model))
+    return predict_rows(exchange, backend, model, _FORMS[form](document[form], model.inputs))
 
 
 _MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"

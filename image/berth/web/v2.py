@@ -9,6 +9,7 @@ from berth.errors import InvalidInput, Stuck, UnsupportedMediaType, shown
 from berth.models.model import Model
 from berth.serving.lifecycle import LOADING, READY
 from berth.tensors.arrays import TensorSpec
+from berth.tensors.codec import decode_json, encode_json
 from berth.tensors.schema import bind_tensors
 from berth.web import wire
 from berth.web.access import check_ready, choose_model, names_of, visible_entries
@@ -52,7 +53,7 @@ def describe_model(model: Model, versions: list[str]) -> dict[str, Any]:
 def _read_ready_only(exchange: Exchange, max_body_bytes: int) -> bool:
     """What an index request wants; its body may be empty. Raises InvalidInput."""
     body = wire.read_body(exchange, max_body_bytes)
-    document = wire.decode_json(body) if body else {}
+    document = decode_json(body) if body else {}
     if not isinstance(document, dict) or not isinstance(document.get("ready", False), bool):
         raise InvalidInput(f'send nothing or {{"ready": true}}, got {shown(document)}')
     return document.get("ready", False) is True
@@ -77,7 +78,7 @@ def _check_type(exchange: Exchange, header_length: str | None) -> None:
 def _reply(document: dict[str, Any], tail: bytes | None) -> Reply:
     if tail is None:
         return wire.json_reply(document)
-    head = wire.encode_json(document)
+    head = encode_json(document)
     return Reply(head + tail, content_type=BINARY, headers={LENGTH_HEADER: str(len(head))})
 
 

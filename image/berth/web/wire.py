@@ -1,32 +1,25 @@
-"""Bytes to Python and back: the bounded read, JSON, and the one error shape."""
+"""Bodies: the bounded read, the JSON object, and the one error shape."""
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from berth.errors import (
     BerthError,
     BodyTimeout,
     BodyTooLarge,
     InvalidInput,
-    MalformedJson,
     UnsupportedMediaType,
     shown,
 )
+from berth.tensors.codec import decode_json, encode_json
 from berth.web.exchange import JSON, Exchange, Reply
 
 _LENGTH = "CONTENT_LENGTH"
+_MOST_DIGITS = 18
 _PIECE_BYTES = 1 << 20
-# No tensor is as deep, and walking down 500 levels would end at Python's own limit.
-_MOST_DEPTH = 64
-# So few lists may all lie in one another without harm.
-_FEW_LISTS = 128
-_DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -70,7 +63,8 @@ def _unzip(body: bytes, limit: int) -> bytes:
 def content_length(environ: Mapping[str, Any]) -> int | None:
     """The length that the client told; None where it sends chunks, or told none."""
     text = environ.get(_LENGTH, "")
-    return int(text) if text.isascii() and text.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ else None
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) if is_number and "HTTP_TRANSFER_ENCODING" not in environ else None
 
 
 def read_body(exchange: Exchange, limit: int) -> bytes:
@@ -111,48 +105,6 @@ def check_media_type(environ: Mapping[str, Any], *taken: str) -> str:
     return found
 
 
-def _count_keys(value: Any, depth: int = 0) -> int:
-    """The keys in a document, those in lists that begin with a plain value aside. Raises MalformedJson when deep."""
-    if depth > _MOST_DEPTH:
-        raise MalformedJson(f"the body is nested deeper than {_MOST_DEPTH} lists and objects")
-    if isinstance(value, dict):
-        return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
-    if isinstance(value, list) and value and type(value[0]) in (dict, list):
-        if type(value[0]) is list and value[0] and type(value[0][0]) in (float, int):
-            return 0  # rows of numbers; should an object hide among them, its colons tell
-        return sum(_count_keys(item, depth + 1) for item in value)
-    return 0
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise MalformedJson(f"the key {twice[:60]!r} stands twice in one object; keep one")
-    return dict(pairs)
-
-
-def decode_json(body: bytes) -> Any:
-    """The document in `body`. Raises MalformedJson; a key that stands twice is one, a bare NaN too."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedJson(f"the body is not JSON: {str(error)[:200]}") from None
-    # The quick parser keeps the last of two equal keys. Every key has its colon: only where there are
-    # more colons than keys (in strings, or for a key that vanished) is the slow, exact look worth it.
-    try:
-        colons = body.count(b":")
-        if isinstance(document, dict) and colons == len(document) and body.count(b"[") <= _FEW_LISTS:
-            return document  # a colon for each key at the top: there are no others, and none vanished
-        if colons != _count_keys(document):
-            json.loads(body, object_pairs_hook=_refuse_twice)
-    except RecursionError:
-        raise MalformedJson("the body is nested too deeply") from None
-    except ValueError as error:
-        raise MalformedJson(f"the body is not JSON that can be read exactly: {str(error)[:200]}") from None
-    return document
-
-
 def read_json_object(exchange: Exchange, limit: int) -> dict[str, Any]:
     """The request's body as a JSON object. Raises UnsupportedMediaType, MalformedJson, InvalidInput."""
     check_media_type(exchange.environ, JSON)
@@ -160,19 +112,6 @@ def read_json_object(exchange: Exchange, limit: int) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidInput(f"the body must be a JSON object, got {shown(document)}")
     return document
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def encode_json(document: Any) -> bytes:
-    """A document, numpy arrays and scalars in it, as JSON; NaN and infinities become null."""
-    return orjson.dumps(document, _plain, _DUMP_OPTIONS)
 
 
 def json_reply(document: Any) -> Reply:

@@ -1,72 +1,113 @@
-"""The gunicorn worker: threads that share connections out fairly, and answers given at once on the main one.
+"""The gunicorn worker: one thread that moves all bytes, and a pool of threads that answer whole requests.
 
-It is gunicorn's ThreadWorker with five changes, each tested against the exact gunicorn version that pyproject.toml
-pins. ThreadWorker's main thread polls all connections that wait for a request; a request is read and answered by a
-thread of its pool, which then hands the connection back.
+It is gunicorn's ThreadWorker with another way for a request to go, tested against the exact gunicorn version that
+pyproject.toml pins. ThreadWorker gives a thread of its pool to each connection that has something to say; that thread
+reads the request, answers it, sends the answer, and so can be held by a client that does all that slowly. Here:
 
-1.  A worker whose threads are all busy takes no new connection; another worker, or the backlog, has it.
-2.  Reading headers, reading a body and sending an answer are bounded in time, so no client holds a thread for ever.
-3.  What gunicorn refuses by itself is answered in Berth's one JSON error shape.
-4.  Waiting for a client to close its end of a finished connection happens in the poller, not in the main loop.
-5.  A kept-alive connection's next request is answered by the main thread itself, if it has come whole and the
-    application can answer without waiting (see inline.py). Everything else goes to the pool, as it came. What has
-    arrived is read from all connections first: predictions that wait for their turn here are in flight as well.
+    main thread   accept -> receive -> head -> body -> whole -> answered here, or handed to the pool
+    pool          gunicorn's WSGI code and the application, from memory to memory
+    main thread   what the client did not take at once is sent -> next request, or close
+
+1.  **No thread of the pool waits for a client.** The main thread polls all connections and holds what they send until
+    a request is whole (arrivals.py), and sends what they do not read. Each wait has one deadline for all of it
+    (connections.py).
+2.  Memory is bounded. A head has 64 KiB; what is arriving `HELD_BODIES` bodies of the greatest size, what threads have
+    as much again; what is answered and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the large request that
+    has been arriving longest is refused, or the one that came last to full threads, and the response whose client has
+    read nothing for longest is dropped.
+3.  What is known before the body has come (it is too long; the gate is full and the body is not small) goes to the
+    application as it is, so that it refuses without the body; reading on raises at once.
+4.  A worker whose threads are all busy accepts no connection; another worker, or the backlog, has it. Where there are
+    as many connections as may be, a new one takes the place of the one that is least missed: silent, then idle.
+5.  A whole small request is answered by the main thread itself, if the application can do that without waiting; one
+    request of a connection a turn. What gunicorn refuses by itself is answered in Berth's one JSON error shape.
+
+All but `handle` and what it calls runs on the main thread.
 """
 
 from __future__ import annotations
 
-import selectors
+import errno
 import signal
 import socket
+import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cached_property
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gunicorn import util
-from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from berth.worker.reading import BoundedUnreader, CheckedReader, HeadersTimeout
-from berth.worker.refusals import describe_error, encode_error, find_request_id
+from berth.worker.arrivals import SMALL_BYTES, Arrivals, consume
+from berth.worker.connections import READ, Connection, Connections
+from berth.worker.deadlines import Deadlines
+from berth.worker.outbox import Channel, Outbox
+from berth.worker.receiving import HeadersTimeout
+from berth.worker.refusals import describe_refusal
+from berth.worker.turns import take_turns
 
-if TYPE_CHECKING:  # the arbiter imports this file, and needs nothing of the application
-    from berth.worker.inline import InlineAnswer, InlineAnswers
-
-# A new connection that says nothing for this long waits in the poller instead of on a thread; a kept one that has
-# begun a request and says nothing more for this long gets a thread.
-_FIRST_BYTE_SECONDS = 0.2
-# For the rest of a body that nobody read (a refusal); then the connection closes instead of holding a thread.
-_DRAIN_SECONDS = 0.2
-# How long a closed connection may wait for the client's side of the close.
-_LINGER_SECONDS = 2.0
-# What one look at a connection takes from it; a request with a longer body goes to the pool.
-_LOOK_BYTES = 16384
-# A connection's place in the row of those that time out is brought up to date when it is so old.
-_STALE_SECONDS = 1.0
+# A new connection counts as if it had a thread for so long, until its request has come: two workers share a burst.
+_FRESH_SECONDS = 0.01
+# Of those whose time is over, so many are seen to in one turn.
+_EXPIRED_A_TURN = 16
+# Of responses that their clients have not read yet.
+MOST_UNSENT_BYTES = 64 << 20
 
 
 class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
-    """A ThreadWorker that accepts a connection only when it has a thread for it."""
+    """A ThreadWorker whose threads answer whole requests and wait for no client."""
 
-    # From a request's first byte to the end of its headers.
-    header_seconds = 5.0
+    header_seconds = 5.0  # from a request's first byte to the end of its headers
     # For its body, and again for sending the answer.
     exchange_seconds = 30.0
-    # Told in the errors that the application never sees.
-    slot = ""
+    most_body_bytes = 16 << 20
+    slot = ""  # told in the errors that the application never sees
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._closing: deque[TConn] = deque()
-        # Connections whose request has come in part, and since when (monotonic), the oldest first.
-        self._begun: dict[TConn, float] = {}
-        # What this turn of the main loop has read, whether it begins as a prediction does, and from which connection.
-        self._arrived: deque[tuple[TConn, bytes, bool]] = deque()
+        # Connections whose request a thread has, those that are new, and those that have something to look at.
+        self._working: set[Connection] = set()
+        self._fresh = Deadlines[Connection](_FRESH_SECONDS)
+        self._ready: deque[Connection] = deque()
         # The child's copy of what the arbiter has yet to handle; the settings' file hands it over after the fork.
         self.arbiter_signals: SimpleQueue[int] = SimpleQueue()
+        self._next_end, self._waiting = 0.0, 0
         super().__init__(*args, **kwargs)
+        # gunicorn looks a setting up anew each time. One worker has nobody to leave a connection to.
+        self._threads, self._is_one_of_several = self.cfg.threads, self.cfg.workers > 1
+
+    @cached_property
+    def _connections(self) -> Connections:
+        seconds = (self.cfg.keepalive, self.header_seconds, self.exchange_seconds)
+        return Connections(self.poller, self._on_event, seconds, MOST_UNSENT_BYTES)
+
+    @cached_property
+    def _arrivals(self) -> Arrivals:
+        return Arrivals(self, self._connections, self.cfg, self.most_body_bytes, getattr(self._service, "gate", None))
+
+    @cached_property
+    def _service(self) -> Any:
+        """What the application offers beside WSGI, if it is Berth's."""
+        return getattr(self.wsgi, "extensions", {}).get("berth")
+
+    @cached_property
+    def _inline(self) -> Any:
+        """What answers without waiting (InlineAnswers); None with another application."""
+        return getattr(self._service, "express", None)
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        if cfg.is_ssl:
+            raise SystemExit("Berth's worker speaks no TLS; end TLS in front of it, and give gunicorn no certificate")
+
+    def init_process(self) -> None:
+        # The main thread gives the interpreter's lock up at each call of the kernel; with many threads that compute, it
+        # would wait this long (5 ms) for each of them to have it back.
+        sys.setswitchinterval(0.0005)
+        super().init_process()
 
     def init_signals(self) -> None:
         """Listen to signals; one that came since the fork went to the arbiter's handler, and is heard now."""
@@ -77,198 +118,183 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
                     self.alive = False
 
     @property
-    def worker_connections(self) -> int:
-        """The main loop accepts while it has fewer connections than this.
+    def nr_conns(self) -> int:
+        """The loop goes on after a stop until this is 0."""
+        return len(self._connections) if self.poller is not None else 0
 
-        Kept-alive, pending and closing ones take no thread, so all others may be as many as there are threads.
-        """
-        idle = len(self.keepalived_conns) + len(self.pending_conns) + len(self._closing)
-        return int(min(self._most_connections, self.cfg.threads + idle))
+    @nr_conns.setter
+    def nr_conns(self, count: int) -> None:
+        """ThreadWorker.__init__ sets it to 0; nobody else counts."""
+
+    @property
+    def worker_connections(self) -> int:
+        """The loop accepts while `nr_conns` is below this: while a thread is free, and there is or can be room."""
+        if len(self._working) + len(self._fresh) >= self._threads:
+            return 0
+        known = len(self._connections)
+        return known + 1 if known < self._most_connections or self._connections.has_room else 0
 
     @worker_connections.setter
     def worker_connections(self, most: int) -> None:
-        # ThreadWorker.__init__ assigns the setting of this name.
+        """ThreadWorker.__init__ assigns the setting of this name."""
         self._most_connections = most
 
-    def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """A kept-alive connection has something to read: its next request, or its end."""
-        if data := self._receive(conn):
-            assert self._inline is not None  # noqa: S101 - for the type checker
-            self._arrived.append((conn, data, self._inline.is_prediction(data)))
-        else:
-            self._hand_over(conn)
-
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        super().wait_for_and_dispatch_events(timeout)
-        waiting = sum(predicts for _, _, predicts in self._arrived)
-        while self._arrived:
-            conn, data, predicts = self._arrived.popleft()
-            waiting -= predicts
-            if not self._answer_here(conn, data, waiting):
-                self._hand_over(conn)
+        self._next_end = min(self._connections.next_end(), self._fresh.next_end())
+        wait = 0 if self._ready else max(0, min(timeout, self._next_end - time.monotonic()))
+        super().wait_for_and_dispatch_events(wait)
+        for conn, waiting in take_turns(self._ready, getattr(self._inline, "is_prediction", None)):
+            self._waiting = waiting
+            self._act(conn, self._arrivals.go_on)
 
-    def _hand_over(self, conn: TConn) -> None:
-        self._begun.pop(conn, None)
-        super().on_client_socket_readable(conn, conn.sock)
+    def murder_pending(self) -> None:
+        """See to those whose time is over."""
+        if time.monotonic() < self._next_end:
+            return
+        rows = self._connections
+        self._fresh.take_expired(self._threads)
+        for row, end in (
+            (rows.silent, rows.drop),
+            (rows.idle, rows.drop),
+            (rows.closing, rows.drop),
+            (rows.sending, rows.drop),
+            (rows.heads, lambda conn: self.refuse(conn, HeadersTimeout(self.header_seconds))),
+            (rows.bodies, lambda conn: self._arrivals.give_up(conn, TimeoutError("the body did not arrive in time"))),
+        ):
+            for conn in row.take_expired(_EXPIRED_A_TURN):
+                self._act(conn, end)
 
-    @cached_property
-    def _inline(self) -> InlineAnswers | None:
-        service = getattr(self.wsgi, "extensions", {}).get("berth")
-        return None if service is None or self.cfg.is_ssl else service.express
+    def murder_keepalived(self, force: bool = False) -> None:
+        if force:
+            self._connections.drop_all()
 
-    def _receive(self, conn: TConn) -> bytes:
-        """What has come of a request that may be answered on this thread. A stopping worker says so in its answers."""
-        if self._inline is None or conn.is_http2 or not self.alive:
-            return b""
+    def _cap_keepalive(self, deadline: float) -> None:
+        self._connections.idle.cap(deadline)
+        self._connections.silent.cap(deadline)
+
+    def _on_event(self, conn: Connection, _: object) -> None:
+        if conn.react is not None:  # else an event of the same turn closed it
+            self._act(conn, conn.react)
+
+    def _act(self, conn: Connection, action: Callable[[Connection], None]) -> None:
+        """The main thread must live, whatever breaks."""
         try:
-            data: bytes = conn.sock.recv(_LOOK_BYTES)
-        except OSError:  # nothing there after all, or a reset: the pool's thread finds out
-            return b""
-        return conn.parser.unreader.take_buffered() + data if data else b""
+            action(conn)
+        except Exception:
+            self.log.exception("a connection is dropped, for the worker could not go on with it")
+            self._fresh.stop(conn)
+            self._connections.drop(conn)
 
-    def _answer_here(self, conn: TConn, data: bytes, waiting: int) -> bool:
-        """Answer on this thread, if that can be done at once."""
-        answer = self._ask_application(conn, data, waiting)
-        if answer is not None and answer.data:
-            self._send_here(conn, answer.data, answer.closes)
-            return True
-        conn.parser.unreader.unread(data)
-        if answer is None:
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            sock, client = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._connections.make_room(len(self._connections))
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                raise
+            return
+        self._connections.make_room(self._most_connections)
+        conn = Connection(sock, client, listener.getsockname())
+        self._connections.add(conn)
+        if self._is_one_of_several:
+            self._fresh.start(conn)
+        self._act(conn, self._arrivals.receive)  # most clients have sent their request by now
+
+    def arrived(self, conn: Connection) -> None:
+        self._ready.append(conn)  # until all that has come is received
+
+    def answer_here(self, conn: Connection, end: int) -> bool:
+        """Answer on this thread, if that can be done at once. A stopping worker says so in its answers: not here."""
+        if self._is_one_of_several:
+            self._fresh.stop(conn)
+        if self._inline is None or end > SMALL_BYTES or not self.alive:
             return False
-        if conn not in self._begun:
-            self._begun[conn] = time.monotonic()
-            self._stay(conn)
+        try:
+            answer = self._inline.answer_plain(bytes(conn.received[:end]), conn.host, self._waiting)
+        except Exception:  # the pool's way out of this is an answer 500
+            self.log.exception("could not answer at once")
+            return False
+        if answer is None or not answer[0]:
+            return False
+        self.nr += 1
+        conn.incoming = None
+        consume(conn, end)
+        self._send(conn, answer[0], keeps=not answer[1])
         return True
 
-    def _ask_application(self, conn: TConn, data: bytes, waiting: int) -> InlineAnswer | None:
-        assert self._inline is not None  # noqa: S101 - for the type checker
-        try:
-            return self._inline.answer_plain(data, conn.client[0], waiting)
-        except Exception:  # the main thread must live; the pool's way out of this is an answer 500
-            self.log.exception("could not answer at once")
-            return None
+    def hand_over(self, conn: Connection) -> None:
+        self._connections.rest(conn)
+        self._working.add(conn)
+        self.enqueue_req(conn)
 
-    def _send_here(self, conn: TConn, data: bytes, closes: bool) -> None:
-        self.nr += 1
-        self._begun.pop(conn, None)
+    def handle(self, conn: Connection) -> bool:
+        """Answer a request; whether its connection may be kept. This runs on a thread of the pool."""
+        conn.outbox = Outbox(conn.sock)
+        request = conn.incoming.request
+        try:
+            kept = self.handle_request(request, Channel(conn.outbox, conn.client, conn.server))
+            conn.outbox.flush()
+            return bool(kept and conn.incoming.is_spent())
+        except StopIteration:
+            self.log.debug("the application broke after the head of its response")
+        except OSError as error:
+            self.log.debug("the client left: %s", error)
+        except Exception as error:
+            self.handle_error(request, conn.outbox, conn.client, error)
+        return False
+
+    def handle_error(self, req: Any, client: Outbox, addr: Any, exc: Exception) -> None:
+        client.sendall(self._encode_refusal(req, addr, exc))
+        client.flush()
+
+    def _encode_refusal(self, req: Any, addr: Any, exc: Exception) -> bytes:
+        refusal = describe_refusal(exc, req)
+        fields = {**refusal.fields, "client": addr[0] if addr else ""}
+        if refusal.status == 500:
+            self.log.error("request failed outside of the application", exc_info=exc, extra={"fields": fields})
+        else:
+            self.log.warning("request refused by gunicorn: %r", refusal.message, extra={"fields": fields})
+        return refusal.encode(self.slot)
+
+    def refuse(self, conn: Connection, error: Exception) -> None:
+        request = conn.incoming.request if conn.incoming is not None else getattr(error, "req", None)
+        self._send(conn, self._encode_refusal(request, conn.client, error), keeps=False)
+
+    def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
+        """A thread has answered."""
+        self._working.discard(conn)
+        conn.incoming, outbox, conn.outbox = None, conn.outbox, None
+        if fs.cancelled() or fs.exception() is not None or conn.closed:
+            self._connections.drop(conn)
+            return
+        self._connections.count(conn)
+        self._act(conn, lambda conn: self._connections.send(conn, outbox.unsent, fs.result(), self._sent))
+
+    def _send(self, conn: Connection, data: bytes, keeps: bool) -> None:
         try:
             sent = conn.sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:  # the client is gone
-            sent, closes = len(data), True
-        if sent == len(data) and not closes:
-            self._stay(conn)
+            self._connections.drop(conn)
             return
-        self.poller.unregister(conn.sock)
-        self.keepalived_conns.remove(conn)
-        fs = self.tpool.submit(self._send_rest, conn, data[sent:], closes)
-        fs.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
-
-    def _send_rest(self, conn: TConn, data: bytes, closes: bool) -> bool:
-        """What the connection did not take at once; whether it may be kept."""
-        conn.sock.settimeout(self.exchange_seconds)
-        try:
-            conn.sock.sendall(data)
-        except OSError as error:
-            self.log.debug("could not send the answer: %s", error)
-            return False
-        return not closes
-
-    def _stay(self, conn: TConn) -> None:
-        """Keep the connection for its whole time again; the row is sorted by when each one's time is over."""
-        if conn.timeout - time.monotonic() < self.cfg.keepalive - _STALE_SECONDS:
-            self.keepalived_conns.remove(conn)
-            conn.set_timeout()
-            self.keepalived_conns.append(conn)
-
-    def handle(self, conn: TConn) -> Any:
-        if not conn.initialized:
-            if not conn.data_ready and not conn.wait_for_data(_FIRST_BYTE_SECONDS):
-                return _DEFER
-            conn.init()
-            conn.parser.unreader = BoundedUnreader(conn.sock)
-        conn.parser.unreader.allow(self.header_seconds, HeadersTimeout)
-        return super().handle(conn)
-
-    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
-        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + _DRAIN_SECONDS))
-
-    def handle_request(self, req: Any, conn: TConn) -> bool:
-        # Python's sendall takes a socket's timeout as a bound on all of it.
-        conn.sock.settimeout(self.exchange_seconds)
-        conn.parser.unreader.allow(self.exchange_seconds, TimeoutError)
-        req.body.reader = CheckedReader(req.body.reader)
-        kept: bool = super().handle_request(req, conn)
-        return kept
-
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        status, code, message = describe_error(exc)
-        request_id = find_request_id(req)
-        fields = {"request_id": request_id, "status": status, "code": code, "client": addr[0] if addr else ""}
-        if status == 500:
-            self.log.exception("request failed outside of the application", extra={"fields": fields})
+        if conn.held:
+            self._connections.count(conn)
+        if sent == len(data):
+            conn.keeps = keeps
+            self._sent(conn)
         else:
-            self.log.warning("request refused by gunicorn: %r", message, extra={"fields": fields})
-        try:
-            util.write_nonblock(client, encode_error(status, code, message, request_id, self.slot))
-        except OSError as error:
-            self.log.debug("could not send the error: %s", error)
+            self._connections.send(conn, [memoryview(data)[sent:]], keeps, self._sent)
 
-    def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
-        if not fs.cancelled() and fs.exception() is None and not fs.result():
-            self._close_gently(conn)
+    def _sent(self, conn: Connection) -> None:
+        rows = self._connections
+        if not conn.keeps:
+            rows.close_gently(conn)
+        elif conn.received:
+            rows.rest(conn)
+            self._ready.append(conn)
         else:
-            super().finish_request(conn, fs)
-
-    def _close_gently(self, conn: TConn) -> None:
-        """Close our side and wait for the client's in the poller.
-
-        Closing at once may reset the connection, and with it the answer, if the client has sent more than was read.
-        ThreadWorker waits in the main loop: a client that does not close stops the whole worker for two seconds.
-        """
-        try:
-            conn.sock.shutdown(socket.SHUT_WR)
-            conn.sock.setblocking(False)
-            conn.timeout = time.monotonic() + _LINGER_SECONDS
-            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._discard(conn))
-        except OSError:
-            self.nr_conns -= 1
-            conn.close()
-        else:
-            self._closing.append(conn)
-            self._discard(conn)
-
-    def _discard(self, conn: TConn) -> None:
-        try:
-            if conn.sock.recv(65536):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # reset: the client is gone as well
-        self._end_closing(conn)
-
-    def _end_closing(self, conn: TConn) -> None:
-        self._closing.remove(conn)
-        self.poller.unregister(conn.sock)
-        self.nr_conns -= 1
-        conn.close()
-
-    def murder_pending(self) -> None:
-        super().murder_pending()
-        while self._closing and self._closing[0].timeout <= time.monotonic():
-            self._end_closing(self._closing[0])
-
-    def murder_keepalived(self, force: bool = False) -> None:
-        self._hand_over_begun()
-        super().murder_keepalived(force)
-
-    def _hand_over_begun(self) -> None:
-        """Requests whose rest is late: a thread of the pool waits for it, and bounds the time."""
-        while self._begun:
-            conn, since = next(iter(self._begun.items()))
-            if time.monotonic() - since < _FIRST_BYTE_SECONDS:
-                break
-            del self._begun[conn]
-            super().on_client_socket_readable(conn, conn.sock)
+            rows.wait(conn, rows.idle, READ, self._arrivals.receive)
+            if not self.alive:
+                rows.idle.cap(time.monotonic() + STOP_KEEPALIVE_LINGER)

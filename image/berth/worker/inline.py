@@ -15,7 +15,7 @@ from berth.web.direct import STATUS_LINES
 from berth.web.endpoints import match_prediction
 from berth.web.exchange import Endpoint
 from berth.web.pipeline import Pipeline
-from berth.web.plain import encode_response, is_whole, parse_request
+from berth.worker.http1 import encode_response, is_whole, parse_request
 
 
 class InlineAnswer(NamedTuple):
@@ -27,11 +27,18 @@ class InlineAnswer(NamedTuple):
 
 # The request is plain so far, and its rest is on the way.
 INCOMPLETE = InlineAnswer(b"", closes=False)
+# A longer line is rare, and would fill the cache with what a client made up.
+_MOST_LINE_BYTES = 256
+
+
+def _read_line(data: bytes) -> tuple[str, Endpoint, Mapping[str, str]] | None:
+    """Path, endpoint and variable parts where a request's first line reaches a prediction as it stands."""
+    end = data.find(b"\r\n", 0, _MOST_LINE_BYTES)
+    return _match_line(data[:end]) if end > 0 else None
 
 
 @lru_cache(maxsize=1024)
-def _read_line(line: bytes) -> tuple[str, Endpoint, Mapping[str, str]] | None:
-    """Path, endpoint and variable parts of a request line that reaches a prediction as it stands."""
+def _match_line(line: bytes) -> tuple[str, Endpoint, Mapping[str, str]] | None:
     method, _, rest = line.decode("latin-1").partition(" ")
     path, _, version = rest.partition(" ")
     found = match_prediction(path) if (method, version) == ("POST", "HTTP/1.1") else None
@@ -48,7 +55,7 @@ class InlineAnswers:
     @staticmethod
     def is_prediction(data: bytes) -> bool:
         """Whether bytes begin with the line of a request for a prediction."""
-        return _read_line(data[: data.find(b"\r\n")]) is not None
+        return _read_line(data) is not None
 
     def answer_plain(self, data: bytes, client: str, waiting: int = 0) -> InlineAnswer | None:
         """The answer to a request as it came, or INCOMPLETE.
@@ -56,23 +63,30 @@ class InlineAnswers:
         `waiting` is how many more predictions have arrived and will be answered by this thread: they count as in
         flight. None, and nothing has happened, for a request that is not for a prediction or would have to wait.
         """
-        self._pipeline.gate.set_waiting(waiting)
-        found = _read_line(data[: data.find(b"\r\n")])
+        gate = self._pipeline.gate
+        gate.waiting = waiting
+        answer = self._answer(data, client)
+        gate.tell()
+        return answer
+
+    def _answer(self, data: bytes, client: str) -> InlineAnswer | None:
+        found = _read_line(data)
         if found is None or not self._may_try(found[2]):
             return None
         path, endpoint, args = found
         environ = parse_request(data, "POST", path, client)
-        if environ is None:
-            return None
+        if environ is None or "gzip" in environ.get("HTTP_CONTENT_ENCODING", "").lower():
+            return None  # few bytes of gzip may be many of JSON: not on a thread that has others to serve
         if not is_whole(environ):
             return INCOMPLETE
         try:
-            finished = self._pipeline.run(endpoint, environ, args, may_wait=False)
+            status, headers, body = self._pipeline.run(endpoint, environ, args, may_wait=False)
         except WouldWait:
             return None
-        closes = ("Connection", "close") in finished.headers
-        headers = [item for item in finished.headers if item[0] != "Connection"] if closes else finished.headers
-        return InlineAnswer(encode_response(STATUS_LINES[finished.status], headers, finished.body, closes), closes)
+        closes = ("Connection", "close") in headers
+        if closes:
+            headers.remove(("Connection", "close"))
+        return InlineAnswer(encode_response(STATUS_LINES[status], headers, body, closes), closes)
 
     def _may_try(self, args: Mapping[str, str]) -> bool:
         """Whether it is worth trying to answer without waiting; the model that a body names is not known yet."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from gunicorn.http import errors
 
-from berth.worker.reading import HeadersTimeout
+from berth.errors import BerthError
+from berth.worker.receiving import HeadersTimeout
 
 # gunicorn's limit_request_line; the file of settings takes it from here.
 MOST_LINE_BYTES = 8190
@@ -28,27 +30,43 @@ _REFUSALS: tuple[tuple[Any, int, str, str], ...] = (
 )
 
 
-def describe_error(exc: Exception) -> tuple[int, str, str]:
-    """Status, code and sentence for what gunicorn or the application raised."""
+@dataclass(frozen=True)
+class RefusedRequest:
+    """An answer that no application saw."""
+
+    status: int
+    code: str
+    message: str
+    request_id: str
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the log line says beside the message."""
+        return {"request_id": self.request_id, "status": self.status, "code": self.code}
+
+    def encode(self, slot: str) -> bytes:
+        """The whole answer, after which the connection closes."""
+        body = json.dumps({"error": self.message, "code": self.code, "request_id": self.request_id}).encode()
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nX-Request-Id: {self.request_id}\r\n"
+        )
+        if slot:
+            head += f"X-Berth-Slot: {slot}\r\n"
+        return head.encode("latin-1") + b"\r\n" + body
+
+
+def describe_refusal(exc: Exception, req: Any) -> RefusedRequest:
+    """What to answer for what gunicorn, the worker or the application raised; the client's own id if it is sane."""
+    request_id = _find_request_id(req)
+    if isinstance(exc, BerthError):
+        return RefusedRequest(exc.status, exc.code, exc.message, request_id)
     status, code, sentence = next(line[1:] for line in _REFUSALS if isinstance(exc, line[0]))
-    return status, code, sentence or str(exc)[:200]
+    return RefusedRequest(status, code, sentence or str(exc)[:200], request_id)
 
 
-def find_request_id(req: Any) -> str:
-    """The client's own id if it is sane, else a new one."""
+def _find_request_id(req: Any) -> str:
     for name, value in getattr(req, "headers", ()):
         if name == "X-REQUEST-ID" and re.fullmatch(r"[A-Za-z0-9._-]{1,128}", value):
             return str(value)
     return uuid.uuid4().hex
-
-
-def encode_error(status: int, code: str, message: str, request_id: str, slot: str) -> bytes:
-    """The whole answer, after which the connection closes."""
-    body = json.dumps({"error": message, "code": code, "request_id": request_id}).encode()
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nX-Request-Id: {request_id}\r\n"
-    )
-    if slot:
-        head += f"X-Berth-Slot: {slot}\r\n"
-    return head.encode("latin-1") + b"\r\n" + body

@@ -44,10 +44,28 @@ def is_never(module: str) -> bool:
     return module.split(".")[0] in NEVER or f"{module}.".startswith(tuple(f"{inside}." for inside in NEVER_INSIDE))
 
 
+@cache
+def _words() -> dict[str, list[Name]]:
+    """The estimators of known libraries, by the library's name, from data/pickle_libraries.txt."""
+    text = files("berth").joinpath("data/pickle_libraries.txt").read_text(encoding="utf-8")
+    words: dict[str, list[Name]] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            module, _, name = line.partition(":")
+            words.setdefault(module.split(".")[0], []).append((module, name))
+    return words
+
+
 def parse_allow(text: str) -> tuple[Name, ...]:
-    """The pairs of `package.module:Name,package.module:Other`. Raises SettingsError."""
+    """The pairs of `package.module:Name,package.module:Other`; a known library's name stands for its estimators.
+
+    Raises SettingsError.
+    """
     names = []
     for item in filter(None, (part.strip() for part in text.split(","))):
+        if item in _words():
+            names += _words()[item]
+            continue
         match = _FORM.fullmatch(item)
         if match is None:
             raise SettingsError(f"BERTH_PICKLE_ALLOW: {item!r} is not of the form package.module:Name")

@@ -1,10 +1,10 @@
 """The pickle machine: the standard library's, in Python, with every opcode that can do something taken over.
 
 The C unpickler lets a file call whatever lies on its stack and set whatever attribute it names. Here
-- a name is looked up only if exactly that pair is allowed;
+- a name is looked up only if exactly that pair is allowed, and a class that it leads to is no value (references.py);
 - a call is made only on what such a look-up gave, and only if the list says that it may be called;
 - a state is set once, on an instance and never on a class or function, through the type's own `__setstate__`;
-- items go into plain containers only, and nothing is hashed that could hash for ever.
+- items go into plain containers only, and nothing is hashed that could hash for ever (containers.py, hashing.py).
 joblib's arrays, whose bytes stand between the opcodes, are read here too, so joblib's own reader has no part in it.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import pickle
 import types
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import prod
@@ -20,52 +19,37 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from berth.errors import LoadError, UnsafeArtifact
-from berth.loaders.unpickle.allow import Name, may_call
+from berth.errors import LoadError
+from berth.loaders.legacy.standins import stand_in
+from berth.loaders.unpickle.allow import Name, default_allow
+from berth.loaders.unpickle.calls import CallMachine
+from berth.loaders.unpickle.guarded import GUARDED, Wrapper, is_guarded
 from berth.loaders.unpickle.instance_state import set_state
-from berth.loaders.unpickle.names import find, python3_name
+from berth.loaders.unpickle.names import find, todays_pair
 from berth.loaders.unpickle.opcodes import only, put_marked, put_one, then
+from berth.loaders.unpickle.pandas_data import PandasType
 from berth.loaders.unpickle.rebuild import (
     MAKERS,
     check_dtype,
     check_shape,
     fill_array,
     fill_partial,
-    new_partial,
     rebuild_dtype,
 )
+from berth.loaders.unpickle.references import Reference, is_value
 from berth.loaders.unpickle.stream import PickleStream
+from berth.loaders.unpickle.unread import Unread, unread_class
 
-WRAPPER: Name = ("joblib.numpy_pickle", "NumpyArrayWrapper")
-PARTIAL: Name = ("functools", "partial")
 MAX_OPCODES = 50_000_000
-_MAX_TUPLE_DEPTH = 200
-_MAX_TUPLE_ITEMS = 50_000_000
 _PLAIN = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, complex, bool, type(None), slice, range)
 _NOT_INSTANCES = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, np.ufunc)
 
 
-class Wrapper:
-    """Stands for joblib's NumpyArrayWrapper until its array has been read."""
-
-    shape: object = None
-    dtype: object = None
-    order: object = "C"
-    # joblib before 1.2 wrote no padding.
-    numpy_array_alignment_bytes: object = None
-
-
-# Not on the list, because nothing of them is used: Berth's own stand in for them, and take only what is harmless.
-GUARDED: dict[Name, Any] = {WRAPPER: Wrapper, PARTIAL: new_partial}
-
-
-class Machine(pickle._Unpickler):
+class Machine(CallMachine):
     """One run over one pickle stream; a nested stream gets a machine of its own with the same rules."""
 
     # Of the standard library's machine.
     proto: int
-    memo: dict[int, Any]
-    stack: list[Any]
     metastack: list[list[Any]]
     pop_mark: Callable[[], list[Any]]
 
@@ -73,16 +57,10 @@ class Machine(pickle._Unpickler):
 
     def __init__(self, source: PickleStream, allow: frozenset[Name], nested: bool = False) -> None:
         super().__init__(source)
-        self.source = source
         self.allow = allow
+        self.own = allow - default_allow()
         self.nested = nested
-        self.copied = 0
-        # By id; the objects are kept beside, so that no id is used again while the machine runs.
-        self.named: dict[int, tuple[Name, object]] = {}
-        self.fresh: dict[int, object] = {}
         self.built: dict[int, object] = {}
-        self.tuples: dict[int, tuple[int, int]] = {}
-        self.kept: list[object] = []
         self.dtype_slots: dict[int, list[int]] = {}
 
     def run(self) -> Any:
@@ -91,35 +69,40 @@ class Machine(pickle._Unpickler):
         self.read, self.readline = self._unframer.read, self._unframer.readline
         self.metastack, self.stack = [], []
         self.append = self.stack.append
-        dispatch = self.dispatch
-        for _ in range(MAX_OPCODES):
+        dispatch, most = self.dispatch, self.source.bound_instructions(MAX_OPCODES)
+        for _ in range(most):
             code = self.read(1)
-            if not code:
-                raise LoadError("the file is truncated: it ends before its pickle does")
             if code == pickle.STOP:
-                return self.stack.pop()
-            dispatch[code[0]](self)
-        raise LoadError(f"the file has more than {MAX_OPCODES} instructions; no model has")
+                return self.finish()
+            step = dispatch.get(code[0]) if code else None
+            if step is None:
+                raise LoadError(f"{code!r} is no instruction of a pickle: the file is damaged, or something else")
+            step(self)
+        raise LoadError(f"the file has more than {most} instructions, which no model of its size has")
 
-    def refuse(self, what: str) -> Any:
-        raise UnsafeArtifact(what)
-
-    def charge(self, count: int) -> None:
-        """Count what is copied inside: an honest file spends at least a byte on each item."""
-        self.copied += count
-        if self.copied > self.source.consumed:
-            raise LoadError("the file unfolds into more than it holds; it is damaged or made to fill the memory")
+    def finish(self) -> Any:
+        """What the stream has made, if it is whole and a value."""
+        for made in self.unbuilt.values():
+            self.refuse(f"{'functools:' if isinstance(made, partial) else ''}{type(made).__name__} without its state")
+        self.check_values([self.stack[-1]])
+        if isinstance(unread := self.stack[-1], Unread):
+            self.refuse(":".join(unread.pair))
+        return self.stack.pop()
 
     # Names
 
     def find_class(self, module: str, name: str) -> Any:
-        pair = python3_name(module, name) if self.proto < 3 else (module, name)
-        if pair in GUARDED:
-            found: Any = GUARDED[pair]
+        pair = todays_pair(module, name, self.proto, self.allow)
+        if is_guarded(pair):
+            found: Any = GUARDED[pair] if pair in GUARDED else unread_class(pair)
         elif pair not in self.allow:
-            self.refuse(f"{pair[0]}:{pair[1]}")
+            found = stand_in(pair) or self.refuse(f"{pair[0]}:{pair[1]}")
         else:
             found = MAKERS[pair] if pair in MAKERS else find(pair)
+        if isinstance(found, PandasType):
+            return found  # it makes nothing, and only Berth's own makers of pandas' objects read it
+        if is_guarded(pair) or not is_value(pair, found):
+            return Reference(pair, found)
         self.named[id(found)] = (pair, found)
         return found
 
@@ -128,46 +111,6 @@ class Machine(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         self.refuse("a persistent id")
-
-    # Calls
-
-    def callee(self, found: object, arguments: int) -> Any:
-        """What may be called, or a refusal. Without arguments an allowed class may always be made."""
-        if id(found) not in self.named:
-            self.refuse(f"a call of a {type(found).__name__} that the file put together")
-        pair, _ = self.named[id(found)]
-        if arguments and not (pair in GUARDED or pair in MAKERS or may_call(pair)):
-            self.refuse(f"a call of {pair[0]}:{pair[1]}")
-        return found
-
-    def load_reduce(self) -> None:
-        args = self.stack.pop()
-        if type(args) is not tuple:
-            raise LoadError("the file is damaged: a call without its arguments")
-        function = self.callee(self.stack[-1], 1)
-        if args and type(args[0]) in (list, str, bytes, tuple):
-            self.charge(len(args[0]))
-        made = function(*args)
-        if isinstance(made, np.ndarray) and made.size == 0:
-            self.fresh[id(made)] = made
-        self.stack[-1] = made
-
-    def load_newobj(self) -> None:
-        args = self.stack.pop()
-        self.make_instance(self.stack.pop(), args, {})
-
-    def load_newobj_ex(self) -> None:
-        kwargs = self.stack.pop()
-        args = self.stack.pop()
-        self.make_instance(self.stack.pop(), args, kwargs)
-
-    def make_instance(self, kind: Any, args: Any, kwargs: Any) -> None:
-        if type(args) is not tuple or type(kwargs) is not dict:
-            raise LoadError("the file is damaged: an instance without its arguments")
-        self.callee(kind, len(args) + len(kwargs))
-        if not isinstance(kind, type) or issubclass(kind, np.ndarray | np.dtype | type):
-            self.refuse(f"a new instance of {getattr(kind, '__name__', kind)}")
-        self.append(kind.__new__(kind, *args, **kwargs))
 
     def load_inst(self) -> None:
         module = self.readline()[:-1].decode("ascii")
@@ -186,6 +129,9 @@ class Machine(pickle._Unpickler):
         state = self.stack.pop()
         target = self.stack[-1]
         kind = type(target)
+        self.unbuilt.pop(id(target), None)
+        if type(target) is Reference:
+            self.refuse(f"a state set on {target.pair[1]}, which has none")
         if id(target) in self.named or isinstance(target, _NOT_INSTANCES) or kind in _PLAIN:
             self.refuse(f"a state set on {getattr(target, '__name__', 'a ' + kind.__name__)}, which has none")
         if isinstance(target, np.dtype):
@@ -198,7 +144,11 @@ class Machine(pickle._Unpickler):
             if id(target) in self.built:
                 self.refuse(f"a second state set on a {kind.__name__}")
             self.built[id(target)] = target
-            fill_partial(target, state) if isinstance(target, partial) else set_state(target, state)
+            self.check_values(state if type(state) is tuple else [state])
+            if isinstance(target, partial):
+                fill_partial(target, state, self.own)
+            else:
+                set_state(target, state, self.own)
             if isinstance(target, Wrapper):
                 self.stack[-1] = self.read_array(target)
 
@@ -221,7 +171,9 @@ class Machine(pickle._Unpickler):
         return self.read_plain(dtype, shape, wrapper.order == "F")
 
     def read_nested(self) -> Any:
-        array = type(self)(self.source, self.allow, nested=True).run()
+        inner = type(self)(self.source, self.allow, nested=True)
+        inner.keys = self.keys
+        array = inner.run()
         if not isinstance(array, np.ndarray):
             raise LoadError("the file is damaged: an array of objects is something else")
         return array
@@ -235,38 +187,9 @@ class Machine(pickle._Unpickler):
         array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
         return array.astype(dtype.newbyteorder("=")) if dtype.byteorder == ">" else array
 
-    # Containers
-
-    def put_items(self, target: Any, items: list[Any]) -> None:
-        if not isinstance(target, list | deque):
-            self.refuse(f"items put into a {type(target).__name__}")
-        type(target).extend(target, items)
-
-    def put_pairs(self, target: Any, items: list[Any]) -> None:
-        if not isinstance(target, dict):
-            self.refuse(f"keys put into a {type(target).__name__}")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[key] = value
-
-    def put_members(self, target: Any, items: list[Any]) -> None:
-        if type(target) is not set:
-            self.refuse(f"members put into a {type(target).__name__}")
-        target.update(items)
-
-    def note_tuple(self) -> None:
-        """Bound what the newest tuple unfolds to: hashing a deep or shared one never ends, or ends in a crash."""
-        newest = self.stack[-1]
-        inner = [self.tuples.get(id(item), (1, len(item))) for item in newest if type(item) is tuple]
-        if not inner:
-            return
-        depth, items = 1 + max(one[0] for one in inner), len(newest) + sum(one[1] for one in inner)
-        if depth > _MAX_TUPLE_DEPTH or items > _MAX_TUPLE_ITEMS:
-            raise LoadError("the file is damaged or hostile: its tuples are nested too deeply")
-        self.tuples[id(newest)] = (depth, items)
-        self.kept.append(newest)
-
     def note_memo(self) -> None:
         """Remember where a dtype lies in the memo."""
+        super().note_memo()
         if isinstance(self.stack[-1], np.dtype):
             self.dtype_slots.setdefault(id(self.stack[-1]), []).append(next(reversed(self.memo)))
 
@@ -280,6 +203,7 @@ Machine.dispatch.update(
         pickle.STACK_GLOBAL[0]: only("load_stack_global"),
         pickle.FROZENSET[0]: only("load_frozenset"),
         pickle.DICT[0]: only("load_dict"),
+        pickle.LIST[0]: only("load_list"),
         pickle.INST[0]: only("load_inst"),
         pickle.OBJ[0]: only("load_obj"),
         pickle.BYTEARRAY8[0]: only("load_bytearray8"),

@@ -11,6 +11,7 @@ from importlib import import_module
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.legacy.renames import todays_name
 from berth.loaders.unpickle.allow import Name
 
 _KINDS = (type, types.FunctionType, types.BuiltinFunctionType, np.ufunc)
@@ -25,6 +26,12 @@ def python3_name(module: str, name: str) -> Name:
     if renamed is not None:
         return renamed
     return _compat_pickle.IMPORT_MAPPING.get(module, module), name
+
+
+def todays_pair(module: str, name: str, proto: int, allow: frozenset[Name]) -> Name:
+    """The name as today's Python and today's libraries spell it; what is allowed as it stands stays as it is."""
+    pair = python3_name(module, name) if proto < 3 else (module, name)
+    return pair if pair in allow else todays_name(pair)
 
 
 def find(pair: Name) -> object:

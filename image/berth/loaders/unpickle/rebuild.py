@@ -9,9 +9,8 @@ argument here that has not been checked, and a dtype is made anew from its descr
 from __future__ import annotations
 
 import copyreg
-import sys
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from math import prod
 from typing import Any
@@ -19,8 +18,13 @@ from typing import Any
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.unpickle.allow import Name
+from berth.loaders.unpickle.called import check_partial, is_function
+from berth.loaders.unpickle.pandas_data import array_state
 
 _MAX_DIMENSIONS = 64
+_MAX_FIELDS = 4096
+_MAX_TREE_WIDTH = 2**24
 _KINDS = "biufcSUVOmM"
 _CONTAINER_BASES: tuple[type, ...] = (object, dict, list, tuple, set, frozenset, int, float, str)
 
@@ -62,6 +66,18 @@ def new_dtype(spec: object, align: object = False, copy: object = False, metadat
     return _plain_dtype(np.dtype(spec, copy=True))
 
 
+def _check_fields(parts: Iterable[object]) -> None:
+    """Raise LoadError for a record of too many fields: one that nests the same record is hashed in exponential time."""
+    waiting, seen = list(parts), 0
+    while waiting:
+        part = _plain_dtype(waiting.pop())
+        seen += 1
+        if seen > _MAX_FIELDS:
+            raise LoadError(f"the file is damaged or hostile: a record of more than {_MAX_FIELDS} fields")
+        inner = part.base if part.subdtype is not None else part
+        waiting.extend(field[0] for field in (inner.fields or {}).values())
+
+
 def rebuild_dtype(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
     """A new dtype as the state describes it; the flags in the state are not believed."""
     _, order, base, names, fields, size, *rest = state
@@ -69,6 +85,7 @@ def rebuild_dtype(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
         return np.dtype((_plain_dtype(base[0]), check_shape(base[1])))
     if names is not None:
         parts = [fields[name] for name in names]
+        _check_fields(part[0] for part in parts)
         return np.dtype(
             {
                 "names": list(names),
@@ -103,6 +120,7 @@ def new_masked(kind: object, base: object, shape: object, typecode: object) -> n
 def fill_array(array: np.ndarray[Any, Any], state: Any) -> int:
     """Give a new, empty array its state, and tell how many elements were taken. Raises LoadError."""
     wanted = 7 if isinstance(array, np.ma.MaskedArray) else 5
+    state = array_state(state)
     if type(state) is not tuple or len(state) != wanted:
         raise LoadError(f"the file is damaged: the state of an array has not {wanted} parts")
     _, shape, dtype, _, data = state[:5]
@@ -166,32 +184,43 @@ def _maker(kind: Callable[..., object], *takes: type, most: int = 1) -> Callable
 
 
 def _new_defaultdict(factory: object = None) -> object:
+    if factory is MAKERS["collections", "OrderedDict"]:
+        return defaultdict(OrderedDict)
     if factory not in (None, int, float, str, list, dict, set, tuple, bool):
         raise UnsafeArtifact("a defaultdict with a factory that is not a plain type")
     return defaultdict(factory)
 
 
-def new_partial(function: object) -> partial[Any]:
-    """What `functools.partial` gives, of the one function that scikit-learn pickles in it."""
-    _check_partial(function)
+def new_partial(function: object, *args: object) -> partial[Any]:
+    """What `functools.partial` gives before its state says what it is a partial of."""
+    if args or not is_function(function):
+        raise UnsafeArtifact(f"functools:partial of {_brief(function)}")
     made: partial[Any] = partial(function)  # type: ignore[misc,operator,arg-type]
     return made
 
 
-def _check_partial(function: object) -> None:
-    # HistGradientBoosting with categorical features holds partial(check_array, …); anything else is an attack.
-    known = getattr(sys.modules.get("sklearn.utils.validation"), "check_array", None)
-    if known is None or function is not known:
-        raise UnsafeArtifact("functools:partial of something else than sklearn.utils.validation:check_array")
-
-
-def fill_partial(target: partial[Any], state: Any) -> None:
+def fill_partial(target: partial[Any], state: Any, own: Collection[Name]) -> None:
     """Give a partial its state, which names its function again."""
-    function, args, kwargs, attributes = state
-    _check_partial(function)
-    if args != () or type(kwargs) is not dict or attributes:
-        raise UnsafeArtifact("functools:partial with arguments that scikit-learn does not give it")
-    target.__setstate__((function, args, kwargs, None))  # type: ignore[attr-defined]
+    if type(state) is not tuple or len(state) != 4 or state[3]:
+        raise UnsafeArtifact("functools:partial with a state that no pickler writes")
+    function, args, keywords, _ = state
+    check_partial(function, args, keywords, own)
+    target.__setstate__((function, args, keywords, None))  # type: ignore[attr-defined]
+
+
+def new_decision_tree(features: object, classes: object, outputs: object) -> object:
+    """What `sklearn.tree._tree.Tree` gives, which believes the numbers of classes that it is given."""
+    from sklearn.tree._tree import Tree
+
+    counts = (features, outputs)
+    if not all(isinstance(count, int | np.integer) and 0 <= count <= _MAX_TREE_WIDTH for count in counts):
+        raise LoadError(f"the file is damaged: a tree of {_brief(features)} features and {_brief(outputs)} outputs")
+    if type(classes) is not np.ndarray or classes.dtype != np.intp or classes.shape != (outputs,):
+        raise LoadError("the file is damaged: a tree whose numbers of classes are not those of its outputs")
+    if classes.size and not (classes.min() > 0 and classes.max() <= _MAX_TREE_WIDTH):
+        raise LoadError("the file is damaged: a tree with a number of classes that no tree has")
+    made: object = Tree(features, classes, outputs)
+    return made
 
 
 def new_tree(kind: object) -> object:
@@ -236,6 +265,7 @@ MAKERS: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy.random._pickle", "__bit_generator_ctor"): _new_bits,
     ("numpy.random._pickle", "__generator_ctor"): _random_maker(np.random.Generator),
     ("numpy.random._pickle", "__randomstate_ctor"): _random_maker(np.random.RandomState),
+    ("sklearn.tree._tree", "Tree"): new_decision_tree,
     ("sklearn.neighbors._kd_tree", "newObj"): new_tree,
     ("sklearn.neighbors._ball_tree", "newObj"): new_tree,
     ("sklearn.metrics._dist_metrics", "newObj"): new_tree,

@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from berth.loaders.legacy.made_with import VERSION_KEY
+from berth.loaders.legacy.standins import stand_in
 from berth.loaders.unpickle.allow import Name, may_call
-from berth.loaders.unpickle.machine import GUARDED, PARTIAL, WRAPPER, Machine, Wrapper
-from berth.loaders.unpickle.names import python3_name
+from berth.loaders.unpickle.guarded import PARTIAL, WRAPPER, Wrapper, is_guarded
+from berth.loaders.unpickle.machine import Machine
+from berth.loaders.unpickle.names import todays_pair
 from berth.loaders.unpickle.rebuild import MAKERS, rebuild_dtype
 from berth.loaders.unpickle.stream import PickleStream
+from berth.loaders.unpickle.unread import GETATTR, Unread, is_unread, unread_class
 
 _DTYPE: Name = ("numpy", "dtype")
-_CHECK_ARRAY: Name = ("sklearn.utils.validation", "check_array")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class GlobalRecorder(Machine):
         super().__init__(source, allow, nested)
         self.seen: dict[Name, bool] = {}
         self.called: set[Name] = set()
+        self.versions: set[str] = set()
 
     def globals(self) -> list[PickleGlobal]:
         """What has been seen, each name once; misused ones count as not allowed."""
@@ -62,8 +66,8 @@ class GlobalRecorder(Machine):
         self.note(("", what), allowed=False)
 
     def find_class(self, module: str, name: str) -> Any:
-        pair = python3_name(module, name) if self.proto < 3 else (module, name)
-        self.note(pair, allowed=pair in GUARDED or pair in self.allow)
+        pair = todays_pair(module, name, self.proto, self.allow)
+        self.note((module, name), allowed=is_guarded(pair) or pair in self.allow or stand_in(pair) is not None)
         return Named(pair)
 
     def load_stack_global(self) -> None:
@@ -96,13 +100,16 @@ class GlobalRecorder(Machine):
     def load_reduce(self) -> None:
         args = self.stack.pop()
         pair = self.check_call(self.stack[-1], arguments=True)
-        if pair == PARTIAL and not (len(args) == 1 and getattr(args[0], "pair", None) == _CHECK_ARRAY):
+        if pair == PARTIAL and not (len(args) == 1 and isinstance(args[0], Named)):
             self.note(pair, allowed=False)
-        self.stack[-1] = MAKERS[_DTYPE](*args) if pair == _DTYPE else Inert()
+        if pair == GETATTR and not (args and isinstance(args[0], Unread)):
+            self.note(pair, allowed=False)
+        made = unread_class(pair)() if is_unread(pair) or pair == GETATTR else Inert()
+        self.stack[-1] = MAKERS[_DTYPE](*args) if pair == _DTYPE else made
 
     def make_instance(self, kind: Any, args: Any, kwargs: Any) -> None:
         pair = self.check_call(kind, arguments=bool(args) or bool(kwargs))
-        self.append(Wrapper() if pair == WRAPPER else Inert())
+        self.append(Wrapper() if pair == WRAPPER else unread_class(pair)() if is_unread(pair) else Inert())
 
     def load_inst(self) -> None:
         self.pop_mark()
@@ -119,6 +126,8 @@ class GlobalRecorder(Machine):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
+        if type(state) is dict and type(state.get(VERSION_KEY)) is str:
+            self.versions.add(state[VERSION_KEY])
         if isinstance(target, np.dtype):
             self.replace_dtype(target, rebuild_dtype(target, state))
         elif isinstance(target, Wrapper):
@@ -126,7 +135,7 @@ class GlobalRecorder(Machine):
             self.stack[-1] = self.read_array(target)
         elif isinstance(target, Named):
             self.refuse(f"a state set on {target.pair[0]}:{target.pair[1]}")
-        elif not isinstance(target, Inert):
+        elif not isinstance(target, (Inert, Unread)):
             self.refuse(f"a state set on a {type(target).__name__}")
 
     def read_nested(self) -> Any:
@@ -135,6 +144,7 @@ class GlobalRecorder(Machine):
         for pair, allowed in inner.seen.items():
             self.note(pair, allowed)
         self.called |= inner.called
+        self.versions |= inner.versions
         return Inert()
 
     def read_plain(self, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> Any:

@@ -14,12 +14,18 @@ from typing import IO, Any
 from zlib import decompressobj
 
 from berth.errors import LoadError
+from berth.loaders.unpickle.not_a_pickle import HEAD_BYTES, check_is_pickle
 
 # A compressed file may unpack to this many times its size, and to this much in any case.
 MAX_RATIO = 200
 SMALL_BYTES = 256 * 2**20
 _CHUNK_BYTES = 2**20
+# Instructions of a compressed file: this many, and this many for each byte on the disk.
+_FREE_INSTRUCTIONS = 2**20
+_INSTRUCTIONS_PER_BYTE = 16
 _ZFILE = b"ZF"
+_MAX_LINE = 2**30
+_COPY_AGAIN = "copy or save it again"
 
 
 class ZlibReader(io.RawIOBase):
@@ -68,29 +74,39 @@ _READERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
 class PickleStream:
     """A stream that knows how many bytes it may still give, and refuses to promise more."""
 
-    def __init__(self, file: io.BufferedReader, limit: int, packed: bool) -> None:
+    def __init__(self, file: io.BufferedReader, limit: int, packed_bytes: int = 0) -> None:
         self._file = file
-        self._packed = packed
+        self._packed_bytes = packed_bytes
         self._limit = limit
         self.consumed = 0
+
+    def bound_instructions(self, most: int) -> int:
+        """How many instructions there may be: a small file that unpacks to many holds no model."""
+        return (
+            min(most, _FREE_INSTRUCTIONS + self._packed_bytes * _INSTRUCTIONS_PER_BYTE) if self._packed_bytes else most
+        )
 
     def check_room(self, count: int) -> None:
         """Raise LoadError if `count` more bytes cannot be there, before anybody makes room for them."""
         left = self._limit - self.consumed
         if 0 <= count <= left:
             return
-        if self._packed:
+        if self._packed_bytes:
             raise LoadError(
                 f"the file unpacks to more than {self._limit} bytes, over {MAX_RATIO} times its size; "
                 "save it uncompressed if that is what it should hold"
             )
-        raise LoadError(f"the file is truncated or damaged: it declares {count} bytes where {left} are left")
+        raise LoadError(
+            f"the file is truncated or damaged: it declares {count} bytes where {left} are left; {_COPY_AGAIN}"
+        )
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes. Raises LoadError when so many cannot be there."""
+        """`count` bytes. Raises LoadError when so many are not there."""
         self.check_room(count)
         data = self._file.read(count) if count <= _CHUNK_BYTES else self._read_long(count)
         self.consumed += len(data)
+        if len(data) < count:
+            raise LoadError(f"the file is truncated: it ends {count - len(data)} bytes too early; {_COPY_AGAIN}")
         return data
 
     def _read_long(self, count: int) -> bytes:
@@ -110,7 +126,9 @@ class PickleStream:
         while filled < len(buffer):
             count = self._file.readinto(buffer[filled : filled + _CHUNK_BYTES])
             if not count:
-                raise LoadError(f"the file is truncated: an array of {len(buffer)} bytes ends after {filled}")
+                raise LoadError(
+                    f"the file is truncated: an array of {len(buffer)} bytes ends after {filled}; {_COPY_AGAIN}"
+                )
             filled += count
         self.consumed += filled
 
@@ -118,15 +136,14 @@ class PickleStream:
         """Pass over bytes without keeping them. Raises LoadError."""
         self.check_room(count)
         while count:
-            piece = self.read(min(count, _CHUNK_BYTES))
-            if not piece:
-                raise LoadError(f"the file is truncated: {count} bytes of an array are missing")
-            count -= len(piece)
+            count -= len(self.read(min(count, _CHUNK_BYTES)))
 
     def readline(self) -> bytes:
         """One line with its newline."""
-        line = self._file.readline(self._limit - self.consumed)
+        line = self._file.readline(min(self._limit - self.consumed, _MAX_LINE))
         self.consumed += len(line)
+        if not line.endswith(b"\n"):
+            raise LoadError("the file is truncated or damaged: a line has no end")
         return line
 
     def check_end(self) -> None:
@@ -143,13 +160,14 @@ def open_source(path: Path) -> Iterator[PickleStream]:
     except OSError as error:
         raise LoadError(f"{path.name} cannot be read: {error.strerror}") from error
     with file:
-        head = file.peek(8)
+        head = file.peek(HEAD_BYTES)
+        check_is_pickle(path.name, head[:HEAD_BYTES])
         size = os.fstat(file.fileno()).st_size
         if head.startswith(_ZFILE):
             raise LoadError(f"{path.name} was written by joblib before 0.10; load it there and dump it again")
         for magic, reader in _READERS.items():
             if head.startswith(magic):
                 unpacked = io.BufferedReader(reader(file), _CHUNK_BYTES)
-                yield PickleStream(unpacked, max(SMALL_BYTES, size * MAX_RATIO), packed=True)
+                yield PickleStream(unpacked, max(SMALL_BYTES, size * MAX_RATIO), size)
                 return
-        yield PickleStream(file, size, packed=False)
+        yield PickleStream(file, size)

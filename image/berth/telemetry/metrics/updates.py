@@ -93,9 +93,3 @@ def make_summer(child: Summary) -> Callable[[float, int], None]:
             _write(count, count._value + values)
 
     return add
-
-
-def observe_shared(child: Histogram, number: float) -> None:
-    """Observe with a child that others use too: each value's own lock, but no look at every bucket."""
-    child._sum.inc(number)
-    child._buckets[bisect_left(child._upper_bounds, number)].inc(1)

@@ -54,6 +54,11 @@ class PayloadLog:
         self._thread: threading.Thread | None = None
         self._fault = ""
 
+    @property
+    def redacts(self) -> bool:
+        """Whether some values must not be written anywhere."""
+        return bool(self._options.redact)
+
     def offer(self, request_id: str, status: int, make: Callable[[], PayloadEntry]) -> None:
         """Keep an exchange if it is in the sample, or failed. Never waits, never raises."""
         failed = status >= 400 and self._options.keep_failures
@@ -122,7 +127,7 @@ class PayloadLog:
         try:
             return encode_line(entry, self._options.redact)
         except Exception as error:  # one odd body must not end the log
-            log("a payload could not be written", level=logging.WARNING, error=repr(error))
+            log("a payload could not be written", level=logging.WARNING, error=type(error).__name__)
             self._on_drop("error", 1)
             return b""
 

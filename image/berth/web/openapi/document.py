@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from berth.models.model import Model
-from berth.web import wire
+from berth.tensors.codec import encode_json
 from berth.web.access import visible_models
 from berth.web.exchange import BINARY, HTML, JSON, LENGTH_HEADER, ApiFacts, Backend, Endpoint, Exchange, Reply
 from berth.web.openapi.bodies import BODIES
@@ -157,7 +157,7 @@ def _answer(exchange: Exchange, backend: Backend) -> Reply:
         if key not in _made:
             if len(_made) >= _MOST_KEPT:
                 _made.clear()
-            _made[key] = models, wire.encode_json(openapi_document(models, backend.api, backend.endpoints))
+            _made[key] = models, encode_json(openapi_document(models, backend.api, backend.endpoints))
         return Reply(_made[key][1])
 
 

@@ -125,11 +125,12 @@ async function readHealth() {
   states = answer.json?.models ?? {};
   const all = Object.values(states);
   const count = (wanted) => all.filter(({ state }) => state === wanted).length;
-  if (answer.status === 200) setStatus("ready", all.length === 1 ? "Ready" : `Ready, ${all.length} models`);
+  if (answer.status === 200) setStatus("ready", all.length < 2 ? "Ready" : `Ready, ${all.length} models`);
   else if (count("failed")) setStatus("failed", count("failed") === 1 ? "A model has failed" : `${count("failed")} models have failed`);
   else if (count("loading")) setStatus("loading", `Loading, ${count("ready")} of ${all.length} models are ready`);
   else setStatus("loading", reasonOf(answer));
-  return all.some(({ state }) => state === "loading") || !all.length;
+  // Where keys are on, no model is named to a page that has none yet.
+  return all.some(({ state }) => state === "loading") || (!all.length && answer.status !== 200);
 }
 
 async function readModels() {

@@ -12,7 +12,8 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from berth.web.plain import encode_response, is_whole, parse_request
+from berth.worker.http1 import asks_to_close, encode_response, is_host, is_whole, parse_request
+from berth.worker.receiving import read_head
 
 CLIENT = "10.0.0.7"
 LINE = b"POST /predict HTTP/1.1\r\n"
@@ -21,7 +22,8 @@ WHOLE = HEAD + b"\r\n{}"
 
 
 def parse(data: bytes) -> dict[str, Any] | None:
-    return parse_request(data, "POST", "/predict", CLIENT)
+    """What the application's `answer_plain` does: only a first line that it knows is parsed."""
+    return parse_request(data, "POST", "/predict", CLIENT) if data.startswith(LINE) or not data else None
 
 
 def ask_gunicorn(data: bytes) -> dict[str, Any]:
@@ -73,6 +75,14 @@ def test_a_plain_request() -> None:
         HEAD + b"Connection: close\r\n\r\n{}",
         HEAD + b"Connection: Upgrade\r\n\r\n{}",
         HEAD + b"Upgrade: h2c\r\n\r\n{}",
+        HEAD + b"Connection: keep-alive, close\r\n\r\n{}",
+        HEAD + b"Host: here\r\n\r\n{}",
+        HEAD.replace(b"Host: here", b"Host: here/there") + b"\r\n{}",
+        HEAD.replace(b"Host: here", b"Host: a, b") + b"\r\n{}",
+        HEAD + b"X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off\r\n\r\n{}",  # two schemes
+        WHOLE.replace(b"/predict", b"http://here/predict"),
+        WHOLE.replace(b"/predict", b"/pr%65dict"),
+        WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0"),
         HEAD + b"Trailer: x\r\n\r\n{}",
         HEAD + b"A: 1\r\nA: 2\r\n\r\n{}",
         HEAD + b"A_B: 1\r\n\r\n{}",  # would stand beside A-B
@@ -104,23 +114,35 @@ NAMES = st.sampled_from(
     [
         "Content-Length", "Content-Type", "Host", "Connection", "X-Request-Id", "Transfer-Encoding", "Expect",
         "X-A", "x-a", "X_A", "Content-Encoding", "Traceparent", "Cookie", "A1", "1A", "A B", "", "Script-Name",
+        "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Ssl", "Path_Info",
     ]
 )  # fmt: skip
 SPACES = st.sampled_from(["", " ", "  ", "\t", "\r\n ", "\n"])
 VALUES = st.one_of(
     st.sampled_from(["2", "0", "3", "keep-alive", "Keep-Alive", "close", "chunked", "100-continue", "", "a,b"]),
+    st.sampled_from(["https", "http", "on", "keep-alive, close", "[::1]:80", "a:80", "a b", "a/b", "10.0.0.1"]),
     st.text(st.characters(codec="latin-1"), max_size=6),
 )
 FIELDS = st.lists(st.builds("{}:{}{}{}\r\n".format, NAMES, SPACES, VALUES, SPACES), max_size=5)
 
 
 @given(FIELDS, st.sampled_from([b"{}", b"", b"{}\r\n", b"\r\n\r\n"]), st.booleans())
-def test_what_is_plain_is_understood_as_gunicorn_does(fields: list[str], body: bytes, framed: bool) -> None:
+@pytest.mark.parametrize("proxies", ["*", ""], ids=["trusted", "untrusted"])
+def test_what_is_plain_is_understood_as_gunicorn_does(
+    proxies: str, fields: list[str], body: bytes, framed: bool
+) -> None:
     own = [f"Host: h\r\nContent-Length: {len(body)}\r\n"] if framed else []
     data = LINE + "".join(fields + own).encode("latin-1") + b"\r\n" + body
     if (environ := parse(data)) is not None and is_whole(environ):
         assert environ["wsgi.input"].read() == body
         assert without_body(environ) == ask_gunicorn(data)
+        config = Config()
+        config.set("forwarded_allow_ips", proxies)
+        head = data[: data.index(b"\r\n\r\n") + 4]
+        incoming = read_head(config, head, (CLIENT, 1), 1)  # as the pool's way does: nothing is refused there
+        assert incoming.find_end(data) == len(data)
+        assert not incoming.request.should_close()
+        assert not incoming.expects_continue()
 
 
 def test_an_answer() -> None:
@@ -129,3 +151,22 @@ def test_an_answer() -> None:
     head = rf"HTTP/1\.1 200 OK\r\nServer: gunicorn\r\nDate: {date}\r\nConnection: keep-alive\r\n"
     assert re.fullmatch(head + r"X-Request-Id: a\r\nContent-Length: 2\r\n\r\n\{\}", answer)
     assert "\r\nConnection: close\r\n" in encode_response("413 Content Too Large", [], b"", closes=True).decode()
+
+
+@pytest.mark.parametrize("value", ["", "here", "here:8000", "10.0.0.7", "[::1]", "[::1]:8000", "a_b.svc:80", "here:"])
+def test_hosts(value: str) -> None:
+    assert is_host(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["a b", "a/b", "a@b", "a,b", "a:b", "a:1:2", "::1", "[::1", "[a/b]", "a#b", "a\\b", "ü"]
+)
+def test_what_is_no_host(value: str) -> None:
+    assert not is_host(value)
+
+
+def test_close_counts_whatever_else_is_said() -> None:
+    for fields in (["close"], ["keep-alive, close"], ["Close"], ["keep-alive", "upgrade,\tCLOSE "]):
+        assert asks_to_close(fields)
+    for fields in ([], ["keep-alive"], ["closed"], ["enclose, upgrade"]):
+        assert not asks_to_close(fields)

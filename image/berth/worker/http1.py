@@ -21,11 +21,25 @@ _FRAMING = frozenset(
     {"CONNECTION", "EXPECT", "HTTP2-SETTINGS", "KEEP-ALIVE", "TE", "TRAILER", "TRANSFER-ENCODING", "UPGRADE"}
 )
 _MOST_DIGITS = 8
+# RFC 3986 section 3.2.2 and RFC 9112 section 3.2: a name or address, and a port. No comma: that is two hosts in one.
+_HOST = re.compile(r"(?:\[[0-9A-Za-z:.%~_-]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
+# gunicorn's secure_scheme_headers: two of them may contradict each other, which its parser finds out.
+_SCHEMES = frozenset({"HTTP_X_FORWARDED_PROTOCOL", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_SSL"})
 # Far less than the server's own limits, which it alone refuses for.
 _MOST_HEAD_BYTES = 8000
 _MOST_FIELDS = 64
 # A longer body takes long to read as well: not for a thread that has others to serve.
 _MOST_BODY_BYTES = 16384
+
+
+def is_host(value: str) -> bool:
+    """Whether a Host field has the form that RFC 9112 demands."""
+    return _HOST.fullmatch(value) is not None
+
+
+def asks_to_close(connection: Iterable[str]) -> bool:
+    """Whether the Connection fields have `close` among their words; it then counts, whatever else they say."""
+    return any(word.strip(" \t").lower() == "close" for value in connection for word in value.split(","))
 
 
 @lru_cache(maxsize=256)
@@ -45,7 +59,9 @@ def _parse_fields(head: bytes) -> dict[str, str] | None:
             return None
         fields[key] = field[2] or ""
     length = fields.pop("HTTP_CONTENT_LENGTH", "")
-    if not length.isdigit() or len(length) > _MOST_DIGITS or "HTTP_HOST" not in fields:
+    if not length.isdigit() or len(length) > _MOST_DIGITS:
+        return None
+    if not is_host(fields.get("HTTP_HOST", ",")) or len(_SCHEMES & fields.keys()) > 1:
         return None
     fields["CONTENT_LENGTH"] = length
     if (media_type := fields.pop("HTTP_CONTENT_TYPE", None)) is not None:

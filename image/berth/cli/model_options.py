@@ -1,0 +1,100 @@
+"""The options that describe a model file, which `berth add` and `berth serve FILE` share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from berth.loaders.formats import FORMATS
+from berth.publishing.adding import AddRequest
+from berth.tensors.arrays import DATATYPES, TensorSpec
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _parse_spec(text: str) -> TensorSpec:
+    """NAME:DATATYPE:SHAPE, as in features:FP64:-1,4. Raises click.BadParameter."""
+    name, _, rest = text.partition(":")
+    datatype, _, shape = rest.partition(":")
+    try:
+        sizes = tuple(int(size) for size in shape.split(","))
+    except ValueError:
+        sizes = ()
+    if not name or datatype not in DATATYPES or not sizes or min(sizes) < -1:
+        raise click.BadParameter(f"{text!r}: want NAME:DATATYPE:SHAPE, such as features:FP64:-1,4 (-1 is any)")
+    return TensorSpec(name, datatype, sizes)
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """key=value pairs; a value that is JSON is taken as such. Raises click.BadParameter."""
+    metadata: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{pair!r}: want KEY=VALUE")
+        try:
+            metadata[key] = json.loads(text, parse_constant=_refuse_constant)
+        except ValueError:
+            metadata[key] = text
+    return metadata
+
+
+_OPTIONS = (
+    click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="The format [default: found out]."),
+    click.option(
+        "--sample", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV of typical inputs."
+    ),
+    click.option("--no-profile", is_flag=True, help="Do not keep the distribution of the sample, which /drift reads."),
+    click.option("--steps", default="", metavar="PART,…", help="Of a file of several parts, those to apply in order."),
+    click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Noted in model.json; may be repeated."),
+    click.option(
+        "--input", "inputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An input, where the file tells none."
+    ),
+    click.option("--output", "outputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An output, likewise."),
+    click.option(
+        "--architecture", metavar="PACKAGE.MODULE:FACTORY", help="What makes the module of a safetensors file."
+    ),
+    click.option("--arguments", metavar="JSON", default="{}", help="Keyword arguments of the factory."),
+)
+
+
+def model_options(command: Command) -> Command:
+    """Add these options to a command, which takes them as keywords and hands them to `build_request`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def build_request(name: str, version: str, given: dict[str, Any]) -> AddRequest:
+    """What the options ask for. Raises click.BadParameter."""
+    try:
+        arguments = json.loads(given["arguments"])
+    except ValueError as error:
+        raise click.BadParameter(f"--arguments is not JSON: {error}") from error
+    architecture = given["architecture"]
+    return AddRequest(
+        name=name,
+        version=version,
+        format=given["format_"] or "",
+        sample=given["sample"],
+        inputs=tuple(_parse_spec(text) for text in given["inputs"]),
+        outputs=tuple(_parse_spec(text) for text in given["outputs"]),
+        metadata=_parse_metadata(given["metadata"]),
+        steps=tuple(word.strip() for word in given["steps"].split(",") if word.strip()),
+        architecture={"factory": architecture, "arguments": arguments} if architecture else None,
+        profile=not given["no_profile"],
+    )
+
+
+def given_options(given: dict[str, Any]) -> list[str]:
+    """The names of the options that somebody used."""
+    words = {"format_": "format", "inputs": "input", "outputs": "output", "no_profile": "no-profile"}
+    return [f"--{words.get(name, name)}" for name, value in given.items() if value not in (None, (), "{}", "", False)]

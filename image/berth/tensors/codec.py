@@ -1,0 +1,105 @@
+"""JSON as every protocol, the command line and scoring read and write it: strict, exact, and quick for numbers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import orjson
+
+from berth.errors import MalformedJson
+from berth.tensors.number_rows import LARGE_BYTES, decode_numbers
+
+# No tensor is as deep, and walking down 500 levels would end at Python's own limit.
+_MOST_DEPTH = 64
+# So few lists may all lie in one another without harm.
+_FEW_LISTS = 128
+# Decoding and encoding hold the interpreter's lock, for 0.1 us a value and more. Where many threads do that at once,
+# who answers a quick request waits for each of them whenever it wants the lock: one large document at a time.
+_MANY_BYTES = 32768
+_MANY_VALUES = 5000
+_large = threading.Lock()
+_DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def _count_keys(value: Any, depth: int = 0) -> int:
+    """The keys in a document, those in lists that begin with a plain value aside. Raises MalformedJson when deep."""
+    if depth > _MOST_DEPTH:
+        raise MalformedJson(f"the body is nested deeper than {_MOST_DEPTH} lists and objects")
+    if isinstance(value, dict):
+        return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
+    if isinstance(value, list) and value and type(value[0]) in (dict, list):
+        if type(value[0]) is list and value[0] and type(value[0][0]) in (float, int):
+            return 0  # rows of numbers; should an object hide among them, its colons tell
+        return sum(_count_keys(item, depth + 1) for item in value)
+    return 0
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise MalformedJson(f"the key {twice[:60]!r} stands twice in one object; keep one")
+    return document
+
+
+def decode_json(body: bytes) -> Any:
+    """The document in `body`; in a large one, lists of numbers are float64 arrays where a protocol has its rows.
+
+    Raises MalformedJson; a duplicate key is one, a bare NaN too.
+    """
+    if len(body) < LARGE_BYTES:
+        return _decode_exactly(body)
+    if (numbers := decode_numbers(body)) is not None:
+        return numbers
+    if len(body) <= _MANY_BYTES:
+        return _decode_exactly(body)
+    with _large:
+        return _decode_exactly(body)
+
+
+def _decode_exactly(body: bytes) -> Any:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(f"the body is not JSON: {str(error)[:200]}") from None
+    # The quick parser keeps the last of two equal keys. Every key has its colon: only where there are
+    # more colons than keys (in strings, or for a key that vanished) is the slow, exact look worth it.
+    try:
+        colons = body.count(b":")
+        if isinstance(document, dict) and colons == len(document) and body.count(b"[") <= _FEW_LISTS:
+            return document  # a colon for each key at the top: there are no others, and none vanished
+        if colons != _count_keys(document):
+            json.loads(body, object_pairs_hook=_refuse_twice)
+    except RecursionError:
+        raise MalformedJson("the body is nested too deeply") from None
+    except ValueError as error:
+        raise MalformedJson(f"the body is not JSON that can be read exactly: {str(error)[:200]}") from None
+    return document
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def encode_json(document: Any) -> bytes:
+    """A document, numpy arrays and scalars in it, as JSON; NaN and infinities become null."""
+    if _count_values(document) <= _MANY_VALUES:
+        return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+    with _large:
+        return orjson.dumps(document, _plain, _DUMP_OPTIONS)
+
+
+def _count_values(document: Any) -> int:
+    """About how many numbers a document of ours has: its arrays lie near its top."""
+    if isinstance(document, dict):
+        return sum(map(_count_values, document.values()))
+    if isinstance(document, list) and document and isinstance(document[0], dict):
+        return len(document) * _count_values(document[0])
+    return int(getattr(document, "size", 1))

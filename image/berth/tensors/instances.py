@@ -1,0 +1,36 @@
+"""Rows or columns as KServe, TensorFlow Serving and MLflow send them: `instances` and `inputs`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from berth.errors import InvalidInput, shown
+from berth.tensors.arrays import Array
+from berth.tensors.schema import Specs, decode_features, decode_tensors, is_frame, is_matrix, listed
+
+
+def decode_instances(value: Any, specs: Specs) -> dict[str, Array]:
+    """A list with one element a row: a list of values, an object of columns, or an object of tensors.
+
+    Raises InvalidInput.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 2 and is_matrix(specs):
+        return decode_features(value, specs)
+    value = listed(value)
+    if not isinstance(value, list) or not value:
+        raise InvalidInput(f"send a list with one element a row, at least one, got {shown(value)}")
+    names = {spec.name for spec in specs}
+    if not is_frame(specs) and all(isinstance(row, dict) and row.keys() == names for row in value):
+        return decode_tensors({name: [row[name] for row in value] for name in names}, specs)
+    if (is_matrix(specs) or len(specs) > 1) and not isinstance(value[0], list | dict):
+        raise InvalidInput(f"each row must be a list or an object, got {shown(value[0])}; put one row into a list too")
+    return decode_features(value, specs)
+
+
+def decode_inputs(value: Any, specs: Specs) -> dict[str, Array]:
+    """An object of whole columns or tensors by name; or rows, as in `decode_instances`. Raises InvalidInput."""
+    if isinstance(value, dict):
+        return decode_tensors(value, specs)
+    return decode_instances(value, specs)
