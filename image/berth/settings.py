@@ -127,9 +127,6 @@ class Settings:
         60.0, _number, "Minutes of requests that are compared with a model's sample; 0 turns watching off.", low=0
     )
     watch_rows: int = _setting(5000, _whole, "Rows a second and worker that are counted for drift.", low=1)
-    feedback_key_file: str = _setting(
-        "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
-    )
     load_seconds: float | None = _setting(
         None,
         _auto(_number),
@@ -139,6 +136,9 @@ class Settings:
     )
     load_memory_bytes: int | None = _setting(
         None, _auto(_whole), "Memory for trying a model; auto is most of what is free.", low=1 << 20
+    )
+    feedback_key_file: str = _setting(
+        "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
     )
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(

@@ -89,12 +89,12 @@ def build_request(name: str, version: str, given: dict[str, Any]) -> AddRequest:
         outputs=tuple(_parse_spec(text) for text in given["outputs"]),
         metadata=_parse_metadata(given["metadata"]),
         steps=tuple(word.strip() for word in given["steps"].split(",") if word.strip()),
-        architecture={"factory": architecture, "arguments": arguments} if architecture else None,
         profile=not given["no_profile"],
+        architecture={"factory": architecture, "arguments": arguments} if architecture else None,
     )
 
 
 def given_options(given: dict[str, Any]) -> list[str]:
     """The names of the options that somebody used."""
-    words = {"format_": "format", "inputs": "input", "outputs": "output", "no_profile": "no-profile"}
+    words = {"format_": "format", "no_profile": "no-profile", "inputs": "input", "outputs": "output"}
     return [f"--{words.get(name, name)}" for name, value in given.items() if value not in (None, (), "{}", "", False)]
