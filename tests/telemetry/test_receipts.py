@@ -27,7 +27,7 @@ VALUES = st.lists(st.floats(width=32, allow_nan=False), max_size=MOST_PREDICTION
 
 
 def receipt(predictions: list[float], classes: bool, model: str = "iris", arm: str = "") -> Receipt:
-    return Receipt(1_800_000_000, b"12345678", model, "3", arm, tuple(map(float, predictions)), classes)
+    return Receipt(1_800_000_000, b"12345678", model, "3", arm, tuple(map(float, predictions)), classes, b"serialno")
 
 
 @given(CLASSES | VALUES, WORDS, st.just("") | WORDS)

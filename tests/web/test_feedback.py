@@ -135,6 +135,12 @@ def test_rewards_and_named_predictions(maker: FlaskClient, other: FlaskClient) -
     assert all(f'version="{version}"' in " ".join(counts(other, "berth_feedback_total")) for version in (1, 2))
 
 
+def test_equal_predictions_have_receipts_of_their_own(maker: FlaskClient, other: FlaskClient) -> None:
+    items = [{"receipt": receipt_of(maker), "truth": 0} for _ in range(20)]
+    assert len({item["receipt"] for item in items}) == 20
+    assert told(other.post("/feedback", json=items))["accepted"] == 20
+
+
 def test_changed_receipts_count_nothing(maker: FlaskClient, other: FlaskClient) -> None:
     text, rng = receipt_of(maker), np.random.default_rng(0)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -2,7 +2,7 @@
 
 A receipt is base64url without padding of
 
-    version (1 byte), seconds since 1970 (4), the first 8 bytes of the model's digest,
+    version (1 byte), seconds since 1970 (4), a number of its own (8), the first 8 bytes of the model's digest,
     model, version and arm (each its length in 1 byte, then UTF-8),
     kind of the predictions (1: 0 a class's index in 2 bytes, 1 a float32), their number (1), the predictions,
     the first 16 bytes of HMAC-SHA-256 over all of it
@@ -29,7 +29,7 @@ MOST_PREDICTIONS = 64
 _VERSION = 1
 _TAG_BYTES = 16
 _LEAST_KEY_BYTES = 32
-_HEAD = struct.Struct(">BI8s")
+_HEAD = struct.Struct(">BI8s8s")
 _CLASS, _VALUE = 0, 1
 _MOST_TEXT = 2048
 _TEXT = re.compile(r"[A-Za-z0-9_-]+")
@@ -38,7 +38,10 @@ SETTING = "BERTH_FEEDBACK_KEY_FILE"
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a receipt says. Each prediction is a class's index (`classes`) or a number."""
+    """What a receipt says. Each prediction is a class's index (`classes`) or a number.
+
+    The `serial` tells apart what was predicted twice in one second; the feedback for both counts.
+    """
 
     made_at: int
     digest: bytes
@@ -47,6 +50,7 @@ class Receipt:
     arm: str
     predictions: tuple[float, ...]
     classes: bool
+    serial: bytes = bytes(8)
 
 
 def parse_feedback_keys(text: str) -> tuple[bytes, ...]:
@@ -101,7 +105,7 @@ def encode_receipt(receipt: Receipt, key: bytes) -> str:
     values = [int(value) for value in predictions] if receipt.classes else predictions
     body = b"".join(
         (
-            _HEAD.pack(_VERSION, receipt.made_at, receipt.digest[:8].ljust(8, b"\0")),
+            _HEAD.pack(_VERSION, receipt.made_at, receipt.serial, receipt.digest[:8].ljust(8, b"\0")),
             *map(_pack_text, (receipt.model, receipt.version, receipt.arm)),
             bytes([_CLASS if receipt.classes else _VALUE, len(predictions)]),
             struct.pack(form, *values),
@@ -112,14 +116,14 @@ def encode_receipt(receipt: Receipt, key: bytes) -> str:
 
 def _decode_body(body: bytes) -> Receipt:
     cursor = _Cursor(body)
-    version, made_at, digest = _HEAD.unpack(cursor.take(_HEAD.size))
+    version, made_at, serial, digest = _HEAD.unpack(cursor.take(_HEAD.size))
     model, model_version, arm = (cursor.take_text() for _ in range(3))
     kind, count = cursor.take(2)
     size = 2 if kind == _CLASS else 4
     values = struct.unpack(f">{count}{'H' if kind == _CLASS else 'f'}", cursor.take(size * count))
     if version != _VERSION or kind not in (_CLASS, _VALUE) or not cursor.is_empty:
         raise struct.error("of another form")
-    return Receipt(made_at, digest, model, model_version, arm, tuple(map(float, values)), kind == _CLASS)
+    return Receipt(made_at, digest, model, model_version, arm, tuple(map(float, values)), kind == _CLASS, serial)
 
 
 def decode_receipt(text: str, keys: Sequence[bytes]) -> Receipt:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from random import getrandbits
 from typing import Any, Protocol
 
 import numpy as np
@@ -124,11 +125,10 @@ class FeedbackTally:
                 values = predictions.astype(np.float32).tolist()
         if values is None:
             return None
-        return self._book.make(
-            Receipt(
-                int(self._now()), digest_of(model), model.name, model.version, self._arm, tuple(values), is_classifier
-            )
-        )
+        names = model.name, model.version, self._arm
+        serial = getrandbits(64).to_bytes(8, "big")
+        receipt = Receipt(int(self._now()), digest_of(model), *names, tuple(values), is_classifier, serial)
+        return self._book.make(receipt)
 
     def read_receipt(self, text: Any) -> Receipt:
         """What a receipt says. Raises InvalidReceipt."""
