@@ -181,7 +181,9 @@ def split_columns(specs: Sequence[TensorSpec], tensors: Tensors) -> list[tuple[s
     """A model's input as named columns ([n] each); tensors of more than two dimensions have none."""
     columns: list[tuple[str, Array]] = []
     for spec in specs:
-        array = tensors[spec.name]
+        array = tensors.get(spec.name)
+        if array is None:  # an optional column
+            continue
         if array.ndim == 1:
             columns.append((spec.name, array))
         elif array.ndim == 2:

@@ -191,6 +191,12 @@ def _describe(opened: _Opened, manifest: Manifest, request: AddRequest) -> Manif
         raise LoadError(f"the model does not answer its sample: {shorten(error)}") from error
 
 
+def _draws(opened: _Opened, manifest: Manifest) -> bool:
+    """Whether the model returns something else for the same rows each time: then no example can be compared."""
+    again = _with_example(manifest, opened.loaded, opened.rows)
+    return manifest.format not in _DETERMINISTIC and again.example != manifest.example
+
+
 def _make(part: Path, manifest: Manifest, request: AddRequest, options: LoadOptions, report: Report) -> None:
     """In the child: write the manifest, and the accelerated form where there is one."""
     entry = Entry(manifest.name, manifest.version, part)
@@ -200,8 +206,10 @@ def _make(part: Path, manifest: Manifest, request: AddRequest, options: LoadOpti
     if opened.loaded.estimator is not None and made_with is not None and is_foreign(made_with):
         report.say(f"{say_made_with(made_with)}: read with the meaning of its own version")
     manifest = _describe(opened, manifest, request)
-    if manifest.example is not None:
+    if manifest.example is not None and not _draws(opened, manifest):
         check_answers(entry, manifest, opened.loaded)
+    else:
+        manifest = replace(manifest, example=None)
     if opened.sampled and request.profile:
         manifest = with_profile(opened.loaded, manifest, opened.rows)
     report.step(_ACCELERATING, _ACCELERATING_TIMES)

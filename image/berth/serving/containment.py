@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from berth.errors import BerthError, IntegrityError, LoadError, ManifestError, StoreError, UnsafeArtifact
@@ -81,6 +82,17 @@ class _Heard:
     late: bool = False
     size: int = 0
     rest: bytes = field(default=b"")
+    # Resident memory of the parent when it forked.
+    before_kib: int = 0
+
+
+def _resident_kib() -> int:
+    """Resident memory of this process; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 10
 
 
 def one_line(text: object) -> str:
@@ -222,8 +234,10 @@ def _explain(status: int, peak_kib: int, heard: _Heard, budget: Budget, began: f
     if heard.late or number == signal.SIGXCPU:
         seconds = time.monotonic() - began
         return f"did not end within {seconds:.0f} s {doing}; set BERTH_LOAD_SECONDS if it needs longer"
-    half = (budget.memory_bytes or math.inf) / 2
-    if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL) and peak_kib * 1024 > half:
+    # What the parent had at the fork is in the peak, and no use of the model's.
+    free = (budget.memory_bytes or math.inf) - heard.before_kib * 1024
+    grown = (peak_kib - heard.before_kib) * 1024
+    if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL) and grown > max(free, 0) / 2:
         return f"ended by {_name_signal(number)} {doing}: {_short_of_memory(budget)}"
     if number == signal.SIGKILL:
         return f"was killed {doing}, probably because the machine has too little memory; give it more"
@@ -256,7 +270,7 @@ def contain(
         return
     read_end, write_end = os.pipe()
     parent, began = os.getpid(), time.monotonic()
-    heard = _Heard(doing, began + budget.seconds)
+    heard = _Heard(doing, began + budget.seconds, before_kib=_resident_kib())
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     pid = os.fork()

@@ -24,6 +24,7 @@ _KEPT_BYTES = 1 << 21
 _BULK = frozenset({"features", "instances", "inputs", "data"})
 # Objects in one another: a V2 request has three levels.
 _MOST_DEPTH = 8
+_MOST_KEYS = 32
 
 # One body at a time in each process: several at once evict one another from the processor's cache.
 _turn = threading.Lock()
@@ -55,6 +56,8 @@ class _Walk:
 
     def _convert_object(self, value: Any, depth: int, bulk: bool) -> dict[str, Any]:
         names = list(value.keys())
+        if len(names) > _MOST_KEYS:  # each is looked up from the front
+            raise _Odd
         if len(set(names)) != len(names) or any("\0" in name for name in names):  # simdjson looks up a C string
             raise _Odd
         # `items` would make Python lists of the values.

@@ -17,7 +17,7 @@ from berth.loaders.unpickle.native_refusals import (
 
 # More threads than any machine has: the OpenMP library ends the process that asks for too many.
 # Set to 1 where the model is served (loaders/fitted.py).
-_MAX_THREADS = 2**31 - 1
+_MAX_THREADS = 2**16
 
 
 def check_k_means(clusterer: Any) -> None:
