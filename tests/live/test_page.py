@@ -111,6 +111,18 @@ def open_console(browser: Browser, url: str, width: int = 1280, dark: bool = Fal
     browser.wait("document.querySelectorAll('#models button').length > 0")
 
 
+def open_locked(browser: Browser, url: str) -> None:
+    """The start page of a server with a key, which names no model before the key was typed."""
+    browser.events.clear()
+    browser.open(f"{url}/")
+    browser.wait("!document.querySelector('#key-form').hidden")
+    assert browser.evaluate("document.querySelectorAll('#models button').length") == 0
+    browser.evaluate("document.querySelector('#key').focus()")
+    browser.type("open sesame")
+    browser.press("Enter")
+    browser.wait("document.querySelectorAll('#models button').length > 0")
+
+
 def choose(browser: Browser, model: str) -> None:
     """Show one of the models."""
     names = "[...document.querySelectorAll('#models button')]"
@@ -204,12 +216,7 @@ def test_every_route_can_be_tried(browser: Browser, url: str) -> None:
 
 
 def test_the_key_is_asked_for_and_kept_by_nobody(browser: Browser, locked_url: str) -> None:
-    open_console(browser, locked_url)
-    browser.wait("!document.querySelector('#key-form').hidden")
-    assert not browser.evaluate("!!document.querySelector('.sheet form')")
-    browser.evaluate("document.querySelector('#key').focus()")
-    browser.type("open sesame")
-    browser.press("Enter")
+    open_locked(browser, locked_url)
     browser.wait("!!document.querySelector('.sheet form') && document.querySelector('#key-form').hidden")
     browser.evaluate("document.querySelector('.sheet form').requestSubmit()")
     browser.wait("document.querySelector('.prediction')?.textContent === '0'")
@@ -218,7 +225,7 @@ def test_the_key_is_asked_for_and_kept_by_nobody(browser: Browser, locked_url: s
 
 
 def test_a_failed_model_is_named_with_its_reason(browser: Browser, locked_url: str) -> None:
-    open_console(browser, locked_url)
+    open_locked(browser, locked_url)
     choose(browser, "flowers")
     browser.wait("document.querySelector('.sheet')?.textContent.includes('could not be loaded')")
     assert "sha256" in browser.evaluate("document.querySelector('.sheet').textContent")
