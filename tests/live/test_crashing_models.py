@@ -125,7 +125,13 @@ def test_a_server_serves_the_others_and_says_what_failed(
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("deed", ["os.kill(os.getpid(), signal.SIGSEGV)", "os._exit(3)", "os._exit(4)", "os._exit(0)"])
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "os.kill(os.getpid(), signal.SIGSEGV)",
+        *(pytest.param(f"os._exit({status})", marks=pytest.mark.slow) for status in (3, 4, 0)),
+    ],
+)
 def test_what_kills_a_worker_is_not_tried_again(
     serve: Serve, store: Path, tmp_path: Path, run_dir: Path, deed: str
 ) -> None:

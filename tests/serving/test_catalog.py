@@ -147,3 +147,14 @@ def test_a_first_start_does_not_wait(tmp_path: Path) -> None:
 def test_states_are_known_from_the_start(tmp_path: Path) -> None:
     lifecycle = Lifecycle(tmp_path, 1, ["iris@1"])
     assert lifecycle.states["iris@1"].state == LOADING
+
+
+def test_a_reason_names_no_path_of_this_machine(tmp_path: Path) -> None:
+    def open_nothing(entry: Entry) -> Model:
+        raise FileNotFoundError(2, "No such file or directory", str(tmp_path / "model.json"))
+
+    catalog = catalog_of(tmp_path, open_nothing)
+    catalog.start()
+    assert catalog.wait(10)
+    reason = catalog._lifecycle.states["iris@2"].reason
+    assert reason == "OSError: model.json: No such file or directory"

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from berth.errors import BerthError, ModelFailed, ModelNotFound, NotReady
 from berth.models.model import Model
@@ -22,6 +23,8 @@ EXIT_LOAD_FAILED = 114
 
 def _reason(error: BaseException) -> str:
     """One line, and valid UTF-8 even where it names a file that is not."""
+    if isinstance(error, OSError) and isinstance(error.filename, str):  # clients read it: no path of this machine
+        error = OSError(f"{Path(error.filename).name}: {error.strerror}")
     raised = "" if isinstance(error, Exception) else "the model raised "
     try:
         text = error.message if isinstance(error, BerthError) else f"{raised}{type(error).__name__}: {error}"
