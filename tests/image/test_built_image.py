@@ -122,7 +122,7 @@ def kept_dependencies() -> set[str]:
 def test_dependencies_are_kept_until_they_change(checkout: Path, image: str) -> None:
     before = kept_dependencies()
     assert before
-    append(checkout / "image" / "berth" / "model.py", "# changed\n")
+    append(checkout / "image" / "berth" / "models" / "model.py", "# changed\n")
     ci("build-image", "serve", f"{NAME}-changed", cwd=checkout)
     assert kept_dependencies() == before
     pins = checkout / "image" / "requirements-torch.txt"
