@@ -31,7 +31,10 @@ def _flip(array: np.ndarray[Any, Any], chance: random.Random) -> np.ndarray[Any,
     changed = array.copy()
     if changed.dtype.names:
         name = chance.choice(changed.dtype.names)
-        changed[name] = _flip(changed[name], chance) if chance.random() < 0.9 else 0
+        field = _flip(changed[name], chance)
+        if field.shape != changed[name].shape:  # a field alone cannot be longer or shorter
+            return changed[: len(changed) // 2].copy()
+        changed[name] = field if chance.random() < 0.9 else 0
         return changed
     if not changed.size:
         return changed

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import types
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,8 @@ def check_native_states(root: object) -> None:
             trees.append(instance)
         elif _BOOSTING in names:
             last.append(instance)
-        elif hasattr(instance, "__dict__") or _checks(kind):
+        # Looking for a partial's attributes would give it some.
+        elif not isinstance(instance, partial) and (hasattr(instance, "__dict__") or _checks(kind)):
             check_native_state(instance)
     _check_trees(trees)
     # Boosting is asked for its first prediction, so what it is made of comes first: the innermost was found last.
