@@ -35,7 +35,7 @@ ROUTE, SETTING = 0.8, 0.85
 
 
 @dataclass(frozen=True)
-class Line:
+class Cliff:
     """One line of the table: a request, the server's settings, and the share of the default that it must reach."""
 
     name: str
@@ -47,7 +47,7 @@ class Line:
     target: float = 0.0
 
 
-def list_lines(folder: Path, collector: str) -> list[Line]:
+def list_lines(folder: Path, collector: str) -> list[Cliff]:
     """The table, for a folder that holds the key file and the payload log, and a collector of traces."""
     keys = folder / "keys"
     keys.write_text(f"bench:{hashlib.sha256(KEY.encode()).hexdigest()}\n", "utf-8")
@@ -55,15 +55,15 @@ def list_lines(folder: Path, collector: str) -> list[Line]:
     payloads = {"payload_log": f"{folder / 'payloads.jsonl'}?sample=0.01"}
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector}
     return [
-        Line("/predict"),
-        Line("/v2/models/lr/infer", "/v2/models/lr/infer", v2, target=ROUTE),
-        Line("/v2/models/lr/versions/1/infer", "/v2/models/lr/versions/1/infer", v2, target=ROUTE),
-        Line("/v1/models/lr:predict", "/v1/models/lr:predict", {"instances": [ROW]}, target=ROUTE),
-        Line("/invocations", "/invocations", {"inputs": [ROW]}, target=ROUTE),
-        Line("/predict, pooled", chunked=True),
-        Line("payload log, sample=0.01", settings=payloads, target=SETTING),
-        Line("API keys", settings={"api_keys_file": keys}, headers={"X-Api-Key": KEY}, target=SETTING),
-        Line("traces", settings=traces),
+        Cliff("/predict"),
+        Cliff("/v2/models/lr/infer", "/v2/models/lr/infer", v2, target=ROUTE),
+        Cliff("/v2/models/lr/versions/1/infer", "/v2/models/lr/versions/1/infer", v2, target=ROUTE),
+        Cliff("/v1/models/lr:predict", "/v1/models/lr:predict", {"instances": [ROW]}, target=ROUTE),
+        Cliff("/invocations", "/invocations", {"inputs": [ROW]}, target=ROUTE),
+        Cliff("/predict, pooled", chunked=True),
+        Cliff("payload log, sample=0.01", settings=payloads, target=SETTING),
+        Cliff("API keys", settings={"api_keys_file": keys}, headers={"X-Api-Key": KEY}, target=SETTING),
+        Cliff("traces", settings=traces),
     ]
 
 
@@ -92,7 +92,7 @@ def collecting() -> Iterator[str]:
         server.server_close()
 
 
-def measure(lines: list[Line], folder: Path, rounds: int, seconds: float) -> dict[str, list[float]]:
+def measure(lines: list[Cliff], folder: Path, rounds: int, seconds: float) -> dict[str, list[float]]:
     """Requests a second of each line, a figure a round. Raises RuntimeError when an answer is an error."""
     rates: dict[str, list[float]] = {line.name: [] for line in lines}
     settings = list({json.dumps(dict(line.settings), default=str): line.settings for line in lines}.values())

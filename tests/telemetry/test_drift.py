@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,6 @@ def test_rings_of_all_workers_are_summed(tmp_path: Path) -> None:
     for pid in range(4):
         CountRing(tmp_path / f"{pid}.counts", [2], 60).add(0, np.array([1, pid]))
     (tmp_path / "5.counts").write_bytes(b"")  # a worker that has just begun
-    import time
 
     assert sum_rings(tmp_path, [2], 60, time.time())[0].tolist() == [4, 6]
     assert SLOTS == 12
@@ -147,7 +147,6 @@ def test_every_row_is_counted_once(tmp_path: Path) -> None:
         thread.join()
     watcher.count_queue()
     deadline = threading.Event()
-    import time
 
     for _ in range(100):
         rows, counts = split_counts(model.profile, sum_rings(tmp_path, [model.size], 60, time.time())[0])
@@ -233,3 +232,21 @@ def test_without_room_for_its_counts_nothing_breaks(tmp_path: Path) -> None:
     monitor.start()
     monitor.offer(("churn", "3"), *request(5), 5)
     assert monitor.report()[0]["rows"] == 0
+
+
+def test_every_kth_row_over_all_requests_is_counted(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    model = watched(on_drop=dropped.append)
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10)
+    for start in (0, 7, 20):
+        size = {0: 7, 7: 13, 20: 10}[start]
+        tensors = {"age": np.arange(start, start + size, dtype=float), "city": np.array(["Rom"] * size, object)}
+        watcher._queue.append((0, tensors, {"prediction": np.ones(size)}, size))
+    watcher.count_queue()
+    rows, counts = split_counts(model.profile, sum_rings(tmp_path, [model.size], 60, time.time())[0])
+    wanted = np.bincount(model.profile.columns[0].find_bins(np.arange(0.0, 30.0, 3)), minlength=len(counts[0].bins))
+    assert (rows, sum(dropped)) == (10, 20)
+    assert counts[0].bins.tolist() == wanted.tolist()
+    watcher._queue.append((0, *request(5), 5))  # the second's rows are used up
+    watcher.count_queue()
+    assert sum(dropped) in (20, 25)  # 20 where the second has just ended

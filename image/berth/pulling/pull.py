@@ -267,7 +267,7 @@ def pull_models(uri: str, into: Path, wanted: Sequence[Wanted], access: Access, 
             source = open_source(uri, work, access, lambda done: report.moved("the archive", done, 0))
             run = _Pull(source, into, access, report)
             entries = [run.pull(one) for one in wanted or run.names()]
-        except Exception as error:
+        except Exception as error:  # whatever it is, nothing half-fetched stays behind
             if not isinstance(error.__cause__, ConnectionError):
                 shutil.rmtree(work, ignore_errors=True)
             if isinstance(error, BerthError):  # some of it may be a stranger's words: one line, not a page of them

@@ -35,9 +35,8 @@ class ReloadedFile(Generic[T]):
 
     def _read(self) -> T:
         stat = os.stat(self._path)
-        content = self._parse(self._path.read_text("utf-8"))
-        self._seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        return content
+        self._seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)  # first: a bad edit is not parsed at each request
+        return self._parse(self._path.read_text("utf-8"))
 
     def _has_changed(self) -> bool:
         stat = os.stat(self._path)

@@ -143,7 +143,7 @@ class Arrivals:
         try:
             head = bytes(received if end < 0 else memoryview(received)[: end + 4])
             conn.incoming = read_head(self._cfg, head, conn.client, conn.requests)
-        except Exception as error:
+        except Exception as error:  # the parser raises what it likes at a client's bytes; the loop must go on
             self._answering.refuse(conn, error)
             return False
         return True

@@ -180,7 +180,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         """The main thread must live, whatever breaks."""
         try:
             action(conn)
-        except Exception:
+        except Exception:  # one connection's fault must not stop all others
             self.log.exception("a connection is dropped, for the worker could not go on with it")
             self._fresh.stop(conn)
             self._connections.drop(conn)
@@ -240,7 +240,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             self.log.debug("the application broke after the head of its response")
         except OSError as error:
             self.log.debug("the client left: %s", error)
-        except Exception as error:
+        except Exception as error:  # what the application let through is a 500 for this client
             self.handle_error(request, conn.outbox, conn.client, error)
         return False
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -156,22 +157,31 @@ class Watcher:
 
     def _count_jobs(self, jobs: list[_Job]) -> None:
         model, (_, tensors, outputs, _) = jobs[0][0], jobs[0]
-        rows = sum(job[3] for job in jobs)
-        kept = self._choose(rows)
-        watched = self._watched[model]
-        if dropped := rows - kept.stop if kept.step == 1 else rows - len(range(rows)[kept]):
-            watched.on_drop(dropped)
-        joined = {name: np.concatenate([job[1][name] for job in jobs])[kept] for name in tensors}
-        answers = {name: np.concatenate([job[2][name] for job in jobs])[kept] for name in outputs}
-        self._ring.add(model, count_block(watched, joined, answers, len(range(rows)[kept])))
+        watched, rows = self._watched[model], sum(job[3] for job in jobs)
+        step = self._choose_step(rows)
+        kept = -(-rows // step) if step else 0
+        if rows > kept:
+            watched.on_drop(rows - kept)
+        if not kept:
+            return
+        # Every k-th row over all requests, taken before anything is copied.
+        offsets = [-start % step for start in accumulate((job[3] for job in jobs[:-1]), initial=0)]
+        joined = {
+            name: np.concatenate([job[1][name][at::step] for job, at in zip(jobs, offsets, strict=True)])
+            for name in tensors
+        }
+        answers = {
+            name: np.concatenate([job[2][name][at::step] for job, at in zip(jobs, offsets, strict=True)])
+            for name in outputs
+        }
+        self._ring.add(model, count_block(watched, joined, answers, kept))
 
-    def _choose(self, rows: int) -> slice:
-        """Every k-th row, so that the second's rows stay below the limit."""
+    def _choose_step(self, rows: int) -> int:
+        """Take every k-th row, so that the second's rows stay below the limit; 0 takes none."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._taken = second, 0
         left = max(self._limit - self._taken, 0)
-        step = 1 if rows <= left else -(-rows // max(left, 1))
-        kept = slice(0, rows if left else 0, step)
-        self._taken += len(range(rows)[kept])
-        return kept
+        step = 1 if rows <= left else -(-rows // left) if left else 0
+        self._taken += -(-rows // step) if step else 0
+        return step
