@@ -1,14 +1,14 @@
 """What can go wrong, as one tree; each class knows its HTTP status and its code.
 
     BerthError
-    ├── RequestError                  the client can mend it (4xx)
+    ├── RequestError                  the client can fix it (4xx)
     │   ├── MalformedJson             400 the body is not the JSON we can read
     │   ├── InvalidInput              400 the body is JSON, but not what the model takes
     │   ├── InvalidReceipt            400 feedback for a receipt that was not made here, or was changed
     │   ├── DuplicateFeedback         400 feedback that was counted before
     │   ├── UnknownOutput             400 an output was asked for that the model does not have
     │   ├── RejectedByModel           400 the model itself refused the values
-    │   ├── Unauthenticated           401 no key, or one nobody knows
+    │   ├── Unauthenticated           401 no key, or an unknown one
     │   ├── Forbidden                 403 a key that is not for this model
     │   ├── RouteNotFound             404 no such path
     │   ├── ModelNotFound             404 no such model or version
@@ -17,7 +17,7 @@
     │   ├── BodyTooLarge              413 longer than BERTH_MAX_BODY_BYTES
     │   ├── UnsupportedMediaType      415 a Content-Type or Content-Encoding we do not read
     │   └── Overloaded                429 more in flight than this worker takes
-    ├── ServerError                   the operator can mend it (5xx)
+    ├── ServerError                   the operator can fix it (5xx)
     │   ├── PredictionFailed          500 the model broke on values that its schema allows
     │   ├── NotReady                  503 the model is still loading, or the server drains
     │   ├── Stuck                     503 a prediction does not end
@@ -71,7 +71,7 @@ class BerthError(Exception):
 
 
 class RequestError(BerthError):
-    """The client can mend it."""
+    """The client can fix it."""
 
     status = 400
     code = "bad_request"
@@ -114,7 +114,7 @@ class RejectedByModel(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """No key was sent, or one nobody knows."""
+    """No key was sent, or an unknown one."""
 
     status = 401
     code = "unauthenticated"
@@ -177,7 +177,7 @@ class Overloaded(RequestError):
 
 
 class ServerError(BerthError):
-    """The operator can mend it."""
+    """The operator can fix it."""
 
 
 class PredictionFailed(ServerError):

@@ -83,7 +83,7 @@ def test_secrets_rotate(tmp_path: Path) -> None:
 
 def test_a_file_without_a_good_secret_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("short\n")
-    with pytest.raises(SettingsError, match=r"BERTH_FEEDBACK_KEY_FILE: line 1 has 5 bytes"):
+    with pytest.raises(SettingsError, match=r"BERTH_FEEDBACK_KEY_FILE: cannot read the secrets: line 1 has 5 bytes"):
         ReceiptBook(tmp_path / "keys")
     with pytest.raises(SettingsError, match="holds no secret"):
         parse_feedback_keys("\n# nothing\n")

@@ -89,9 +89,7 @@ def _conclude(verdict: Verdict) -> None:
 @click.option("--fingerprint", callback=_fingerprint, help="What /info of the target must say.")
 @click.option("--headless-host", help="Name whose addresses are the target's ready pods.")
 @click.option("--other-mode", type=click.Choice(["serve", "standby", "absent"]), help="Mode of the other slot.")
-@click.option(
-    "--min-ready", type=click.IntRange(min=0), default=1, show_default=True, help="Minimum number of ready pods."
-)
+@click.option("--min-ready", type=click.IntRange(min=0), default=1, show_default=True, help="Minimum of ready pods.")
 @click.option("--successes", type=click.IntRange(1, 1000), default=5, show_default=True, help="Predictions in a row.")
 @click.option("--connections", type=click.IntRange(1, 1000), default=20, show_default=True, help="For --verify.")
 @click.option("--timeout-seconds", type=click.FloatRange(min=1), help="Time for all of it [default: 120, verify: 60].")

@@ -18,11 +18,13 @@ T = TypeVar("T")
 class ReloadedFile(Generic[T]):
     """What `parse` makes of a file's text; a bad edit is logged once, and the last good content stays in force.
 
-    `setting` is the file's setting, for messages. Raises SettingsError when the first reading fails.
+    `setting` and `noun` (what it holds, in the plural) are for messages. Raises SettingsError when the first reading
+    fails.
     """
 
-    def __init__(self, setting: str, path: Path, parse: Callable[[str], T]) -> None:
+    def __init__(self, setting: str, noun: str, path: Path, parse: Callable[[str], T]) -> None:
         self._setting = setting
+        self._noun = noun
         self._path = path
         self._parse = parse
         self._lock = threading.Lock()
@@ -31,7 +33,7 @@ class ReloadedFile(Generic[T]):
         try:
             self._content = self._read()
         except (OSError, UnicodeDecodeError, SettingsError) as error:
-            raise SettingsError(f"{setting}: {error}") from error
+            raise SettingsError(f"{setting}: cannot read the {noun}: {error}") from error
 
     def _read(self) -> T:
         stat = os.stat(self._path)
@@ -54,5 +56,5 @@ class ReloadedFile(Generic[T]):
         except (OSError, UnicodeDecodeError, SettingsError) as error:
             if str(error) != self._fault:
                 self._fault = str(error)
-                log(f"{self._setting}: {error}; what was read before stays in force", level=logging.WARNING)
+                log(f"{self._setting}: {error}; the {self._noun} read before stay in force", level=logging.WARNING)
         return self._content

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
-import os
 import re
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from berth.errors import Forbidden, SettingsError, Unauthenticated
-from berth.telemetry.logs import log
+from berth.telemetry.reloaded_file import ReloadedFile
 
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-fA-F]{64})(:(?P<models>[A-Za-z0-9._,-]+))?")
 
@@ -55,38 +52,10 @@ class KeyRing:
     """The keys of one file, read again when its identity, size or time changes."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
-        self._keys: tuple[ApiKey, ...] = ()
-        self._fault = ""
-        self._refresh()
-
-    def _refresh(self) -> None:
-        first = self._seen is None
-        try:
-            stat = os.stat(self._path)
-            seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            if seen == self._seen:
-                return
-            with self._lock:
-                self._seen = seen
-                self._keys = parse_keys(self._path.read_text("utf-8"))
-                self._fault = ""
-        except (OSError, UnicodeDecodeError, SettingsError) as error:
-            if first:
-                raise SettingsError(f"BERTH_API_KEYS_FILE: cannot read the keys: {error}") from error
-            self._keep(str(error))
-
-    def _keep(self, fault: str) -> None:
-        """Say once that the file cannot be read. A bad edit must not lock everybody out: good keys stay good."""
-        if fault != self._fault:
-            self._fault = fault
-            log(f"BERTH_API_KEYS_FILE: {fault}; the keys read before stay in force", level=logging.WARNING)
+        self._file = ReloadedFile("BERTH_API_KEYS_FILE", "keys", path, parse_keys)
 
     def authenticate(self, authorization: str | None, api_key: str | None) -> ApiKey:
         """The key behind `Authorization: Bearer` or `X-Api-Key`. Raises Unauthenticated."""
-        self._refresh()
         scheme, _, token = (authorization or "").partition(" ")
         offered = token.strip() if scheme.lower() == "bearer" else (api_key or "")
         if not offered:
@@ -96,7 +65,7 @@ class KeyRing:
             )
         digest = encode_key(offered)
         found: ApiKey | None = None
-        for key in self._keys:  # all of them, so that the time does not tell which one matched
+        for key in self._file.content:  # all of them, so that the time does not tell which one matched
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         if found is None:

@@ -151,7 +151,7 @@ class ReceiptBook:
     """Makes and reads receipts with the secrets of one file, which is read again when it changes."""
 
     def __init__(self, path: Path) -> None:
-        self._file = ReloadedFile(SETTING, path, parse_feedback_keys)
+        self._file = ReloadedFile(SETTING, "secrets", path, parse_feedback_keys)
 
     def make(self, receipt: Receipt) -> str:
         """The receipt, signed with the first secret."""
