@@ -16,6 +16,7 @@ from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, Rejecte
 from berth.models.model import Model
 from berth.serving.batching import Batcher
 from berth.serving.cache import PredictionCache, encode_key
+from berth.serving.missing_values import describe_missing
 from berth.serving.tuning import BatchChoice, choose_batching, is_brief, is_quick, measure_row
 from berth.telemetry.logs import log
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
@@ -223,14 +224,27 @@ class Predictor:
             return model.predict(tensors, outputs)
         except BerthError:
             raise
-        except _REFUSALS as error:
-            raise RejectedByModel(f"{model.name} refused these values: {' '.join(str(error).split())[:500]}") from error
-        except (Exception, SystemExit) as error:  # the model's own fault, whatever it is; an exit would end a thread
-            told = repr(error) if self._log_values else type(error).__name__
-            log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=told)
-            raise PredictionFailed(f"{model.name} failed on these values; the server's log has the reason") from error
+        except (Exception, SystemExit) as error:  # an exit would end a thread
+            raise self._blame(model, tensors, error) from error
         finally:
             metrics.observe_predict(time.monotonic() - began, _rows(tensors))
+
+    def _blame(self, model: Model, tensors: Tensors, error: BaseException) -> BerthError:
+        """What a model's exception means: values that it refuses, missing ones that it cannot take, or its own fault.
+
+        Where values are missing, whatever the model raises is ascribed to them: libraries have no exception of their
+        own for it (a text vectorizer calls a method of None).
+        """
+        missing = describe_missing(tensors, model.inputs)
+        more = f"; values are missing (null) in {missing}" if missing else ""
+        if isinstance(error, _REFUSALS):
+            told = " ".join(str(error).split())[:500]
+            return RejectedByModel(f"{model.name} refused these values: {told}{more}")
+        told = repr(error) if self._log_values else type(error).__name__
+        log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=told)
+        if missing and not isinstance(error, SystemExit | MemoryError):
+            return RejectedByModel(f"{model.name} failed on these values{more}")
+        return PredictionFailed(f"{model.name} failed on these values; the server's log has the reason")
 
 
 def _rows(tensors: Tensors) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from flask import Flask, Response, request
@@ -10,6 +11,9 @@ from werkzeug import exceptions
 from berth.errors import MethodNotAllowed, RequestError, RouteNotFound
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 from berth.web.pipeline import Finished, Pipeline, without_model
+
+# A path of V1 whose verb is another than `predict`, as `explain` of KServe and `classify` of TensorFlow Serving.
+_VERB = re.compile(r"/v1/models/[^/]+(?:/versions/[^/]+)?(:\w+)")
 
 
 def _respond(finished: Finished) -> Response:
@@ -37,6 +41,8 @@ def _translate(error: Exception) -> Exception:
     if isinstance(error, exceptions.NotFound):
         return RouteNotFound(f"no route {request.path[:200]!r}; GET / lists what there is")
     if isinstance(error, exceptions.MethodNotAllowed):
+        if (verb := _VERB.fullmatch(request.path)) is not None and request.method == "POST":
+            return RouteNotFound(f"V1 has no {verb[1][:40]!r} here; its verb is :predict")
         allowed = ", ".join(sorted(error.valid_methods or ()))
         told = f"{request.method[:20]} is not for this route; use {allowed}"
         return MethodNotAllowed(told, headers={"Allow": allowed})

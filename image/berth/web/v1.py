@@ -8,14 +8,15 @@ from berth.errors import ServerError
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import LOADING, READY, Lifecycle
 from berth.tensors.instances import decode_inputs, decode_instances
+from berth.tensors.output_names import name_outputs
 from berth.web import wire
 from berth.web.access import choose_model, find_entry, names_of, visible_entries
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
-from berth.web.row_requests import check_keys, predict_rows
+from berth.web.row_requests import by_output, by_row, check_keys, usual_outputs
 
 _FORMS = {"instances": decode_instances, "inputs": decode_inputs}
-# What clients of either server send besides, without effect here.
-_MORE = ("parameters", "signature_name")
+# What a body may have besides; `parameters` and `signature_name`, which clients of either server send, have no effect.
+_MORE = ("outputs", "parameters", "signature_name")
 # TensorFlow Serving's words; a version that could not be loaded has come to its end.
 _STATES = {READY: "AVAILABLE", LOADING: "LOADING"}
 
@@ -53,7 +54,15 @@ def _predict(exchange: Exchange, backend: Backend) -> Reply:
     model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
     document = wire.read_json_object(exchange, backend.max_body_bytes)
     form = check_keys(document, tuple(_FORMS), _MORE)
-    return predict_rows(exchange, backend, model, _FORMS[form](document[form], model.inputs))
+    tensors = _FORMS[form](document[form], model.inputs)
+    if (asked := document.get("outputs")) is None:
+        wanted = usual_outputs(model)
+    else:
+        wanted = tuple(name_outputs(asked, model.outputs).values())
+    outputs = backend.predict(exchange, model, tensors, wanted)
+    reply = {"predictions": by_row(outputs, wanted)}
+    # TensorFlow Serving's clients read `outputs` where they sent `inputs`, KServe's read `predictions` all the same.
+    return wire.json_reply(reply | {"outputs": by_output(outputs, wanted)} if form == "inputs" else reply)
 
 
 _MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"

@@ -128,6 +128,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "Listing": _object(
         {
             "service": _STRING,
+            "status": _STRING,
             "routes": _list_of(_object({"method": _STRING, "path": _STRING, "summary": _STRING})),
             "models": _list_of(_object({"name": _STRING, "version": _STRING, "state": _STATES, "reason": _STRING})),
         }
