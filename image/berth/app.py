@@ -37,6 +37,7 @@ from berth.telemetry.metrics.registry import SECONDS, Metrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
+from berth.web.cors import make_cors
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
 from berth.web.exchange import ApiFacts, Backend, Exchange
@@ -249,6 +250,7 @@ def make_pipeline(
         observe,
         metrics.bind("", "").reject,
         recorder,
+        make_cors(settings.cors_origins),
     )
 
 

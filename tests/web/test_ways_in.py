@@ -66,7 +66,7 @@ CASES = [
     Case("/v2/models/iris/versions/9/infer", _infer(), 404),
     Case(V1, {"instances": [ROW]}),
     Case(V1, {"inputs": {name: [1.0] for name in NAMES}}),
-    Case(V1, {"instances": [ROW], "outputs": ["predict_proba"]}, headers={"Content-Type": FORM}),
+    Case(V1, {"instances": [ROW], "outputs": ["predict", "predict_proba"]}, headers={"Content-Type": FORM}),
     Case(V1, {"rows": [ROW]}, 400),
     Case(V1_VERSION, {"instances": [ROW]}),
     Case("/v1/models/nobody:predict", {"instances": [ROW]}, 404),

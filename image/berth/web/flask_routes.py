@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from flask import Flask, Response, request
 from werkzeug import exceptions
@@ -20,15 +21,28 @@ def _respond(finished: Finished) -> Response:
     return Response(finished.body, finished.status, finished.headers)
 
 
-def _view(pipeline: Pipeline, endpoint: Endpoint) -> Callable[..., Response]:
-    def tell_methods(exchange: Exchange, backend: Backend) -> Reply:
-        rule = request.url_rule
-        return Reply(b"", headers={"Allow": ", ".join(sorted(rule.methods or ()) if rule else ())})
+def _allowed_methods() -> str:
+    return ", ".join(sorted(request.url_rule.methods or ()) if request.url_rule else ())
 
-    options = without_model(endpoint, tell_methods)
+
+def _tell_methods(exchange: Exchange, backend: Backend) -> Reply:
+    return Reply(b"", headers={"Allow": _allowed_methods()})
+
+
+def _view(pipeline: Pipeline, endpoint: Endpoint) -> Callable[..., Response]:
+    cors = pipeline.cors
+
+    def allow_page(exchange: Exchange, backend: Backend) -> Reply:
+        fields = {} if cors is None else cors.preflight_fields(exchange.environ, _allowed_methods())
+        return Reply(b"", headers={"Allow": _allowed_methods(), **fields})
+
+    options = without_model(endpoint, _tell_methods)
+    preflight = replace(without_model(endpoint, allow_page), access="open")  # browsers send no key with it
 
     def view(**args: str) -> Response:
-        asked = options if request.method == "OPTIONS" else endpoint
+        asked = endpoint
+        if request.method == "OPTIONS":
+            asked = preflight if cors is not None and cors.allows_preflight(request.environ) else options
         if asked.protocol:  # the pipeline counts it itself, whichever way it came
             request.prom_do_not_track = True  # type: ignore[attr-defined]
         return _respond(pipeline.run(asked, request.environ, args))
