@@ -43,7 +43,8 @@ PROMISES = (
     Promise("forest-1", "best", 5),
     Promise("lr-64", "best", 2),
     Promise("forest-64", "best", 2),
-    Promise("ridge-1000", "article", 3),
+    Promise("ridge-1000", "best", 1.3),
+    Promise("ridge-1000-v2", "best", 2),
     Promise("mlp-1", "best", 1.5),
 )
 

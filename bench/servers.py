@@ -42,11 +42,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def post(port: int, path: str, body: bytes) -> tuple[int, bytes]:
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
     """One request on a connection of its own. Raises OSError, HTTPException."""
     connection = HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        connection.request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -149,9 +149,9 @@ class Server:
         self._process.wait()
 
 
-def _answers(server: Server, path: str, body: bytes) -> bool:
+def _answers(server: Server, path: str, body: bytes, headers: Mapping[str, str]) -> bool:
     try:
-        status, _ = post(server.port, path, body)
+        status, _ = post(server.port, path, body, headers)
     except (OSError, HTTPException):
         return False
     return status == 200
@@ -159,9 +159,13 @@ def _answers(server: Server, path: str, body: bytes) -> bool:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], environ: Mapping[str, str], port: int, ask: tuple[str, bytes], folder: Path
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    port: int,
+    ask: tuple[str, bytes, Mapping[str, str]],
+    folder: Path,
 ) -> Iterator[Server]:
-    """The server once it has answered `ask` (path, body) with 200. Raises ServerFailed."""
+    """The server once it has answered `ask` (path, body, headers) with 200. Raises ServerFailed."""
     log = folder / "server.log"
     with log.open("wb") as output:
         began = time.monotonic()

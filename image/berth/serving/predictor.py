@@ -243,6 +243,6 @@ def _count(model: Model, metrics: ModelMetrics, answer: dict[str, Array]) -> Non
     if (prediction := answer.get("prediction")) is None or prediction.ndim != 1:
         return
     if prediction.dtype.kind == "f" and not any(spec.labels for spec in model.outputs):
-        metrics.observe_values(prediction.tolist())
+        metrics.observe_values(prediction)
     else:
         metrics.count_predictions(prediction.tolist())

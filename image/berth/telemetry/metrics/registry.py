@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from berth.telemetry.metrics.metric_files import render
 from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter, make_summer
+from berth.tensors.arrays import Array
 
 Mode = Literal["livesum", "livemin", "livemax"]
 _Update = TypeVar("_Update", bound=Callable[..., None])
@@ -181,8 +182,8 @@ class ModelMetrics:
         for label, rows in counts.items():
             self._update(make_adder, self._metrics.predictions, self._classes.get(label, OTHER))(rows)
 
-    def observe_values(self, values: Iterable[float]) -> None:
-        """Predicted values, one per row, as plain Python numbers; NaN and infinity are left out."""
+    def observe_values(self, values: Sequence[float] | Array) -> None:
+        """Predicted values, one per row, an array of shape [rows] or numbers; NaN and infinity are left out."""
         self._update(make_many_observer, self._metrics.prediction_value)(values)
 
     def set_inflight(self, count: int) -> None:
