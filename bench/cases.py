@@ -1,4 +1,4 @@
-"""What is asked: the models, the rows sent to them, and the right answers."""
+"""The cases: the models, the rows sent to them, and the correct predictions."""
 
 from __future__ import annotations
 
@@ -116,6 +116,6 @@ def rows_of(case: Case) -> list[list[float]]:
 
 
 def answers_of(case: Case) -> list[Any]:
-    """What the model itself answers to them."""
+    """What the model itself predicts for them."""
     answers: list[Any] = json.loads((MODELS / f"{case.model}.json").read_text("utf-8"))["answers"][: case.rows]
     return answers

@@ -35,19 +35,19 @@ def _environ(peer: Peer, start: Start) -> Mapping[str, str]:
 
 
 def check_answer(server: Server, peer: Peer, case: Case, request: Request) -> None:
-    """The server answers what the model itself answers. Raises ServerFailed."""
+    """The server returns what the model itself predicts. Raises ServerFailed."""
     try:
         status, said = post(server.port, request.path, request.body, request.headers)
     except (OSError, HTTPException) as error:
-        raise ServerFailed(f"no answer: {error}") from error
+        raise ServerFailed(f"no response: {error}") from error
     if status != 200:
-        raise ServerFailed(f"it answered {status}: {said[:200]!r}")
+        raise ServerFailed(f"it returned {status}: {said[:200]!r}")
     got = numbers_of(peer, case, said)
     want = flat(answers_of(case))
     if peer.name != "floor" and (
         len(got) != len(want) or any(abs(a - b) > _TOLERANCE for a, b in zip(got, want, strict=True))
     ):
-        raise ServerFailed(f"a wrong answer: {got[:5]}, want {want[:5]}")
+        raise ServerFailed(f"a wrong prediction: {got[:5]}, want {want[:5]}")
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def _load(server: Server, peer: Peer, case: Case, plan: Plan, folder: Path, cell
     seen = run_wrk(url, body, folder, seconds=plan.seconds, connections=plan.connections, headers=headers)
     cpu = server.cpu_seconds() - before
     if seen.wrong or seen.broken:
-        raise ServerFailed(f"{seen.wrong} answers were errors and {seen.broken} never came")
+        raise ServerFailed(f"{seen.wrong} responses were errors and {seen.broken} never came")
     cell.rounds.append(seen)
     cell.cpu_ms.append(cpu * 1000 / max(1, seen.good))
     if pace and case.name in _PACED_CASES:

@@ -2,7 +2,7 @@
 
 Every server has two workers or what its documentation recommends for two cores, access logs off where they can be, and
 one thread for BLAS and torch in each worker. Where the documentation leaves a choice that matters (batching, processes
-beside the workers), every way is a variant, and the best of them for a model is taken. Berth runs as it is installed.
+beside the workers), every way is a variant, and the best of them for a model counts. Berth runs as it is installed.
 """
 
 from __future__ import annotations
@@ -156,11 +156,11 @@ PEERS = (
         binary_path="/v2/models/{model}/infer",
     ),
     Peer(
-        "floor", "bare gunicorn", "gunicorn", "2 gthread workers, 8 threads, a constant answer",
+        "floor", "bare gunicorn", "gunicorn", "2 gthread workers, 8 threads, a constant response",
         _gunicorn("floor_app:app"), cases=frozenset({"lr-1"}),
     ),
     Peer(
-        "article", "the article's Flask app", "flask", "gunicorn, 2 gthread workers, 8 threads",
+        "article", "tutorial app (Flask)", "flask", "gunicorn, 2 gthread workers, 8 threads",
         _gunicorn("article_app:app"), venv="flask",
     ),
     Peer(

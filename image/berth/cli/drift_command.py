@@ -96,7 +96,7 @@ def draw_bars(counts: Sequence[int]) -> str:
 
 
 def _describe_shift(feature: Report) -> str:
-    """The bin whose share grew most, in words; nothing where there are too few rows."""
+    """The bin whose share grew the most, in words; nothing where there are too few rows."""
     if feature["psi"] is None:
         return ""
     observed, expected = feature["observed"], feature["expected"]
@@ -112,7 +112,7 @@ def _print(report: Report) -> None:
     from rich.text import Text
 
     click.echo(f"{report['model']}@{report['version']}: {report['rows']} rows in the window")
-    table = Table("feature", "psi", "threshold", "sample", "now", "grew most", "unusual", box=None)
+    table = Table("feature", "psi", "threshold", "sample", "now", "grew the most", "unusual", box=None)
     for feature in report["features"]:
         figures = ("-", "-") if feature["psi"] is None else (f"{feature['psi']:.3f}", f"{feature['threshold']:.3f}")
         unusual = ", ".join(f"{count} {kind}" for kind, count in feature["unusual"].items())

@@ -34,7 +34,7 @@ _SUMMED = ("counter", "histogram", "summary")
 
 
 class _Process:
-    """This process's id, asked of the kernel once: a request updates fifteen values, and each wants to know."""
+    """This process's id, read from the kernel once: a request updates fifteen values, and each wants to know."""
 
     def __init__(self) -> None:
         self._refresh()
@@ -88,7 +88,7 @@ def _locked(directory: Path, mode: int) -> Iterator[None]:
 
 
 def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
-    """The metrics of all workers, alive and dead, and those of `computed`, in Prometheus's text form."""
+    """The metrics of all workers, alive and dead, and those of `computed`, in Prometheus's text format."""
     registry = CollectorRegistry()
     for collector in computed:
         registry.register(collector)
@@ -108,7 +108,7 @@ def _read_values(path: Path) -> Iterator[tuple[str, float]]:
 
 
 def _encode_values(values: Mapping[str, float]) -> bytes:
-    """The form that MmapedDict reads. It would write it through a memory map, where a full disk is a fatal signal."""
+    """The layout that MmapedDict reads. It would write it through a memory map, where a full disk is a fatal signal."""
     entries = []
     for key, value in values.items():
         text = key.encode()

@@ -1,6 +1,6 @@
 """Updates of prometheus_client's values, as a request makes fifteen of: the same numbers in a third of the time.
 
-`value.inc` takes a lock, asks for the process's id and looks its place up, for each of them. These functions take one
+`value.inc` takes a lock, reads the process's id and looks its place up, for each of them. These functions take one
 lock for all that belongs together. They must be the only ones to change the values that they change.
 """
 
