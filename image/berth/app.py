@@ -30,6 +30,7 @@ from berth.settings import Settings, parse_settings, read_environment, store_dir
 from berth.telemetry import logs
 from berth.telemetry.drift.monitor import DriftMonitor
 from berth.telemetry.drift.watcher import Watched
+from berth.telemetry.feedback.quality import describe_quality, read_reference
 from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
@@ -104,6 +105,8 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
         bound = metrics.bind(model.name, model.version)
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
         bound.set_ready(True)
+        for metric, value in read_reference(model.metadata).items():
+            bound.set_reference(metric, value)
 
     return prepare
 
@@ -231,6 +234,7 @@ def make_backend(
         _facts(settings),
         metrics.render,
         make_tally(settings, metrics),
+        lambda: describe_quality(metrics.read("berth_feedback")),
         drift,
     )
 

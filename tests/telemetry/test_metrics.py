@@ -48,6 +48,7 @@ TABLE = {
     "berth_feedback_squared_error": set(),
     "berth_feedback_reward": set(),
     "berth_feedback_delay_seconds": set(),
+    "berth_feedback_reference": {"metric"},
 }
 
 WORKER = """
@@ -153,6 +154,7 @@ def test_the_table_is_the_contracts() -> None:
     bound.observe_errors([0.5])
     bound.observe_reward(1.0)
     bound.observe_delay(60.0)
+    bound.set_reference("accuracy", 0.9)
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -96,8 +96,9 @@ class Backend:
     # What /info shows beside the models, and what /metrics returns.
     facts: Mapping[str, Any]
     render_metrics: Callable[[], bytes]
-    # Makes receipts, and counts what comes true.
+    # Makes receipts, and counts what comes true; what all workers have counted.
     tally: FeedbackTally
+    read_quality: Callable[[], list[dict[str, Any]]]
     # None where watching is off.
     drift: DriftMonitor | None = None
 

@@ -87,14 +87,22 @@ def _locked(directory: Path, mode: int) -> Iterator[None]:
         yield
 
 
-def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
-    """The metrics of all workers, alive and dead, and those of `computed`, in Prometheus's text format."""
-    registry = CollectorRegistry()
-    for collector in computed:
-        registry.register(collector)
+def _sum_files(directory: Path) -> _Files:
     with _locked(directory, fcntl.LOCK_SH):
         # A worker that has just begun (or was killed then) has an empty file for a moment.
-        registry.register(_Files([path for path in directory.glob("*.db") if path.stat().st_size]))
+        return _Files([path for path in directory.glob("*.db") if path.stat().st_size])
+
+
+def collect(directory: Path) -> Iterable[Metric]:
+    """The metrics of all workers, alive and dead."""
+    return _sum_files(directory).collect()
+
+
+def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
+    """The same and those of `computed`, in Prometheus's text format."""
+    registry = CollectorRegistry()
+    for collector in (*computed, _sum_files(directory)):
+        registry.register(collector)
     return generate_latest(registry)
 
 

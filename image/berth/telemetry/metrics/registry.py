@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.registry import Collector
 
-from berth.telemetry.metrics.metric_files import render
+from berth.telemetry.metrics.metric_files import collect, render
 from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter, make_summer
 from berth.tensors.arrays import Array
 
@@ -90,6 +90,9 @@ class Metrics:
         self.squared_error = self._summary("berth_feedback_squared_error", "The square of that difference.")
         self.reward = self._summary("berth_feedback_reward", "What predictions were worth, 0 to 1.")
         self.feedback_delay = self._histogram("berth_feedback_delay_seconds", "Prediction to feedback.", DELAYS)
+        self.reference = self._gauge(
+            "berth_feedback_reference", "The figure that the model was added with.", "livemax", "metric"
+        )
 
     def _labels(self, own: tuple[str, ...]) -> tuple[str, ...]:
         return ("model", "version", "slot", *own)
@@ -125,6 +128,12 @@ class Metrics:
     def add_computed(self, collector: Collector) -> None:
         """Metrics that are computed when they are scraped, for all workers at once."""
         self._computed.append(collector)
+
+    def read(self, prefix: str) -> list[tuple[str, dict[str, str], float]]:
+        """The samples (name, labels, value) of the metrics that begin so, over all workers."""
+        families = self.registry.collect() if self._directory is None else collect(self._directory)
+        chosen = (sample for family in families if family.name.startswith(prefix) for sample in family.samples)
+        return [(sample.name, sample.labels, sample.value) for sample in chosen]
 
     def render(self) -> bytes:
         """What /metrics returns."""
@@ -219,6 +228,16 @@ class ModelMetrics:
         """So many rows had this class predicted, and that one was true."""
         self._update(make_adder, self._metrics.feedback, "right" if right else "wrong")(rows)
         self._update(make_adder, self._metrics.confusion, predicted, truth)(rows)
+
+    def set_reference(self, metric: str, value: float) -> None:
+        """The figure that the model was added with.
+
+        For accuracy its labels are counted from 0: a first label of thousands must be an increase to Prometheus.
+        """
+        self._update(make_setter, self._metrics.reference, metric)(value)
+        if metric == "accuracy":
+            for result in ("right", "wrong"):
+                self._update(make_adder, self._metrics.feedback, result)(0)
 
     def observe_errors(self, differences: Sequence[float]) -> None:
         """Numbers were predicted, so far (0 or more) from the true ones; what has no finite square is left out."""
