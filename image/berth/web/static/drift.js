@@ -1,4 +1,4 @@
-// The drift page: the features of a model, the most drifted first, each beside the sample that the model was added with.
+// The drift page: the features of a model, the one with the largest drift first, each beside the sample that the model was added with.
 
 import { binsOf, histogramPair, percent } from "./histogram.js";
 import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus, showSlot } from "./page.js";
@@ -29,7 +29,7 @@ function binTable(feature) {
     make("table", {}, make("thead", {}, make("tr", {}, heads)), make("tbody", {}, rows)));
 }
 
-/** The bin whose share grew most, in words. */
+/** The bin whose share grew the most, in words. */
 function growth(feature) {
   if (feature.psi === null) return null;
   const bins = binsOf(feature);
