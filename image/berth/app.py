@@ -85,7 +85,7 @@ class Service:
 
 
 def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
-    """What the pipeline calls when a request that could predict is about to be answered."""
+    """What the pipeline calls when a request that could predict is about to be processed."""
 
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
         endpoint, model = exchange.endpoint, exchange.model
@@ -131,7 +131,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
 
 
 def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
-    """What calls the models, with the cache and the batching that the settings ask for."""
+    """What calls the models, with the cache and the batching that the settings call for."""
     return Predictor(
         plan.compute_slots,
         settings.max_rows,
@@ -202,7 +202,7 @@ def make_tally(settings: Settings, metrics: Metrics) -> FeedbackTally:
 
 
 def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Tracing | None) -> Recorder | None:
-    """What keeps prediction requests for others to look at; None where nothing does."""
+    """What keeps prediction requests for others to read; None where nothing does."""
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
 

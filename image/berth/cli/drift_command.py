@@ -27,7 +27,7 @@ def draw_bars(counts: Sequence[int]) -> str:
 
 
 def _describe_shift(feature: Report) -> str:
-    """The bin whose share grew most, in words; nothing where there are too few rows."""
+    """The bin whose share grew the most, in words; nothing where there are too few rows."""
     if feature["psi"] is None:
         return ""
     observed, expected = feature["observed"], feature["expected"]
@@ -46,7 +46,7 @@ def _print(report: Report) -> None:
     click.echo(f"{report['model']}@{report['version']}: {report['rows']} rows {place}")
     if report.get("unreadable"):
         click.echo(f"{report['unreadable']} rows or requests could not be read and are left out", err=True)
-    table = Table("feature", "psi", "threshold", "sample", "now", "grew most", "unusual", box=None)
+    table = Table("feature", "psi", "threshold", "sample", "now", "grew the most", "unusual", box=None)
     for feature in report["features"]:
         figures = ("-", "-") if feature["psi"] is None else (f"{feature['psi']:.3f}", f"{feature['threshold']:.3f}")
         unusual = ", ".join(f"{count} {kind}" for kind, count in feature["unusual"].items())

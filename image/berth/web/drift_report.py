@@ -25,7 +25,7 @@ def _drift(exchange: Exchange, backend: Backend) -> Reply:
 
 
 def describe_unusual(backend: Backend, model: Model, tensors: Tensors, rows: int) -> list[list[dict[str, Any]]]:
-    """What is unusual about each row of a request that asked for it. Raises InvalidInput without a profile."""
+    """What is unusual about each row of a request that requested it. Raises InvalidInput without a profile."""
     watched = None if backend.drift is None else backend.drift.find((model.name, model.version))
     if watched is None:
         raise InvalidInput(f"parameters.unusual: {model.name}@{model.version} is not watched ({NO_PROFILE})")

@@ -15,7 +15,7 @@ Z95, Z99 = 1.959964, 2.575829
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, and the bounds of its interval; they are NaN where there is too little to tell."""
+    """A figure, and the bounds of its interval; they are NaN where there is too little data."""
 
     value: float
     low: float

@@ -34,7 +34,7 @@ _SUMMED = ("counter", "histogram", "summary")
 
 
 class _Process:
-    """This process's id, asked of the kernel once: a request updates fifteen values, and each wants to know."""
+    """This process's id, read from the kernel once: a request updates fifteen values, and each wants to know."""
 
     def __init__(self) -> None:
         self._refresh()
@@ -99,7 +99,7 @@ def collect(directory: Path) -> Iterable[Metric]:
 
 
 def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
-    """The same and those of `computed`, in Prometheus's text form."""
+    """The same and those of `computed`, in Prometheus's text format."""
     registry = CollectorRegistry()
     for collector in (*computed, _sum_files(directory)):
         registry.register(collector)
@@ -116,7 +116,7 @@ def _read_values(path: Path) -> Iterator[tuple[str, float]]:
 
 
 def _encode_values(values: Mapping[str, float]) -> bytes:
-    """The form that MmapedDict reads. It would write it through a memory map, where a full disk is a fatal signal."""
+    """The layout that MmapedDict reads. It would write it through a memory map, where a full disk is a fatal signal."""
     entries = []
     for key, value in values.items():
         text = key.encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from berth.telemetry.metrics.metric_files import collect, render
 from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter, make_summer
+from berth.tensors.arrays import Array
 
 Mode = Literal["livesum", "livemin", "livemax"]
 _Update = TypeVar("_Update", bound=Callable[..., None])
@@ -39,7 +40,7 @@ def _render_alone(collector: Collector) -> bytes:
 class Metrics:
     """The list of metrics. Make one per process, after the fork: two would write over each other's values.
 
-    With `directory` (PROMETHEUS_MULTIPROC_DIR) `render` tells of all workers, without it of this process.
+    With `directory` (PROMETHEUS_MULTIPROC_DIR) `render` shows all workers, without it of this process.
     """
 
     def __init__(
@@ -51,8 +52,8 @@ class Metrics:
         self._lock = threading.Lock()
         self._bound: dict[tuple[str, str], ModelMetrics] = {}
         self._computed: list[Collector] = []
-        self.requests = self._counter("berth_requests_total", "Answers to prediction requests.", "protocol", "status")
-        self.request_seconds = self._histogram("berth_request_duration_seconds", "Request to answer.", SECONDS)
+        self.requests = self._counter("berth_requests_total", "Responses to prediction requests.", "protocol", "status")
+        self.request_seconds = self._histogram("berth_request_duration_seconds", "Request to response.", SECONDS)
         self.predict_seconds = self._histogram("berth_predict_duration_seconds", "One call of the model.", SECONDS)
         self.queue_seconds = self._histogram("berth_queue_duration_seconds", "Waiting for the model.", SECONDS)
         self.batch_rows = self._histogram("berth_batch_rows", "Rows in one call of the model.", ROWS)
@@ -135,7 +136,7 @@ class Metrics:
         return [(sample.name, sample.labels, sample.value) for sample in chosen]
 
     def render(self) -> bytes:
-        """What /metrics answers."""
+        """What /metrics returns."""
         if self._directory is not None:
             return render(self._directory, self._computed)
         return generate_latest(self.registry) + b"".join(map(_render_alone, self._computed))
@@ -163,7 +164,7 @@ class ModelMetrics:
         return found
 
     def observe_request(self, protocol: str, status: int, seconds: float) -> None:
-        """A request was answered, or is about to be: count before the answer leaves, and no answer goes uncounted."""
+        """A request has its response, or is about to: count before the response leaves, and none goes uncounted."""
         self._update(make_adder, self._metrics.requests, protocol, status)(1)
         self._update(make_observer, self._metrics.request_seconds)(seconds)
 
@@ -190,8 +191,8 @@ class ModelMetrics:
         for label, rows in counts.items():
             self._update(make_adder, self._metrics.predictions, self._classes.get(label, OTHER))(rows)
 
-    def observe_values(self, values: Iterable[float]) -> None:
-        """Predicted values, one per row, as plain Python numbers; NaN and infinity are left out."""
+    def observe_values(self, values: Sequence[float] | Array) -> None:
+        """Predicted values, one per row, an array of shape [rows] or numbers; NaN and infinity are left out."""
         self._update(make_many_observer, self._metrics.prediction_value)(values)
 
     def set_inflight(self, count: int) -> None:
