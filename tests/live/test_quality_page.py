@@ -89,8 +89,8 @@ def test_numbers_have_errors_and_models_without_labels_nothing(browser: Browser,
     browser.wait("document.querySelector('h1').textContent.startsWith('prices')")
     section = text_of(browser, ".quality")
     assert "Not worse than when it was added." in section
-    assert "Mean absolute error0.7" in section
-    assert "Root mean square error" in section
+    assert "Mean absolute error0.8" in section
+    assert "Root mean square error 1.0" in section
     shares = browser.evaluate("[...document.querySelectorAll('.quality .bar')].map((bar) => bar.innerText)")
     assert any(share.startswith("0.1 to 1") for share in shares)
     tab_to(browser, "#models li:nth-child(3) button")

@@ -285,7 +285,7 @@ NO_PROFILE = Heard("GET /drift", status=200, document={"models": []})
         ([drift_of([5, 45])], GO_ON, NONE, ["50 rows, too few", "judges nothing"]),
         ([NO_PROFILE], GO_ON, NONE, ["no profile"]),
         ([], GO_ON, NONE, ["no profile"]),
-        ([drift_of([], 503, error="not ready")], REFUSE, SHORT, ["answered 503: not ready"]),
+        ([drift_of([], 503, error="not ready")], REFUSE, SHORT, ["returned 503: not ready"]),
         ([drift_of([9, 91]), drift_of([9, 91], name="size")], REFUSE, SHORT, ["different features", "rollout"]),
         ([Heard("GET /drift", status=200, document={"models": [{}]})], REFUSE, SHORT, ["cannot be added up"]),
     ],
