@@ -23,6 +23,7 @@ from berth.switchgate.decide import (
     decide_target,
     decide_traffic,
 )
+from berth.switchgate.drifting import decide_drift
 from berth.switchgate.heard import Addresses, Heard, Name, find_examples
 from berth.switchgate.plan import SwitchPlan
 
@@ -254,3 +255,40 @@ def test_a_locked_document_is_told_as_such() -> None:
 def test_a_name_that_tells_no_namespace(url: str) -> None:
     plan = replace(PLAN, active_url=url)
     assert plan.upgrade("--set a=b") == "helm upgrade iris CHART --reset-then-reuse-values --set a=b"
+
+
+def drift_of(observed: list[int], status: int = 200, name: str = "age", **more: Any) -> Heard:
+    """What /drift of one pod brings for a feature whose sample had 100 rows in each of two bins."""
+    feature = {
+        "name": name, "kind": "numeric", "labels": ["low", "high"], "expected": [100, 100], "observed": observed,
+        "unusual": {},
+    }  # fmt: skip
+    report = {"model": "iris", "version": "2", "rows": sum(observed), "features": [feature]}
+    return Heard("GET /drift", status=status, document={"models": [report]} if status == 200 else more)
+
+
+NO_PROFILE = Heard("GET /drift", status=200, document={"models": []})
+
+
+@pytest.mark.parametrize(
+    ("heard", "outcome", "patience", "words"),
+    [
+        ([drift_of([120, 80])], GO_ON, NONE, ["at most 0."]),
+        (
+            [drift_of([10, 190])],
+            REFUSE,
+            NONE,
+            ["age of iris@2 has drifted in slot green: its psi ", "times its threshold, but gate.maxDrift allows 2",
+             "berth drift --headless-host=iris-berth-green-pods.shop.svc", "raise gate.maxDrift"],
+        ),
+        ([drift_of([5, 45]), drift_of([5, 145])], REFUSE, NONE, ["has drifted"]),  # 50 rows have no figure, 200 have
+        ([drift_of([5, 45])], GO_ON, NONE, ["50 rows, too few", "judges nothing"]),
+        ([NO_PROFILE], GO_ON, NONE, ["no profile"]),
+        ([], GO_ON, NONE, ["no profile"]),
+        ([drift_of([], 503, error="not ready")], REFUSE, SHORT, ["returned 503: not ready"]),
+        ([drift_of([9, 91]), drift_of([9, 91], name="size")], REFUSE, SHORT, ["different features", "rollout"]),
+        ([Heard("GET /drift", status=200, document={"models": [{}]})], REFUSE, SHORT, ["cannot be added up"]),
+    ],
+)  # fmt: skip
+def test_drift_of_the_target(heard: list[Heard], outcome: Outcome, patience: Patience, words: list[str]) -> None:
+    check(decide_drift(heard, PLAN, 2.0), outcome, patience, *words)
