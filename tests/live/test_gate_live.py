@@ -98,7 +98,7 @@ def test_dns_that_is_down_is_no_first_install(slots: Slots, lookup: Lookup, told
     lookup.missing["active.shop.svc"] = socket.EAI_AGAIN
     passed, sentence = judge(replace(plan_of(slots), timeout_seconds=0.5), lookup, told)
     assert not passed
-    assert "DNS did not answer" in sentence
+    assert "DNS did not respond" in sentence
 
 
 def test_in_an_outage_the_target_is_judged_alone(slots: Slots, lookup: Lookup, told: list[str]) -> None:

@@ -81,7 +81,7 @@ def check(verdict: Verdict, outcome: Outcome, patience: Patience, *words: str) -
         (unknown(), "allow", PASS, NONE, ["does not resolve", "first install"]),
         (unknown(), "refuse", REFUSE, NONE, ["does not resolve", "--set gate.bootstrap=allow"]),
         # A resolver that is down says nothing about the name: that is no first install.
-        (unknown(Name.UNSURE), "allow", REFUSE, LONG, ["DNS did not answer", "mend DNS"]),
+        (unknown(Name.UNSURE), "allow", REFUSE, LONG, ["DNS did not respond", "restore cluster DNS"]),
         (silent(), "allow", GO_ON, SHORT, ["outage", "Connection refused", "judged alone"]),
         (Heard("GET /info", status=503), "allow", GO_ON, SHORT, ["outage", "answered 503"]),
         (info("blue", status=503, error="x"), "allow", GO_ON, NONE, ["slot blue is live"]),
@@ -120,7 +120,7 @@ def test_the_slot_that_traffic_leaves_must_stay(mode: str) -> None:
         (silent(), REFUSE, LONG, ["slot green brought no answer (Connection refused)", STAGE, SWITCH]),
         (Heard("GET /info", status=503), REFUSE, LONG, ["answered 503", STAGE, SWITCH]),
         (unknown(), REFUSE, NONE, [STAGE, SWITCH]),
-        (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not answer"]),
+        (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not respond"]),
         (info("blue"), REFUSE, NONE, ["leads to slot blue instead of green", "kubectl -n shop get endpointslices"]),
         (info(status=403, error="not yours"), REFUSE, NONE, ["answered 403: not yours", "gate.apiKeySecret.name"]),
     ],
@@ -141,7 +141,7 @@ def test_in_an_outage_a_repair_is_told_the_way_past_the_gate() -> None:
     [
         (200, Addresses("pods", 2), GO_ON, NONE, ["2 pods, 2 wanted"]),
         (200, Addresses("pods", 1), REFUSE, LONG, ["has 1 ready pods behind pods", "gate.minReady wants 2", "kubectl"]),
-        (200, Addresses("pods", 0, "Try again"), REFUSE, LONG, ["DNS did not answer for pods (Try again)"]),
+        (200, Addresses("pods", 0, "Try again"), REFUSE, LONG, ["DNS did not respond for pods (Try again)"]),
         (503, Addresses("pods", 2), REFUSE, LONG, ["not ready", "answered 503: loading: 1 of 2", "kubectl -n shop"]),
         (0, Addresses("pods", 2), REFUSE, LONG, ["not ready", "brought no answer"]),
     ],
@@ -229,6 +229,7 @@ def test_the_live_slots_answer(status: int, outcome: Outcome, patience: Patience
         (info("blue"), REFUSE, LONG, ["answered by slot blue instead of green", "helm rollback"]),
         (silent(), REFUSE, LONG, ["brought no answer", "endpointslices"]),
         (unknown(), REFUSE, LONG, []),
+        (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not respond", "unknown where the traffic goes"]),
         (info(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
     ],
 )
@@ -244,6 +245,13 @@ def test_a_document_without_an_example(document: dict[str, Any]) -> None:
     heard = Heard("GET /openapi.json", status=200, document=document)
     assert find_examples(heard) == []
     check(decide_examples(heard, []), REFUSE, LONG, "names no example", "gate.request")
+
+
+def test_without_dns_no_rule_names_anything_else() -> None:
+    lost = unknown(Name.UNSURE)
+    verdicts = [decide_ready(lost, Addresses("pods", 2), PLAN), decide_examples(lost, []), decide_reference(lost)]
+    for verdict in [*verdicts, decide_sample(lost, "green"), decide_traffic(lost, PLAN.active_url, "green")]:
+        check(verdict, REFUSE, LONG, "DNS did not respond for GET /info", "restore cluster DNS")
 
 
 def test_a_locked_document_is_told_as_such() -> None:

@@ -13,7 +13,7 @@ class Name(Enum):
 
     KNOWN = "it resolved"
     UNKNOWN = "there is no such name"
-    UNSURE = "nobody could tell: DNS itself did not answer"
+    UNSURE = "nothing is known of it: DNS itself did not respond"
 
 
 @dataclass(frozen=True, slots=True)
