@@ -142,7 +142,8 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
         with contextlib.suppress(OSError):
             if crashed := condemn_loading(Path(RUN_DIR), worker.pid):
                 server.log.error("worker %s died while it loaded %s, which is not tried again", worker.pid, crashed)
-        for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), Path(RUN_DIR, f"stuck-{worker.pid}")):
+        marks = [Path(RUN_DIR, f"{what}-{worker.pid}") for what in ("stuck", "blocked")]
+        for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), *marks):
             with contextlib.suppress(OSError):
                 path.unlink()
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,42 +42,7 @@ from berth.web.http_metrics import ObserveHttp, export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
 from berth.web.recording import Recorder
 from berth.worker.inline import InlineAnswers
-
-_WATCH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Service:
-    """What runs in one worker beside Flask; the gunicorn file starts it after the fork."""
-
-    catalog: Catalog
-    lifecycle: Lifecycle
-    gate: Gate
-    stuck_seconds: float
-    trials: Trials
-    payloads: PayloadLog | None = None
-    tracing: Tracing | None = None
-    express: InlineAnswers | None = None
-    drift: DriftMonitor | None = None
-
-    def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
-        """Load the models in the background and watch for stuck predictions.
-
-        A gunicorn worker, which passes `notify`, has no threads yet and may fork: models are tried in a child first.
-        """
-        if notify is not None:
-            self.trials.begin()
-        self.catalog.start(respawned=respawned, notify=notify or (lambda: None))
-        if self.drift is not None:
-            self.drift.start()
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        if self.tracing is not None:
-            self.tracing.start()
-
-    def _watch(self) -> None:
-        while True:
-            self.lifecycle.mark_stuck(self.gate.oldest_seconds() > self.stuck_seconds)
-            time.sleep(_WATCH_SECONDS)
+from berth.worker.service import Service, WatchLimits
 
 
 def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
@@ -94,6 +56,16 @@ def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe
+
+
+def count_rejections(metrics: Metrics) -> Callable[[Exchange, str], None]:
+    """What the pipeline calls when a request is turned away."""
+
+    def reject(exchange: Exchange, reason: str) -> None:
+        model = exchange.model
+        metrics.bind(*((model.name, model.version) if model else ("", ""))).reject(reason)
+
+    return reject
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -247,7 +219,7 @@ def make_pipeline(
         settings.slot,
         settings.log_format or "json",
         observe,
-        metrics.bind("", "").reject,
+        count_rejections(metrics),
         recorder,
     )
 
@@ -283,7 +255,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
-    app.extensions["berth"] = Service(
-        catalog, lifecycle, gate, settings.stuck_seconds, trials, payloads, tracing, express, drift
-    )
+    limits = WatchLimits(settings.stuck_seconds, settings.request_timeout_seconds)
+    parts = (trials, payloads, tracing, express, drift)
+    app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
     return app

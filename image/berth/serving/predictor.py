@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel
+from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel, Stuck
 from berth.models.model import Model
 from berth.serving.batching import Batcher
 from berth.serving.cache import PredictionCache, encode_key
+from berth.serving.places import ComputePlaces
 from berth.serving.tuning import BatchChoice, choose_batching, is_brief, is_quick, measure_row
 from berth.telemetry.logs import log
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
@@ -26,6 +27,7 @@ from berth.tensors.schema import check_tensors
 _REFUSALS = (ValueError, TypeError)
 # Up to so many rows, a model that is quick or brief with one row is so with all of them.
 _FEW_ROWS = 64
+_BLOCKED = "this worker computes predictions that have run past their time, and can begin no other; try again"
 
 
 class WouldWait(Exception):
@@ -76,8 +78,9 @@ class Predictor:
         log_values: bool = True,
     ) -> None:
         self._slots = compute_slots
-        # A lock does for one place, and is many times quicker than a semaphore.
-        self._places = threading.Lock() if compute_slots == 1 else threading.Semaphore(compute_slots)
+        self._places = ComputePlaces(compute_slots)
+        # Every place is held by a call that has run past its time (`look_for_blocking`).
+        self.blocked = False
         self._max_rows = max_rows
         self._metrics = metrics or Metrics()
         self._batch_max_rows = batch_max_rows
@@ -113,6 +116,11 @@ class Predictor:
         self._prepared[model.name, model.version] = prepared
         return choice
 
+    def look_for_blocking(self, seconds: float) -> bool:
+        """Note and return whether every place is held by a call of more than `seconds`."""
+        self.blocked = self._places.all_older(seconds)
+        return self.blocked
+
     def choice(self, model: Model) -> BatchChoice:
         """What `prepare` decided."""
         return self._prepare_once(model).choice
@@ -135,7 +143,7 @@ class Predictor:
     ) -> Prediction:
         """The wanted outputs. `deadline` is a `time.monotonic()`; `may_wait` False raises rather than wait.
 
-        Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded, WouldWait.
+        Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded, Stuck, WouldWait.
         """
         began = time.monotonic()
         prepared = self._prepare_once(model)
@@ -172,6 +180,8 @@ class Predictor:
         few = _rows(tensors) <= _FEW_ROWS
         if not may_wait and not (prepared.brief and few):
             raise WouldWait
+        if self.blocked and not (prepared.quick and few):
+            raise Stuck(_BLOCKED, headers={"Retry-After": "1"})
         if prepared.batcher is not None:
             return prepared.batcher.submit(tensors, outputs, deadline)
         if prepared.quick and few:
@@ -206,14 +216,14 @@ class Predictor:
             metrics.observe_queue(started - began)
             return self._call(model, metrics, tensors, outputs)
         finally:
-            self._places.release()
+            self._places.give_back()
 
     def _take_place(self, seconds: float, may_wait: bool) -> None:
         """Wait for a place to compute, or find one free. Raises DeadlineExceeded, WouldWait."""
         if not may_wait:
-            if not self._places.acquire(blocking=False):
+            if not self._places.take():
                 raise WouldWait
-        elif not self._places.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
+        elif not self._places.take(seconds):
             raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")
 
     def _call(self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
