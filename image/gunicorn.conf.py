@@ -30,7 +30,12 @@ RESERVED_FILES = 200
 try:
     SETTINGS = parse_settings(os.environ)
     PLAN = plan_cpu(
-        read_cpu_budget().limit, SETTINGS.workers, SETTINGS.cpu_threads, SETTINGS.max_inflight, SETTINGS.threads
+        read_cpu_budget().limit,
+        SETTINGS.workers,
+        SETTINGS.cpu_threads,
+        SETTINGS.max_inflight,
+        SETTINGS.threads,
+        compute_slots=SETTINGS.compute_slots,
     )
 except SettingsError as error:
     sys.exit(f"Error: {error}")

@@ -99,6 +99,18 @@ def _facts(settings: Settings) -> dict[str, Any]:
     }
 
 
+def make_plan(settings: Settings) -> CpuPlan:
+    """How this worker and the others share the CPUs. Raises SettingsError."""
+    return plan_cpu(
+        read_cpu_budget().limit,
+        settings.workers,
+        settings.cpu_threads,
+        settings.max_inflight,
+        settings.threads,
+        compute_slots=settings.compute_slots,
+    )
+
+
 def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
     """What calls the models, with the cache and the batching that the settings ask for."""
     return Predictor(
@@ -109,6 +121,8 @@ def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_valu
         batch_wait_seconds=settings.batch_wait_ms / 1000,
         cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
         log_values=log_values,
+        max_wait_seconds=None if settings.max_wait_ms is None else settings.max_wait_ms / 1000,
+        request_seconds=settings.request_timeout_seconds,
     )
 
 
@@ -233,9 +247,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     settings = parse_settings(environ)
     logs.configure(settings.log_level, settings.log_format or "json")
     run_dir = Path(settings.run_dir or tempfile.mkdtemp(prefix="berth-"))
-    plan = plan_cpu(
-        read_cpu_budget().limit, settings.workers, settings.cpu_threads, settings.max_inflight, settings.threads
-    )
+    plan = make_plan(settings)
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     entries = choose_entries(settings)

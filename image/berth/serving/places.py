@@ -17,7 +17,8 @@ class ComputePlaces:
         self._clock = clock
         # A lock does for one place, and is many times quicker than a semaphore.
         self._free = threading.Lock() if count == 1 else threading.Semaphore(count)
-        self._since: dict[int, float] = {}
+        # Of each thread that holds a place: since when, and how many seconds its call is expected to take.
+        self._calls: dict[int, tuple[float, float]] = {}
 
     def take(self, seconds: float | None = None) -> bool:
         """Wait up to `seconds` for a place; None does not wait. Whether there was one."""
@@ -26,12 +27,16 @@ class ComputePlaces:
         else:
             taken = self._free.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
         if taken:
-            self._since[threading.get_ident()] = self._clock()
+            self._calls[threading.get_ident()] = (self._clock(), 0.0)
         return taken
+
+    def expect(self, seconds: float) -> None:
+        """The thread's call, which begins now, should take so long."""
+        self._calls[threading.get_ident()] = (self._clock(), seconds)
 
     def give_back(self) -> None:
         """The thread's call is over."""
-        self._since.pop(threading.get_ident(), None)
+        self._calls.pop(threading.get_ident(), None)
         self._free.release()
 
     def __enter__(self) -> Self:
@@ -41,10 +46,14 @@ class ComputePlaces:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.give_back()
 
+    def running(self) -> list[tuple[float, float]]:
+        """Of each place that is held: the seconds since its call began, and those it was expected to take."""
+        now = self._clock()
+        return [(now - since, expected) for since, expected in list(self._calls.values())]
+
     def ages(self) -> list[float]:
         """For how many seconds each place that is held has been computing."""
-        now = self._clock()
-        return [now - since for since in list(self._since.values())]
+        return [age for age, _ in self.running()]
 
     def all_older(self, seconds: float) -> bool:
         """Whether every place is held by a call of more than `seconds`: nothing that needs a place is answered."""
