@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,42 +43,7 @@ from berth.web.http_metrics import ObserveHttp, export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
 from berth.web.recording import Recorder
 from berth.worker.inline import InlineAnswers
-
-_WATCH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Service:
-    """What runs in one worker beside Flask; the gunicorn file starts it after the fork."""
-
-    catalog: Catalog
-    lifecycle: Lifecycle
-    gate: Gate
-    stuck_seconds: float
-    trials: Trials
-    payloads: PayloadLog | None = None
-    tracing: Tracing | None = None
-    express: InlineAnswers | None = None
-    drift: DriftMonitor | None = None
-
-    def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
-        """Load the models in the background and watch for stuck predictions.
-
-        A gunicorn worker, which passes `notify`, has no threads yet and may fork: models are tried in a child first.
-        """
-        if notify is not None:
-            self.trials.begin()
-        self.catalog.start(respawned=respawned, notify=notify or (lambda: None))
-        if self.drift is not None:
-            self.drift.start()
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        if self.tracing is not None:
-            self.tracing.start()
-
-    def _watch(self) -> None:
-        while True:
-            self.lifecycle.mark_stuck(self.gate.oldest_seconds() > self.stuck_seconds)
-            time.sleep(_WATCH_SECONDS)
+from berth.worker.service import Service, WatchLimits
 
 
 def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
@@ -95,6 +57,16 @@ def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe
+
+
+def count_rejections(metrics: Metrics) -> Callable[[Exchange, str], None]:
+    """What the pipeline calls when a request is turned away."""
+
+    def reject(exchange: Exchange, reason: str) -> None:
+        model = exchange.model
+        metrics.bind(*((model.name, model.version) if model else ("", ""))).reject(reason)
+
+    return reject
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -130,6 +102,18 @@ def _facts(settings: Settings) -> dict[str, Any]:
     }
 
 
+def make_plan(settings: Settings) -> CpuPlan:
+    """How this worker and the others share the CPUs. Raises SettingsError."""
+    return plan_cpu(
+        read_cpu_budget().limit,
+        settings.workers,
+        settings.cpu_threads,
+        settings.max_inflight,
+        settings.threads,
+        compute_slots=settings.compute_slots,
+    )
+
+
 def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
     """What calls the models, with the cache and the batching that the settings call for."""
     return Predictor(
@@ -140,6 +124,8 @@ def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_valu
         batch_wait_seconds=settings.batch_wait_ms / 1000,
         cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
         log_values=log_values,
+        max_wait_seconds=None if settings.max_wait_ms is None else settings.max_wait_ms / 1000,
+        request_seconds=settings.request_timeout_seconds,
     )
 
 
@@ -251,7 +237,7 @@ def make_pipeline(
         settings.slot,
         settings.log_format or "json",
         observe,
-        metrics.bind("", "").reject,
+        count_rejections(metrics),
         recorder,
     )
 
@@ -265,9 +251,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     settings = parse_settings(environ)
     logs.configure(settings.log_level, settings.log_format or "json")
     run_dir = Path(settings.run_dir or tempfile.mkdtemp(prefix="berth-"))
-    plan = plan_cpu(
-        read_cpu_budget().limit, settings.workers, settings.cpu_threads, settings.max_inflight, settings.threads
-    )
+    plan = make_plan(settings)
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     entries = choose_entries(settings)
@@ -287,7 +271,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
-    app.extensions["berth"] = Service(
-        catalog, lifecycle, gate, settings.stuck_seconds, trials, payloads, tracing, express, drift
-    )
+    limits = WatchLimits(settings.stuck_seconds, settings.request_timeout_seconds)
+    parts = (trials, payloads, tracing, express, drift)
+    app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
     return app
