@@ -12,6 +12,8 @@ from flask import Flask
 from berth import __version__
 from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
 from berth.errors import BerthError
+from berth.experiments.live import CountPlaces, LiveExperiments, open_experiments
+from berth.experiments.peers import parse_peers
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.profile import decode_profile
@@ -35,38 +37,16 @@ from berth.telemetry.metrics.registry import SECONDS, Metrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
+from berth.web.counting import count_rejections, observe_requests
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
-from berth.web.exchange import ApiFacts, Backend, Exchange
+from berth.web.exchange import ApiFacts, Backend
 from berth.web.flask_routes import add_routes
-from berth.web.http_metrics import ObserveHttp, export_http_metrics
+from berth.web.http_metrics import export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
 from berth.web.recording import Recorder
 from berth.worker.inline import InlineAnswers
 from berth.worker.service import Service, WatchLimits
-
-
-def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
-    """What the pipeline calls when a request that could predict is about to be processed."""
-
-    def observe(exchange: Exchange, status: int, seconds: float) -> None:
-        endpoint, model = exchange.endpoint, exchange.model
-        if exchange.counts:
-            name, version = (model.name, model.version) if model else ("", "")
-            metrics.bind(name, version).observe_request(endpoint.protocol, status, seconds)
-        observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
-
-    return observe
-
-
-def count_rejections(metrics: Metrics) -> Callable[[Exchange, str], None]:
-    """What the pipeline calls when a request is turned away."""
-
-    def reject(exchange: Exchange, reason: str) -> None:
-        model = exchange.model
-        metrics.bind(*((model.name, model.version) if model else ("", ""))).reject(reason)
-
-    return reject
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -181,6 +161,17 @@ def make_drift(settings: Settings, run_dir: Path, metrics: Metrics) -> DriftMoni
     return monitor
 
 
+def make_experiments(
+    settings: Settings, entries: Sequence[Entry], run_dir: Path, metrics: Metrics
+) -> LiveExperiments | None:
+    """The experiments, where there is a file with some. Raises SettingsError."""
+    book = ReceiptBook(Path(settings.feedback_key_file)) if settings.feedback_key_file else None
+    secrets = (lambda: book.secrets) if book else tuple[bytes, ...]
+    places = CountPlaces(run_dir / "experiments", parse_peers(settings.peers), settings.experiment_state_dir, secrets)
+    on_read = metrics.bind("", "").set_experiment_file
+    return open_experiments(settings.experiment_file, entries, on_read, places)
+
+
 def make_tally(settings: Settings, metrics: Metrics) -> FeedbackTally:
     """What makes receipts, where there is a secret to sign them with, and counts feedback. Raises SettingsError."""
     book = ReceiptBook(Path(settings.feedback_key_file)) if settings.feedback_key_file else None
@@ -207,6 +198,7 @@ def make_backend(
     lifecycle: Lifecycle,
     metrics: Metrics,
     drift: DriftMonitor | None,
+    experiments: LiveExperiments | None,
 ) -> Backend:
     """What replies are made from."""
     return Backend(
@@ -222,6 +214,7 @@ def make_backend(
         make_tally(settings, metrics),
         lambda: describe_quality(metrics.read("berth_feedback")),
         drift,
+        experiments,
     )
 
 
@@ -261,7 +254,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     predictor = make_predictor(settings, plan, metrics, log_values=payloads is None or not payloads.redacts)
     catalog = make_catalog(settings, entries, lifecycle, metrics, predictor, trials)
     drift = make_drift(settings, run_dir, metrics)
-    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift)
+    experiments = make_experiments(settings, entries, run_dir, metrics)
+    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift, experiments)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
 
     app = make_flask()
@@ -272,6 +266,6 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
     limits = WatchLimits(settings.stuck_seconds, settings.request_timeout_seconds)
-    parts = (trials, payloads, tracing, express, drift)
+    parts = (trials, payloads, tracing, express, drift, experiments)
     app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
     return app

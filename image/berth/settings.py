@@ -154,6 +154,13 @@ class Settings:
     feedback_key_file: str = _setting(
         "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
     )
+    experiment_file: str = _setting(
+        "", str, "JSON file with experiments: which versions share a model's requests.", shown="unset"
+    )
+    experiment_state_dir: str = _setting(
+        "", str, "Directory that keeps the counts of experiments when all pods are replaced.", shown="unset"
+    )
+    peers: str = _setting("", str, "HOST:PORT,… of the pods that share the counts of experiments; set by the chart.")
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"

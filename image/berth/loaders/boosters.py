@@ -12,7 +12,7 @@ import numpy as np
 
 from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact
-from berth.loaders.categories import Categories, lightgbm_categories, xgboost_categories
+from berth.loaders.categories import KnownCategories, lightgbm_categories, xgboost_categories
 from berth.loaders.formats import LoadOptions
 from berth.loaders.lightgbm_text import check_lightgbm
 from berth.loaders.recognition import check_is
@@ -78,7 +78,7 @@ def _matrix_of(tensors: Tensors) -> Array:
 
 
 def _loaded(
-    score: _Score, features: TensorSpec, signature: _Signature, categories: Categories | None, **built_with: str
+    score: _Score, features: TensorSpec, signature: _Signature, categories: KnownCategories | None, **built_with: str
 ) -> Loaded:
     outputs, decode = signature
     rows_of = _matrix_of if categories is None else categories.encode

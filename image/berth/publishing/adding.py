@@ -29,7 +29,7 @@ from berth.publishing.request_sample import is_request, read_request
 from berth.publishing.samples import Sample, decode_sample, describe_sample, read_sample
 from berth.serving.containment import Report, contain
 from berth.serving.opening import check_answers, load_verified
-from berth.serving.trial import ANSWERED, LOADED, budget_for, import_libraries, size_of
+from berth.serving.trial import ANSWERED, LOADED, budget_of, import_everything
 from berth.telemetry.logs import timestamp
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
 from berth.tensors.schema import column_names, required
@@ -270,8 +270,8 @@ def add_version(
             architecture=request.architecture,
             steps=request.steps,
         )
-        import_libraries(draft, options)
-        budget, name = budget_for(options, format_, size_of(draft)), f"{request.name}@{version}"
+        import_everything(part, draft, options)
+        budget, name = budget_of(part, draft, options), f"{request.name}@{version}"
         contain(name, lambda report: _make(part, draft, request, options, report), budget, LOADED, tell, meanwhile)
         _check_made(part, draft)
 

@@ -173,6 +173,9 @@ class Pipeline:
             headers.append(("X-Berth-Slot", self.slot))
         if exchange.model is not None:
             headers.append(("X-Berth-Model", f"{exchange.model.name}@{exchange.model.version}"))
+        if exchange.decision is not None:
+            headers.append(("X-Berth-Experiment", exchange.decision.experiment))
+            headers.append(("X-Berth-Arm", exchange.decision.arm.key))
         if exchange.age_seconds is not None:
             headers.append(("Age", str(int(exchange.age_seconds))))
         if (receipt := self._make_receipt(exchange, reply)) is not None:
@@ -188,7 +191,8 @@ class Pipeline:
     def _make_receipt(self, exchange: Exchange, reply: Reply) -> str | None:
         if exchange.model is None or not exchange.outputs or reply.status != 200:
             return None
-        return self.backend.tally.make_receipt(exchange.model, exchange.outputs)
+        arm = "" if exchange.decision is None else exchange.decision.receipt
+        return self.backend.tally.make_receipt(exchange.model, exchange.outputs, arm)
 
     def _log(self, exchange: Exchange, status: int, seconds: float) -> None:
         quiet = exchange.endpoint.probe and status in (200, 503)
@@ -233,6 +237,8 @@ def describe(exchange: Exchange, status: int, seconds: float, slot: str) -> dict
         "key": exchange.api_key.name if exchange.api_key else "",
         "client": exchange.environ.get("REMOTE_ADDR", ""),
     }
+    if exchange.decision is not None:
+        fields |= {"experiment": exchange.decision.experiment, "arm": exchange.decision.arm.key}
     if exchange.error is not None:
         fields |= {"code": exchange.error.code, "error": exchange.error.message}
     return fields
