@@ -21,6 +21,7 @@ from berth.cli import (
     optimize_command,
     process_commands,
     pull_command,
+    quality_command,
     score_command,
     serve_command,
     store_commands,
@@ -51,6 +52,7 @@ _MODULES = (
     pull_command,
     health_command,
     drift_command,
+    quality_command,
     bench_command,
     optimize_command,
 )

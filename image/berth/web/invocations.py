@@ -1,4 +1,4 @@
-"""/invocations: MLflow's scoring form, JSON or CSV, for the default model."""
+"""/invocations: MLflow's scoring format, JSON or CSV, for the default model."""
 
 from __future__ import annotations
 
@@ -34,13 +34,19 @@ _FORMS: dict[str, Callable[[Any, Specs], dict[str, Array]]] = {
 _FRAMES = ("dataframe_split", "dataframe_records")
 
 
-def _decode_document(body: bytes) -> dict[str, Any]:
-    document = decode_python_json(body) if b"NaN" in body else decode_json(body)
+def read_form(document: Any) -> str:
+    """The form of a body in JSON. Raises InvalidInput."""
     if not isinstance(document, dict):
         raise InvalidInput(f"the body must be an object with one of {', '.join(_FORMS)}, got {shown(document)}")
     if not isinstance(document.get("params") or {}, dict):
         raise InvalidInput(f"params must be an object, got {shown(document['params'])}")
-    return document
+    return check_keys(document, tuple(_FORMS), ("params",))
+
+
+def decode_document(document: Any, specs: Specs) -> dict[str, Array]:
+    """A body in JSON. Raises InvalidInput."""
+    form = read_form(document)
+    return _FORMS[form](document[form], specs)
 
 
 def wanted_by_params(params: Mapping[str, Any] | None, model: Model) -> tuple[str, ...]:
@@ -71,12 +77,11 @@ def _invocations(exchange: Exchange, backend: Backend) -> Reply:
     body = wire.read_body(exchange, backend.max_body_bytes)
     if media_type == CSV:
         header = wire.media_parameter(exchange.environ, "header")
-        tensors, wanted = decode_csv(body, model, backend.max_rows, header), usual_outputs(model)
+        tensors, wanted = decode_csv(body, model.inputs, backend.max_rows, header), usual_outputs(model)
         form = _FRAMES[0]
     else:
-        document = _decode_document(body)
-        form = check_keys(document, tuple(_FORMS), ("params",))
-        tensors = _FORMS[form](document[form], model.inputs)
+        document = decode_python_json(body) if b"NaN" in body else decode_json(body)
+        form, tensors = read_form(document), decode_document(document, model.inputs)
         wanted = wanted_by_params(document.get("params"), model)
     outputs = backend.predict(exchange, model, tensors, wanted)
     arrange = by_row if form in _FRAMES else by_output
@@ -86,7 +91,7 @@ def _invocations(exchange: Exchange, backend: Backend) -> Reply:
 ENDPOINTS = (
     Endpoint("post", "/invocations", "invocations", "mlflow", "MLflow scoring, JSON or CSV, by the default model",
              _invocations, "Predictions", body="invocations", errors=BODY_ERRORS, protocol="mlflow"),
-    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow asks for it", _ping, "Status", errors=(503,),
+    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow queries it", _ping, "Status", errors=(503,),
              access="open", probe=True),
     Endpoint("get", "/version", "version", "mlflow", "The server's version", _version, "Text", TEXT),
 )  # fmt: skip

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from berth.errors import InvalidInput, shown
-from berth.models.model import Model
 from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs, decode_instances
 from berth.tensors.schema import (
@@ -139,7 +138,7 @@ def _cells_of(table: Table, specs: Specs, names: Sequence[str]) -> dict[str, lis
     if not columns:
         raise InvalidInput(
             f"the CSV's first line must be a header with the columns' names; it is {shown(','.join(table.columns))}, "
-            f"and the model takes {', '.join(map(repr, names[:20]))}"
+            f"and the model expects {', '.join(map(repr, names[:20]))}"
         )
     if len({name for name, _ in columns}) != len(columns):
         raise InvalidInput(f"the CSV's header names a column twice: {', '.join(table.columns)[:200]}")
@@ -160,11 +159,10 @@ def _has_header(first: Sequence[str], said: str | None) -> bool:
     return _is_counted(first) or not is_number_row(first)
 
 
-def decode_csv(body: bytes, model: Model, max_rows: int, header: str | None = None) -> dict[str, Array]:
+def decode_csv(body: bytes, specs: Specs, max_rows: int, header: str | None = None) -> dict[str, Array]:
     """CSV with a header line, or without one for a model that knows no column names. Raises InvalidInput."""
-    specs = model.inputs
     if not (is_frame(specs) or is_matrix(specs)):
-        raise InvalidInput(f"{model.name} takes tensors, not a table; send JSON with inputs")
+        raise InvalidInput("the model expects tensors, not a table; send JSON with inputs")
     names = column_names(specs)
     if names is not None and header != "absent":
         table = read_table(body, max_rows)
