@@ -82,7 +82,8 @@ def scores(make_app: MakeApp, tmp_path_factory: pytest.TempPathFactory) -> dict[
         import mlflow.pyfunc
         import mlflow.sklearn
 
-        store, found = tmp_path_factory.mktemp("store"), {}
+        store = tmp_path_factory.mktemp("store")
+        found: dict[str, tuple[Score, Score]] = {}
         for name in dict.fromkeys(model for model, _, _ in CASES.values()):
             folder = tmp_path_factory.mktemp("mlflow") / name
             _save(mlflow, name, folder)
