@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +19,42 @@ from berth.load_settings import load_options
 from berth.models.manifest import encode_spec
 from berth.models.store import LATEST, list_names, list_versions, read_manifest
 from berth.publishing.adding import add_version
+from berth.pulling.fetching import fetch_model, scheme_of
+from berth.pulling.origin import Fetched
+from berth.pulling.transfer import Persistence
+from berth.settings import read_environment
+
+
+@contextmanager
+def _model_at(text: str) -> Iterator[Fetched]:
+    """The file or folder that somebody named; one that a URI names is fetched, and gone when the block ends."""
+    if not scheme_of(text):
+        if not Path(text).exists():
+            raise click.BadParameter(f"{text!r} does not exist", param_hint="FILE")
+        yield Fetched(Path(text), {})
+        return
+    with tempfile.TemporaryDirectory(prefix="berth-add-") as folder:
+        click.echo(f"fetching {text}", err=True)
+        yield fetch_model(text, read_environment(), Path(folder), Persistence())
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("file")
 @click.option("--name", required=True, help="The model's name, as in its URL.")
 @click.option("--version", default="", help="The version [default: the next natural number].")
 @model_options
 @store_option
-def add(file: Path, name: str, version: str, store: str | None, **given: Any) -> None:
-    """Put a model file (or folder) into the store, as a version that never changes.
+def add(file: str, name: str, version: str, store: str | None, **given: Any) -> None:
+    """Put a model file, a folder, or the model at a URI into the store, as a version that never changes.
+
+    A URI is mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, mlflow:models:/m-ID or mlflow:runs:/RUN/NAME, with
+    MLflow's variables in the environment (MLFLOW_TRACKING_URI, …), or oci://REGISTRY/REPOSITORY@sha256:DIGEST#PATH.
+    Where it led to is in metadata.source.
 
     \b
     berth add model.joblib --name iris --sample X_train.csv --metadata commit=1a2b3c
     berth add net.pt --name net --input x:FP32:-1,30
+    berth add mlflow:models:/churn@champion --name churn --sample X_train.csv
     """
     request = build_request(name, version, given)
     from rich.console import Console
@@ -37,9 +63,13 @@ def add(file: Path, name: str, version: str, store: str | None, **given: Any) ->
     told: list[str] = []
 
     def busy() -> Status:
-        return Console(stderr=True).status(f"adding {file.name}: load, describe, prove")
+        return Console(stderr=True).status(f"adding {file}: load, describe, prove")
 
-    entry = add_version(find_store(store), file, request, load_options(read_settings()), told.append, busy)
+    with _model_at(file) as fetched:
+        if fetched.source:
+            request = replace(request, metadata={**request.metadata, "source": dict(fetched.source)})
+        options = load_options(read_settings())
+        entry = add_version(find_store(store), fetched.path, request, options, told.append, busy)
     manifest = read_manifest(entry)
     click.echo(f"added {entry.key} ({manifest.format}, sha256 {manifest.sha256})")
     for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):
