@@ -17,6 +17,7 @@ from berth.experiments.peers import parse_peers
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.profile import decode_profile
+from berth.models.signing import read_public_keys
 from berth.models.store import Entry, read_manifest, select_models
 from berth.serving.admission import Gate
 from berth.serving.cache import PredictionCache
@@ -248,6 +249,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     entries = choose_entries(settings)
+    read_public_keys(load_options(settings).signature_keys)  # a server whose keys cannot be read must not start
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
     trials = Trials(run_dir, plan.workers, entries, load_options(settings), settings.version_policy)
     payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
