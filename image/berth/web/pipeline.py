@@ -118,7 +118,7 @@ class Pipeline:
 
     def _answer(self, exchange: Exchange) -> Reply:
         try:
-            make_page = exchange.endpoint.page
+            make_page = exchange.endpoint.page  # the same for everybody, so before keys; data comes with a key
             if make_page is not None and (page := make_page(exchange)) is not None:
                 return page
             self._admit(exchange)
