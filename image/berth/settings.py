@@ -107,6 +107,20 @@ class Settings:
     max_inflight: int | None = _setting(
         None, _auto(_whole), "Predictions inside one worker; the next gets 429. auto is 32 or more.", low=1, high=4096
     )
+    max_wait_ms: float | None = _setting(
+        None,
+        _auto(_number),
+        "Expected wait for a turn beyond which a request gets 429; auto is a tenth of BERTH_REQUEST_TIMEOUT_SECONDS.",
+        low=1,
+        high=3_600_000,
+    )
+    compute_slots: int | None = _setting(
+        None,
+        _auto(_whole),
+        "Predictions that a worker computes at once; auto is its CPUs. More for models that wait for others.",
+        low=1,
+        high=1024,
+    )
     max_body_bytes: int = _setting(16_777_216, _whole, "Maximum body, sent or unpacked; a longer one gets 413.", low=1)
     max_rows: int = _setting(100_000, _whole, "Maximum rows in one request.", low=1)
     request_timeout_seconds: float = _setting(
@@ -140,6 +154,13 @@ class Settings:
     feedback_key_file: str = _setting(
         "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
     )
+    experiment_file: str = _setting(
+        "", str, "JSON file with experiments: which versions share a model's requests.", shown="unset"
+    )
+    experiment_state_dir: str = _setting(
+        "", str, "Directory that keeps the counts of experiments when all pods are replaced.", shown="unset"
+    )
+    peers: str = _setting("", str, "HOST:PORT,… of the pods that share the counts of experiments; set by the chart.")
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"

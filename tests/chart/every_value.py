@@ -15,6 +15,8 @@ SET: Values = {
     "batchWaitMs": 1000,
     "cacheBytes": 2**40,
     "maxInflight": 4096,
+    "maxWaitMs": 3600000,
+    "computeSlots": 1024,
     "maxBodyBytes": 2**40,
     "maxRows": 2**40,
     "requestTimeoutSeconds": 86400,

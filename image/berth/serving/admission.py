@@ -25,6 +25,8 @@ class Gate:
         self._reported = 0
         # Predictions that have arrived and that one thread will serve one after the other: they are in flight too.
         self.waiting = 0
+        # New connections are better left to another worker: this one can begin no prediction.
+        self.paused = False
 
     def enter(self) -> int:
         """A ticket for `leave`. Raises Overloaded, with Retry-After, when the worker is full."""

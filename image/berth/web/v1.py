@@ -11,7 +11,7 @@ from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs, decode_instances
 from berth.tensors.schema import Specs
 from berth.web import wire
-from berth.web.access import choose_model, find_entry, names_of, visible_entries
+from berth.web.access import choose_model, find_entry, visible_names
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
 from berth.web.row_requests import check_keys, predict_rows
 
@@ -35,20 +35,21 @@ def describe_status(catalog: Catalog, lifecycle: Lifecycle, name: str, version: 
 
 
 def _models(exchange: Exchange, backend: Backend) -> Reply:
-    return wire.json_reply({"models": names_of(visible_entries(exchange, backend))})
+    return wire.json_reply({"models": visible_names(exchange, backend)})
 
 
 def _model(exchange: Exchange, backend: Backend) -> Reply:
     name, version = exchange.args["name"], exchange.args.get("version")
     entry = find_entry(exchange, backend, name, version)
-    status = describe_status(backend.catalog, backend.lifecycle, name, version)
+    shown = name if backend.catalog.versions(name) else entry.name  # the public name of an experiment has no versions
+    status = describe_status(backend.catalog, backend.lifecycle, shown, version)
     try:
         choose_model(exchange, backend, name, version)
     except ServerError as error:
         exchange.error = error
-        told = {"name": entry.name, "ready": False, "model_version_status": status}
+        told = {"name": name, "ready": False, "model_version_status": status}
         return wire.error_reply(error, exchange.request_id, **told)
-    return wire.json_reply({"name": entry.name, "ready": True, "model_version_status": status})
+    return wire.json_reply({"name": name, "ready": True, "model_version_status": status})
 
 
 def decode_rows(document: dict[str, Any], specs: Specs) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from berth.errors import BerthError
 from berth.serving.predictor import WouldWait
+from berth.web.arms import find_running
 from berth.web.direct import STATUS_LINES
 from berth.web.endpoints import match_prediction
 from berth.web.exchange import Endpoint
@@ -90,8 +91,11 @@ class InlineAnswers:
 
     def _may_try(self, args: Mapping[str, str]) -> bool:
         """Whether it is worth trying to serve without waiting; the model that a body names is not known yet."""
+        name, version = args.get("name"), args.get("version")
+        if self._backend.experiments is not None and find_running(self._backend, name, version) is not None:
+            return True  # which arm it gets is not known yet; `predict` decides
         try:
-            model = self._backend.catalog.resolve(args.get("name"), args.get("version"))
+            model = self._backend.catalog.resolve(name, version)
         except BerthError:  # not loaded or unknown, which is said at once
             return True
         return self._backend.predictor.may_answer_at_once(model)

@@ -79,6 +79,7 @@ class Metrics:
             "berth_watch_dropped_rows_total", "Rows that were not counted for drift: too many at once."
         )
         self._declare_feedback()
+        self._declare_experiments()
 
     def _declare_feedback(self) -> None:
         """What came true of earlier predictions."""
@@ -92,6 +93,15 @@ class Metrics:
         self.feedback_delay = self._histogram("berth_feedback_delay_seconds", "Prediction to feedback.", DELAYS)
         self.reference = self._gauge(
             "berth_feedback_reference", "The figure that the model was added with.", "livemax", "metric"
+        )
+
+    def _declare_experiments(self) -> None:
+        """Which arms requests went to."""
+        self.experiment_units = self._counter(
+            "berth_experiment_units_total", "Requests by arm; sticky ones had a unit.", "experiment", "arm", "sticky"
+        )
+        self.experiment_file_ok = self._gauge(
+            "berth_experiment_file_ok", "0 while the experiment file cannot be used as it is.", "livemin"
         )
 
     def _labels(self, own: tuple[str, ...]) -> tuple[str, ...]:
@@ -253,3 +263,11 @@ class ModelMetrics:
     def observe_delay(self, seconds: float) -> None:
         """Feedback came so long after its prediction."""
         self._update(make_observer, self._metrics.feedback_delay)(seconds)
+
+    def count_unit(self, experiment: str, arm: str, sticky: bool) -> None:
+        """An experiment sent a request to this version."""
+        self._update(make_adder, self._metrics.experiment_units, experiment, arm, "yes" if sticky else "no")(1)
+
+    def set_experiment_file(self, ok: bool) -> None:
+        """Whether the experiment file is in force as it is now."""
+        self._update(make_setter, self._metrics.experiment_file_ok)(ok)
