@@ -134,7 +134,7 @@ def test_a_silent_target_is_refused_when_the_time_is_up(slots: Slots, lookup: Lo
     plan = replace(plan_of(slots), target_url=f"http://target.shop.svc:{free_port()}", timeout_seconds=0.6)
     passed, sentence = judge(plan, lookup, told)
     assert not passed
-    assert "brought no response (Connection refused)" in sentence
+    assert "gave no response (Connection refused)" in sentence
     assert "stage first" in sentence
     assert sum("wait" in line for line in told) == 1  # the same sentence is not printed again and again
 
@@ -228,7 +228,7 @@ def test_verify_of_real_slots(slots: Slots, lookup: Lookup, told: list[str]) -> 
     passed, sentence = verify(slots[0].url, lookup, told, timeout_seconds=0.5)
     assert not passed
     assert "connection 1 of 6" in sentence
-    assert "came from slot blue instead of green" in sentence
+    assert "a response from slot blue instead of green" in sentence
     assert "helm rollback" in sentence
 
 

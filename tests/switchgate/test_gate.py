@@ -118,7 +118,7 @@ def test_the_slot_that_traffic_leaves_must_stay(mode: str) -> None:
         (info(), GO_ON, NONE, ["slot green runs fingerprint cc03860f492d: iris@2"]),
         (info(fingerprint="00000000aaaa"), REFUSE, SHORT, ["runs fingerprint 00000000aaaa (iris@2)", STAGE, SWITCH]),
         (info(fingerprint=""), REFUSE, SHORT, ["fingerprint (none)", "stage first", "then switch"]),
-        (silent(), REFUSE, LONG, ["slot green brought no response (Connection refused)", STAGE, SWITCH]),
+        (silent(), REFUSE, LONG, ["slot green gave no response (Connection refused)", STAGE, SWITCH]),
         (Heard("GET /info", status=503), REFUSE, LONG, ["returned 503", STAGE, SWITCH]),
         (unknown(), REFUSE, NONE, [STAGE, SWITCH]),
         (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not respond"]),
@@ -144,7 +144,7 @@ def test_in_an_outage_a_repair_is_told_the_way_past_the_gate() -> None:
         (200, Addresses("pods", 1), REFUSE, LONG, ["has 1 ready pods behind pods", "gate.minReady wants 2", "kubectl"]),
         (200, Addresses("pods", 0, "Try again"), REFUSE, LONG, ["DNS did not respond for pods (Try again)"]),
         (503, Addresses("pods", 2), REFUSE, LONG, ["not ready", "returned 503: loading: 1 of 2", "kubectl -n shop"]),
-        (0, Addresses("pods", 2), REFUSE, LONG, ["not ready", "brought no response"]),
+        (0, Addresses("pods", 2), REFUSE, LONG, ["not ready", "gave no response"]),
     ],
 )
 def test_readiness(readyz: int, addresses: Addresses, outcome: Outcome, patience: Patience, words: list[str]) -> None:
@@ -161,7 +161,7 @@ def test_readiness(readyz: int, addresses: Addresses, outcome: Outcome, patience
         (predicted(status=500, error="broke"), REFUSE, SHORT, ["returned 500: broke", "log"]),
         (predicted(status=503, error="loading"), REFUSE, LONG, ["returned 503: loading"]),
         (predicted(status=429), REFUSE, LONG, ["returned 429"]),
-        (predicted(status=0), REFUSE, LONG, ["brought no response"]),
+        (predicted(status=0), REFUSE, LONG, ["gave no response"]),
         (predicted(status=400, error="got 3, want 4"), REFUSE, NONE, ["returned 400: got 3, want 4", "gate.request"]),
         (predicted(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
         (predicted(status=302), REFUSE, SHORT, ["returned 302"]),
@@ -228,7 +228,7 @@ def test_the_live_slots_answer(status: int, outcome: Outcome, patience: Patience
     [
         (info(), GO_ON, NONE, []),
         (info("blue"), REFUSE, LONG, ["from slot blue instead of green", "helm rollback"]),
-        (silent(), REFUSE, LONG, ["brought no response", "endpointslices"]),
+        (silent(), REFUSE, LONG, ["gave no response", "endpointslices"]),
         (unknown(), REFUSE, LONG, []),
         (info(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
     ],

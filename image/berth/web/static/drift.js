@@ -31,7 +31,7 @@ function binTable(feature) {
     make("table", {}, make("thead", {}, make("tr", {}, heads)), make("tbody", {}, rows)));
 }
 
-/** The bin whose share grew most, in words. */
+/** The bin whose share grew the most, in words. */
 function growth(feature) {
   if (feature.psi === null) return null;
   const bins = binsOf(feature);
