@@ -57,6 +57,7 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
         predictor.prepare(model)
         bound = metrics.bind(model.name, model.version)
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
+        bound.set_queue_depth(0)  # an autoscaler must find it, also of a model that is never batched
         bound.set_ready(True)
         for metric, value in read_reference(model.metadata).items():
             bound.set_reference(metric, value)
