@@ -38,6 +38,7 @@ from berth.telemetry.metrics.registry import SECONDS, Metrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
+from berth.web.cors import make_cors
 from berth.web.counting import count_rejections, observe_requests
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
@@ -234,6 +235,7 @@ def make_pipeline(
         observe,
         count_rejections(metrics),
         recorder,
+        make_cors(settings.cors_origins),
     )
 
 

@@ -48,6 +48,13 @@ def _auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_auto
 
 
+def _origins(text: str) -> str:
+    origin = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
+    if any(not origin.fullmatch(part.strip()) for part in text.split(",") if part.strip()):
+        raise ValueError("origins such as https://app.example.com, without a path, separated by commas; or *")
+    return text
+
+
 def _choice(*words: str) -> Callable[[str], str]:
     def parse_choice(text: str) -> str:
         if text.lower() not in words:
@@ -169,6 +176,9 @@ class Settings:
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"
     )
     protect_metrics: bool = _setting(False, _flag, "Require a key at /metrics too.")
+    cors_origins: str = _setting(
+        "", _origins, "Origins whose pages may call the server, with commas between them; * is any.", shown="none"
+    )
     slot: str = _setting("", str, "The slot this server runs in; set by the chart.")
     fingerprint: str = _setting("", str, "The slot's fingerprint; set by the chart.")
     run_dir: str = _setting(

@@ -24,6 +24,7 @@ SET: Values = {
     "gracefulTimeoutSeconds": 86400,
     "pickle": "off",
     "pickleAllow": ["package.module:Name"],
+    "corsOrigins": ["https://app.example.com"],
     "allowCode": True,
     "versionPolicy": "strict",
     "loadSeconds": 86400,

@@ -5,27 +5,24 @@ check -> cache.get -> [Batcher.submit | wait for a place -> model.predict] -> ca
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel, Stuck
+from berth.errors import BerthError, DeadlineExceeded, Stuck
 from berth.models.model import Model
 from berth.serving.backlog import Backlog, CallEstimate, Turn
 from berth.serving.batching import Batcher
 from berth.serving.cache import PredictionCache, encode_key
+from berth.serving.failed_calls import explain_failure
 from berth.serving.places import ComputePlaces
 from berth.serving.tuning import UNKNOWN, BatchChoice, choose_batching, is_brief, is_quick, measure_row
-from berth.telemetry.logs import log
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import check_tensors
 
-# Exceptions by which libraries say that the values were wrong, not the model.
-_REFUSALS = (ValueError, TypeError)
 # Up to so many rows, a model that is quick or brief with one row is so with all of them.
 _FEW_ROWS = 64
 _BLOCKED = "this worker computes predictions that have run past their time, and can begin no other; try again"
@@ -270,12 +267,8 @@ class Predictor:
             return model.predict(tensors, outputs)
         except BerthError:
             raise
-        except _REFUSALS as error:
-            raise RejectedByModel(f"{model.name} refused these values: {' '.join(str(error).split())[:500]}") from error
-        except (Exception, SystemExit) as error:  # the model's own fault, whatever it is; an exit would end a thread
-            told = repr(error) if self._log_values else type(error).__name__
-            log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=told)
-            raise PredictionFailed(f"{model.name} failed on these values; the server's log has the reason") from error
+        except (Exception, SystemExit) as error:  # an exit would end a thread
+            raise explain_failure(model, tensors, error, self._log_values) from error
         finally:
             metrics.observe_predict(time.monotonic() - began, _rows(tensors))
 

@@ -27,6 +27,7 @@ from berth.serving.predictor import WouldWait
 from berth.telemetry.logs import log, timestamp, write_request
 from berth.telemetry.payloads.redaction import HIDDEN
 from berth.web.auth import KeyRing
+from berth.web.cors import CorsPolicy
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 from berth.web.ground_truth import RECEIPT_HEADER
 from berth.web.recording import Recorder
@@ -64,6 +65,7 @@ class Pipeline:
     observe: Observe = lambda exchange, status, seconds: None
     reject: Callable[[Exchange, str], None] = lambda exchange, reason: None
     recorder: Recorder | None = None
+    cors: CorsPolicy | None = None
 
     def run(
         self, endpoint: Endpoint, environ: Mapping[str, Any], args: Mapping[str, str], *, may_wait: bool = True
@@ -183,6 +185,8 @@ class Pipeline:
         headers.append(("Content-Type", reply.content_type))
         headers.append(("Content-Length", str(len(reply.body))))
         headers.extend(reply.headers.items())
+        if self.cors is not None:
+            headers.extend(self.cors.response_fields(exchange.environ))
         if exchange.endpoint.protocol:
             self.observe(exchange, reply.status, seconds)
         self._log(exchange, reply.status, seconds)
