@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from flask import Flask
 
 from berth import __version__
 from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
-from berth.errors import BerthError
+from berth.errors import BerthError, Overloaded
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.profile import decode_profile
@@ -30,7 +31,7 @@ from berth.telemetry.drift.watcher import Watched
 from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
-from berth.telemetry.metrics.registry import SECONDS, Metrics
+from berth.telemetry.metrics.registry import SECONDS, Metrics, ModelMetrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
@@ -45,27 +46,33 @@ from berth.worker.inline import InlineAnswers
 from berth.worker.service import Service, WatchLimits
 
 
-def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
+def bind_model(metrics: Metrics, catalog: Catalog) -> Callable[[Exchange], ModelMetrics]:
+    """The metrics that a request counts under: its model's; before that is known, those of the one in its path, or of
+    the only one there is. Without any of these, the empty name's."""
+
+    def bind(exchange: Exchange) -> ModelMetrics:
+        name, version = exchange.args.get("name"), exchange.args.get("version")
+        if exchange.model is not None:
+            return metrics.bind(exchange.model.name, exchange.model.version)
+        if isinstance(exchange.error, Overloaded) and (name or len(catalog.entries) == 1):
+            with suppress(BerthError):
+                entry = catalog.find(name, version)
+                return metrics.bind(entry.name, entry.version)
+        return metrics.bind("", "")
+
+    return bind
+
+
+def observe_requests(bind: Callable[[Exchange], ModelMetrics], observe_http: ObserveHttp) -> Observe:
     """What the pipeline calls when a request that could predict is about to be answered."""
 
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
-        endpoint, model = exchange.endpoint, exchange.model
+        endpoint = exchange.endpoint
         if exchange.counts:
-            name, version = (model.name, model.version) if model else ("", "")
-            metrics.bind(name, version).observe_request(endpoint.protocol, status, seconds)
+            bind(exchange).observe_request(endpoint.protocol, status, seconds)
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe
-
-
-def count_rejections(metrics: Metrics) -> Callable[[Exchange, str], None]:
-    """What the pipeline calls when a request is turned away."""
-
-    def reject(exchange: Exchange, reason: str) -> None:
-        model = exchange.model
-        metrics.bind(*((model.name, model.version) if model else ("", ""))).reject(reason)
-
-    return reject
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -74,6 +81,7 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
     def prepare(model: Model) -> None:
         predictor.prepare(model)
         bound = metrics.bind(model.name, model.version)
+        bound.begin_counters(sorted({endpoint.protocol for endpoint in ENDPOINTS if endpoint.protocol}))
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
         bound.set_ready(True)
 
@@ -222,7 +230,12 @@ def make_backend(
 
 
 def make_pipeline(
-    settings: Settings, backend: Backend, gate: Gate, observe: Observe, metrics: Metrics, recorder: Recorder | None
+    settings: Settings,
+    backend: Backend,
+    gate: Gate,
+    observe: Observe,
+    bind: Callable[[Exchange], ModelMetrics],
+    recorder: Recorder | None,
 ) -> Pipeline:
     """What happens to every request."""
     return Pipeline(
@@ -233,7 +246,7 @@ def make_pipeline(
         settings.slot,
         settings.log_format or "json",
         observe,
-        count_rejections(metrics),
+        lambda exchange, reason: bind(exchange).reject(reason),
         recorder,
     )
 
@@ -261,9 +274,10 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
 
     app = make_flask()
-    observe = observe_requests(metrics, export_http_metrics(app, metrics.registry, SECONDS))
+    bind = bind_model(metrics, catalog)
+    observe = observe_requests(bind, export_http_metrics(app, metrics.registry, SECONDS))
     recorder = make_recorder(settings, payloads, tracing)
-    pipeline = make_pipeline(settings, backend, gate, observe, metrics, recorder)
+    pipeline = make_pipeline(settings, backend, gate, observe, bind, recorder)
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
