@@ -10,7 +10,8 @@ from berth.tensors.arrays import Array
 from berth.tensors.binding import bind_tensors
 from berth.tensors.schema import Specs, check_tensors, decode_features, decode_tensors
 from berth.web.infer import decode_request
-from berth.web.invocations import decode_csv, decode_document
+from berth.web.invocations import decode_document
+from berth.web.table_forms import decode_csv
 from berth.web.v1 import decode_rows
 
 _MOST_ROWS = 1 << 20

@@ -90,6 +90,7 @@ def _count_operators(path: Path) -> Counter[str]:
 def _quantize_onnx(source: Artifact, method: Method) -> str:
     """Weights as unsigned bytes: signed ones saturate on some CPUs, and convolutions lack them."""
     import onnx
+
     import_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
