@@ -17,6 +17,7 @@ from berth.experiments.peers import parse_peers
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.profile import decode_profile
+from berth.models.signing import read_public_keys
 from berth.models.store import Entry, read_manifest, select_models
 from berth.serving.admission import Gate
 from berth.serving.cache import PredictionCache
@@ -33,15 +34,15 @@ from berth.telemetry.feedback.quality import describe_quality, read_reference
 from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
-from berth.telemetry.metrics.registry import SECONDS, Metrics
+from berth.telemetry.metrics.registry import SECONDS, Metrics, ModelMetrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
 from berth.web.cors import make_cors
-from berth.web.counting import count_rejections, observe_requests
+from berth.web.counting import bind_model, observe_requests
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
-from berth.web.exchange import ApiFacts, Backend
+from berth.web.exchange import ApiFacts, Backend, Exchange
 from berth.web.flask_routes import add_routes
 from berth.web.http_metrics import export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
@@ -56,7 +57,9 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
     def prepare(model: Model) -> None:
         predictor.prepare(model)
         bound = metrics.bind(model.name, model.version)
+        bound.begin_counters(sorted({endpoint.protocol for endpoint in ENDPOINTS if endpoint.protocol}))
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
+        bound.set_queue_depth(0)  # an autoscaler must find it, also of a model that is never batched
         bound.set_ready(True)
         for metric, value in read_reference(model.metadata).items():
             bound.set_reference(metric, value)
@@ -220,7 +223,12 @@ def make_backend(
 
 
 def make_pipeline(
-    settings: Settings, backend: Backend, gate: Gate, observe: Observe, metrics: Metrics, recorder: Recorder | None
+    settings: Settings,
+    backend: Backend,
+    gate: Gate,
+    observe: Observe,
+    bind: Callable[[Exchange], ModelMetrics],
+    recorder: Recorder | None,
 ) -> Pipeline:
     """What happens to every request."""
     return Pipeline(
@@ -231,7 +239,7 @@ def make_pipeline(
         settings.slot,
         settings.log_format or "json",
         observe,
-        count_rejections(metrics),
+        lambda exchange, reason: bind(exchange).reject(reason),
         recorder,
         make_cors(settings.cors_origins),
     )
@@ -250,6 +258,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     entries = choose_entries(settings)
+    read_public_keys(load_options(settings).signature_keys)  # a server whose keys cannot be read must not start
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
     trials = Trials(run_dir, plan.workers, entries, load_options(settings), settings.version_policy)
     payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
@@ -261,9 +270,10 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
 
     app = make_flask()
-    observe = observe_requests(metrics, export_http_metrics(app, metrics.registry, SECONDS))
+    bind = bind_model(metrics, catalog)
+    observe = observe_requests(bind, export_http_metrics(app, metrics.registry, SECONDS))
     recorder = make_recorder(settings, payloads, tracing)
-    pipeline = make_pipeline(settings, backend, gate, observe, metrics, recorder)
+    pipeline = make_pipeline(settings, backend, gate, observe, bind, recorder)
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)

@@ -144,6 +144,9 @@ class Settings:
     version_policy: str = _setting(
         "warn", _choice("warn", "strict"), "What to do when a model was built with other library versions."
     )
+    signature_keys_file: str = _setting(
+        "", str, "File with PEM public keys; versions that none of them signed are refused.", shown="unset"
+    )
     watch_minutes: float = _setting(
         60.0, _number, "Minutes of requests that are compared with a model's sample; 0 turns watching off.", low=0
     )

@@ -41,7 +41,13 @@ EVERYTHING: Values = overlay(
     BOTH,
     {
         "slotDefaults": {
-            "model": {"source": "pvc", "uri": "s3://models/store", "sha256": KEY, "subPath": "store"},
+            "model": {
+                "source": "pvc",
+                "uri": "s3://models/store",
+                "sha256": KEY,
+                "subPath": "store",
+                "signatureKeysSecret": "team",
+            },
             "watch": {"minutes": 10080, "rowsPerSecond": 1000000},
             "resources": {"requests": {"cpu": 1}},
             "auth": ON,

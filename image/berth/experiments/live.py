@@ -46,7 +46,7 @@ class Decision:
         return f"{self.experiment}/{self.arm.key}"
 
     def count(self, seconds: float, status: int) -> None:
-        """The request is about to be answered."""
+        """The request is about to get its response."""
         if self.place is not None:
             self.place.count_request(self.unit, self.sticky, seconds, status >= 500)
 

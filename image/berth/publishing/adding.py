@@ -19,7 +19,7 @@ from berth.errors import BerthError, IntegrityError, LoadError, StoreError
 from berth.loaders.endings import external_files
 from berth.loaders.formats import LoadOptions, detect_format
 from berth.loaders.legacy.made_with import is_foreign, say_made_with
-from berth.models.manifest import MANIFEST, Manifest, check_files, digest_file, encode_manifest, walk_files
+from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, check_files, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
 from berth.models.store import Entry, list_versions, read_manifest, version_key, write_version
 from berth.publishing.accelerating import ACCELERATED, accelerate_version
@@ -78,7 +78,7 @@ def _copy(source: Path, part: Path, format_: str) -> None:
     """Copy plain files only: a link could make the version hold what is not in it."""
     if source.is_dir():
         for name in walk_files(source):
-            if "__pycache__" in Path(name).parts or name == MANIFEST:
+            if "__pycache__" in Path(name).parts or name in (MANIFEST, SIGNATURE):
                 continue
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, part / name)

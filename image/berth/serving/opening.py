@@ -20,6 +20,7 @@ from berth.loaders.ensemble import ENSEMBLE, load_ensemble
 from berth.loaders.formats import LoadOptions, load
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded, Model, PredictFunction
+from berth.models.signing import read_public_keys
 from berth.models.store import Entry, verify_version
 from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors, TensorSpec, decode_array
@@ -213,7 +214,7 @@ def open_version(
 ) -> Model:
     """A model ready to predict; `on_loaded` is called before its first prediction. Raises an OperatorError."""
     began = time.monotonic()
-    manifest = verify_version(entry)
+    manifest = verify_version(entry, read_public_keys(options.signature_keys))
     check_versions(entry.key, manifest.built_with, version_policy)
     loaded, accelerated = _load(entry, manifest, options, version_policy)
     model = _model_of(entry, manifest, loaded, accelerated)

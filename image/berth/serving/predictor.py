@@ -59,7 +59,7 @@ class Prepared:
 
 
 class Predictor:
-    """Calls models, at most `compute_slots` at once; the others wait their turn until their deadline.
+    """Calls models, at most `compute_slots` at once (quick ones aside); the others wait until their deadline.
 
     `batch_max_rows` None decides for each model by measuring it; 1 is off. `cache` None is off. `log_values` False
     keeps what a model's exception says, which may quote a value, out of the log. The last two limit the wait.
@@ -185,7 +185,11 @@ class Predictor:
         deadline: float,
         may_wait: bool,
     ) -> dict[str, Array]:
-        """The model's outputs, in the way that suits the model and the caller."""
+        """The model's outputs, in one of three ways.
+
+        Shared with other requests where batching pays; at once, taking no place, where a few rows of a quick model are
+        over before a thread could wait; else alone, with a place to compute.
+        """
         few = _rows(tensors) <= _FEW_ROWS
         if not may_wait and not (prepared.brief and few):
             raise WouldWait
@@ -206,7 +210,7 @@ class Predictor:
     def _predict_at_once(
         self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
     ) -> dict[str, Array]:
-        """A call that is over before a thread could be put to sleep and woken again."""
+        """A call that takes no place: it is over before a thread could be put to sleep and woken again."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
         metrics.observe_queue(0.0)

@@ -153,7 +153,7 @@ class Exchange:
     unsettled: Running | None = None
     # False on a thread that has others to serve: what would make it wait raises WouldWait instead.
     may_wait: bool = True
-    # What answers in this thread's place when the time runs out (worker/outbox.py); None where nothing can.
+    # What responds in this thread's place when the time runs out (worker/outbox.py); None where nothing can.
     late: Any = None
     # The body as it was read, where it is kept for the payload log.
     keeps_body: bool = False

@@ -36,7 +36,7 @@ from berth.web.wire import error_reply
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _OVERDUE = "the prediction was still running when the request's time ran out; its result is discarded"
-# Where the worker puts what can answer for a thread that does not return in time (worker/outbox.py).
+# Where the worker puts what can respond for a thread that does not return in time (worker/outbox.py).
 _TRANSPORT = "gunicorn.socket"
 _DIGITS = re.compile(r"\d{1,9}")
 Observe = Callable[[Exchange, int, float], None]
@@ -78,14 +78,14 @@ class Pipeline:
         try:
             reply = self._answer(exchange)
             if late is not None and not late.claim():
-                raise BrokenPipeError("the request's time ran out: it has been answered and counted")
+                raise BrokenPipeError("the request's time ran out: it has its response and is counted")
             return self._complete(exchange, reply)
         finally:
             if exchange.ticket is not None:
                 self.gate.leave(exchange.ticket)
 
     def _complete(self, exchange: Exchange, reply: Reply) -> Finished:
-        """Record, count and log a reply: once for each request, on the thread that answers it."""
+        """Record, count and log a reply: once for each request, on the thread that serves it."""
         if isinstance(exchange.error, errors.Overloaded | errors.DeadlineExceeded):
             self.reject(exchange, exchange.error.code)
         if self.recorder is not None and exchange.counts:
@@ -138,7 +138,7 @@ class Pipeline:
 
     def _answer(self, exchange: Exchange) -> Reply:
         try:
-            make_page = exchange.endpoint.page
+            make_page = exchange.endpoint.page  # the same for everybody, so before keys; data comes with a key
             if make_page is not None and (page := make_page(exchange)) is not None:
                 return page
             self._admit(exchange)
