@@ -16,7 +16,8 @@ from berth.telemetry.feedback.tally import MOST_REMEMBERED, FeedbackTally
 from berth.telemetry.metrics.registry import Metrics
 from berth.web.auth import encode_key
 from web.asking import MakeApp, refused, told
-from web.test_ways_in import CASES, GOOD, Case, inline
+from web.test_ways_in import CASES, GOOD
+from web.ways import Case, inline
 
 SECRET = "s" * 32
 HEADER = "X-Berth-Receipt"

@@ -77,12 +77,20 @@ def answer_request(
     return {**named, "model": model.name, "version": model.version}
 
 
+def _unusual(
+    exchange: Exchange, backend: Backend, model: Model, tensors: Tensors, rows: int
+) -> list[list[dict[str, Any]]]:
+    return describe_unusual(backend, exchange.model or model, tensors, rows)
+
+
 def _answer(exchange: Exchange, backend: Backend) -> Reply:
     document = wire.read_json_object(exchange, backend.max_body_bytes)
     name, version = optional_word(document, "model"), optional_word(document, "version")
     model = choose_model(exchange, backend, name, version)
-    predict, unusual = partial(backend.predict, exchange), partial(describe_unusual, backend)
-    return wire.json_reply(answer_request(document, model, predict, unusual))
+    answer = answer_request(document, model, partial(backend.predict, exchange), partial(_unusual, exchange, backend))
+    if exchange.model is not None and exchange.model is not model:  # an arm that its decoded unit chose
+        answer |= {"model": exchange.model.name, "version": exchange.model.version}
+    return wire.json_reply(answer)
 
 
 ENDPOINTS = (
