@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,13 @@ from flask import Flask
 
 from berth import __version__
 from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
-from berth.errors import BerthError, Overloaded
+from berth.errors import BerthError
+from berth.experiments.live import CountPlaces, LiveExperiments, open_experiments
+from berth.experiments.peers import parse_peers
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.profile import decode_profile
+from berth.models.signing import read_public_keys
 from berth.models.store import Entry, read_manifest, select_models
 from berth.serving.admission import Gate
 from berth.serving.cache import PredictionCache
@@ -28,6 +30,7 @@ from berth.settings import Settings, parse_settings, read_environment, store_dir
 from berth.telemetry import logs
 from berth.telemetry.drift.monitor import DriftMonitor
 from berth.telemetry.drift.watcher import Watched
+from berth.telemetry.feedback.quality import describe_quality, read_reference
 from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
@@ -35,44 +38,17 @@ from berth.telemetry.metrics.registry import SECONDS, Metrics, ModelMetrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
+from berth.web.cors import make_cors
+from berth.web.counting import bind_model, observe_requests
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
 from berth.web.exchange import ApiFacts, Backend, Exchange
 from berth.web.flask_routes import add_routes
-from berth.web.http_metrics import ObserveHttp, export_http_metrics
+from berth.web.http_metrics import export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
 from berth.web.recording import Recorder
 from berth.worker.inline import InlineAnswers
 from berth.worker.service import Service, WatchLimits
-
-
-def bind_model(metrics: Metrics, catalog: Catalog) -> Callable[[Exchange], ModelMetrics]:
-    """The metrics that a request counts under: its model's; before that is known, those of the one in its path, or of
-    the only one there is. Without any of these, the empty name's."""
-
-    def bind(exchange: Exchange) -> ModelMetrics:
-        name, version = exchange.args.get("name"), exchange.args.get("version")
-        if exchange.model is not None:
-            return metrics.bind(exchange.model.name, exchange.model.version)
-        if isinstance(exchange.error, Overloaded) and (name or len(catalog.entries) == 1):
-            with suppress(BerthError):
-                entry = catalog.find(name, version)
-                return metrics.bind(entry.name, entry.version)
-        return metrics.bind("", "")
-
-    return bind
-
-
-def observe_requests(bind: Callable[[Exchange], ModelMetrics], observe_http: ObserveHttp) -> Observe:
-    """What the pipeline calls when a request that could predict is about to be answered."""
-
-    def observe(exchange: Exchange, status: int, seconds: float) -> None:
-        endpoint = exchange.endpoint
-        if exchange.counts:
-            bind(exchange).observe_request(endpoint.protocol, status, seconds)
-        observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
-
-    return observe
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -83,7 +59,10 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
         bound = metrics.bind(model.name, model.version)
         bound.begin_counters(sorted({endpoint.protocol for endpoint in ENDPOINTS if endpoint.protocol}))
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
+        bound.set_queue_depth(0)  # an autoscaler must find it, also of a model that is never batched
         bound.set_ready(True)
+        for metric, value in read_reference(model.metadata).items():
+            bound.set_reference(metric, value)
 
     return prepare
 
@@ -120,7 +99,7 @@ def make_plan(settings: Settings) -> CpuPlan:
 
 
 def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
-    """What calls the models, with the cache and the batching that the settings ask for."""
+    """What calls the models, with the cache and the batching that the settings call for."""
     return Predictor(
         plan.compute_slots,
         settings.max_rows,
@@ -186,6 +165,17 @@ def make_drift(settings: Settings, run_dir: Path, metrics: Metrics) -> DriftMoni
     return monitor
 
 
+def make_experiments(
+    settings: Settings, entries: Sequence[Entry], run_dir: Path, metrics: Metrics
+) -> LiveExperiments | None:
+    """The experiments, where there is a file with some. Raises SettingsError."""
+    book = ReceiptBook(Path(settings.feedback_key_file)) if settings.feedback_key_file else None
+    secrets = (lambda: book.secrets) if book else tuple[bytes, ...]
+    places = CountPlaces(run_dir / "experiments", parse_peers(settings.peers), settings.experiment_state_dir, secrets)
+    on_read = metrics.bind("", "").set_experiment_file
+    return open_experiments(settings.experiment_file, entries, on_read, places)
+
+
 def make_tally(settings: Settings, metrics: Metrics) -> FeedbackTally:
     """What makes receipts, where there is a secret to sign them with, and counts feedback. Raises SettingsError."""
     book = ReceiptBook(Path(settings.feedback_key_file)) if settings.feedback_key_file else None
@@ -193,7 +183,7 @@ def make_tally(settings: Settings, metrics: Metrics) -> FeedbackTally:
 
 
 def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Tracing | None) -> Recorder | None:
-    """What keeps prediction requests for others to look at; None where nothing does."""
+    """What keeps prediction requests for others to read; None where nothing does."""
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
 
@@ -212,6 +202,7 @@ def make_backend(
     lifecycle: Lifecycle,
     metrics: Metrics,
     drift: DriftMonitor | None,
+    experiments: LiveExperiments | None,
 ) -> Backend:
     """What replies are made from."""
     return Backend(
@@ -225,7 +216,9 @@ def make_backend(
         _facts(settings),
         metrics.render,
         make_tally(settings, metrics),
+        lambda: describe_quality(metrics.read("berth_feedback")),
         drift,
+        experiments,
     )
 
 
@@ -248,6 +241,7 @@ def make_pipeline(
         observe,
         lambda exchange, reason: bind(exchange).reject(reason),
         recorder,
+        make_cors(settings.cors_origins),
     )
 
 
@@ -264,13 +258,15 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     entries = choose_entries(settings)
+    read_public_keys(load_options(settings).signature_keys)  # a server whose keys cannot be read must not start
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
     trials = Trials(run_dir, plan.workers, entries, load_options(settings), settings.version_policy)
     payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
     predictor = make_predictor(settings, plan, metrics, log_values=payloads is None or not payloads.redacts)
     catalog = make_catalog(settings, entries, lifecycle, metrics, predictor, trials)
     drift = make_drift(settings, run_dir, metrics)
-    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift)
+    experiments = make_experiments(settings, entries, run_dir, metrics)
+    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift, experiments)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
 
     app = make_flask()
@@ -282,6 +278,6 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
     limits = WatchLimits(settings.stuck_seconds, settings.request_timeout_seconds)
-    parts = (trials, payloads, tracing, express, drift)
+    parts = (trials, payloads, tracing, express, drift, experiments)
     app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
     return app

@@ -24,6 +24,7 @@ SET: Values = {
     "gracefulTimeoutSeconds": 86400,
     "pickle": "off",
     "pickleAllow": ["package.module:Name"],
+    "corsOrigins": ["https://app.example.com"],
     "allowCode": True,
     "versionPolicy": "strict",
     "loadSeconds": 86400,
@@ -40,7 +41,13 @@ EVERYTHING: Values = overlay(
     BOTH,
     {
         "slotDefaults": {
-            "model": {"source": "pvc", "uri": "s3://models/store", "sha256": KEY, "subPath": "store"},
+            "model": {
+                "source": "pvc",
+                "uri": "s3://models/store",
+                "sha256": KEY,
+                "subPath": "store",
+                "signatureKeysSecret": "team",
+            },
             "watch": {"minutes": 10080, "rowsPerSecond": 1000000},
             "resources": {"requests": {"cpu": 1}},
             "auth": ON,
@@ -59,7 +66,8 @@ EVERYTHING: Values = overlay(
             "image": {"pullSecrets": ["registry"]},
         },
         "slots": {"blue": {"autoscaling": {**ON, "memoryUtilization": 80, "inflight": 8, "latencyMs": 150}}},
-        "gate": {"apiKeySecret": {"name": "gate-key"}, "maxLatencyMs": 50, "requireAgreement": True},
+        "gate": {"apiKeySecret": {"name": "gate-key"}, "maxLatencyMs": 50, "maxDrift": 1.5, "requireAgreement": True},
+        "feedback": {"existingSecret": "receipts", "key": "keys"},
         "service": {"type": "LoadBalancer", "nodePort": 30123, "sessionAffinity": "ClientIP"},
         "scoring": {**ON, "input": "/data/in.csv", "output": "/data/out.csv", "existingClaim": "data"},
         "apiKeys": {"ann": KEY},

@@ -48,7 +48,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_drain(run_dir: Path) -> None:
-    """Make every worker of the server of `run_dir` answer 503 at /readyz."""
+    """Make every worker of the server of `run_dir` return 503 at /readyz."""
     (run_dir / "drain").touch()
 
 
@@ -64,14 +64,14 @@ class Lifecycle:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def set_state(self, model: str, state: str, reason: str = "") -> None:
-        """Record one model's state and tell the other workers."""
+        """Record one model's state and inform the other workers."""
         with self._lock:
             self._states[model] = ModelState(state, reason)
             document = {name: asdict(value) for name, value in self._states.items()}
             try:
                 write_whole(self._folder / f"{os.getpid()}.json", json.dumps(document))
             except OSError as error:  # a full disk: it can still predict, if it was ready before
-                log("the other workers cannot be told of this one", level=logging.ERROR, error=str(error))
+                log("the state of this worker could not be written for the others", level=logging.ERROR, error=str(error))
         if self.readiness().ready:
             (self._run_dir / "all-ready").touch()
 
@@ -83,7 +83,7 @@ class Lifecycle:
     @property
     def settled(self) -> bool:
         """Whether every model of this worker is ready or has failed."""
-        with self._lock:  # so that what is settled here has been told to the others
+        with self._lock:  # so that what is settled here has been reported to the others
             return all(value.state != LOADING for value in self._states.values())
 
     @property
@@ -103,11 +103,11 @@ class Lifecycle:
         return found
 
     def readiness(self) -> Readiness:
-        """Whether every worker has every model; a replacement that still loads takes no connections, so it waits."""
+        """Whether every worker has every model; a replacement that still loads accepts no connections, so it waits."""
         if self.draining:
-            return Readiness(False, "draining: this server takes no new traffic")
+            return Readiness(False, "draining: this server accepts no new traffic")
         if self._workers <= len(self._marks("blocked")):
-            return Readiness(False, "no worker can answer: each computes predictions that have run past their time")
+            return Readiness(False, "no worker can respond: each computes predictions that have run past their time")
         workers = self.all_states()
         for states in workers:
             for name, value in states.items():
@@ -121,11 +121,11 @@ class Lifecycle:
         return Readiness(True)
 
     def mark_stuck(self, stuck: bool) -> None:
-        """Tell all workers whether this one has a prediction that does not end."""
+        """Report to all workers whether this one has a prediction that does not end."""
         self._mark("stuck", stuck)
 
     def mark_blocked(self, blocked: bool) -> bool:
-        """Tell all workers whether this one can begin no prediction; whether another one can."""
+        """Report to all workers whether this one can begin no prediction; whether another one can."""
         self._mark("blocked", blocked)
         return len(self._marks("blocked")) < self._workers
 

@@ -33,7 +33,7 @@ def resolve_name(host: str) -> list[str]:
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """The call's result. Raises TimeoutError after `seconds`: DNS and dripping answers have no limit of their own."""
+    """The call's result. Raises TimeoutError after `seconds`: DNS and dripping responses have no limit of their own."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -129,7 +129,7 @@ class Line:
             self._connection = self._connect(at, seconds)
         if self._left:
             self._connection.close()
-            raise OSError("nobody waits for it any more")
+            raise OSError("the wait for it is over")
         self._connection.sock.settimeout(seconds)
         began = time.monotonic()
         sent = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
@@ -169,6 +169,15 @@ class Caller:
     def line(self, url: str, look_up_seconds: float) -> Line:
         """A fresh connection to a Service, whose name is resolved in at most `look_up_seconds`."""
         return Line(url, self.headers, self.resolve, look_up_seconds)
+
+    def find_pods(self, host: str, port: int, seconds: float) -> list[str]:
+        """The pods behind a headless name, as URLs; none where the name has no address."""
+        try:
+            found = within(seconds, lambda: self.resolve(host))
+        except (TimeoutError, OSError):
+            return []
+        fours = [address for address in found if ":" not in address]
+        return [f"http://{address}:{port}" for address in fours or [f"[{address}]" for address in found]]
 
     def count(self, host: str, seconds: float) -> Addresses:
         """How many pods stand behind a headless name. With two address families each pod has one of both."""

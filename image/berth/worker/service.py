@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from berth.experiments.live import LiveExperiments
 from berth.serving.admission import Gate
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import Lifecycle
@@ -42,6 +43,7 @@ class Service:
     tracing: Tracing | None = None
     express: InlineAnswers | None = None
     drift: DriftMonitor | None = None
+    experiments: LiveExperiments | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
         """Load the models in the background and watch for stuck predictions.
@@ -53,6 +55,8 @@ class Service:
         self.catalog.start(respawned=respawned, notify=notify or (lambda: None))
         if self.drift is not None:
             self.drift.start()
+        if self.experiments is not None:
+            self.experiments.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         if self.tracing is not None:
             self.tracing.start()
