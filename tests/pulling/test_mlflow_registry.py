@@ -150,7 +150,7 @@ def test_a_wrong_password(front: Front, tmp_path: Path) -> None:
         ("models:/m-0123", "Logged model with ID 'm-0123' not found"),
         ("runs:/0123/model", "Run with id=0123 not found"),
         ("models:/churn", "an address must be mlflow:models:/NAME@ALIAS"),
-        ("models:/../x/1", "answered 404"),
+        ("models:/../x/1", "an address must be"),
     ],
 )
 def test_what_is_not_there(tracking: Tracking, tmp_path: Path, address: str, reason: str) -> None:
@@ -163,13 +163,13 @@ def test_a_run_that_logged_something_else(tracking: Tracking, tmp_path: Path) ->
 
 
 def test_a_file_that_is_cut(front: Front, tmp_path: Path) -> None:
-    front.cut = "/model.pkl"
+    front.cut = "/MLmodel"
     refused(tmp_path, add(tmp_path, front.url, "models:/churn/1"), "the connection was cut after", "5 tries")
 
 
 def test_a_redirect_to_another_host(front: Front, tmp_path: Path) -> None:
     with serve_files(tmp_path) as elsewhere:
-        front.moved["/model.pkl"] = f"{elsewhere.url}/model.pkl"
+        front.moved["/MLmodel"] = f"{elsewhere.url}/MLmodel"
         result = add(tmp_path / "store", front.url, "models:/churn/1", MLFLOW_TRACKING_TOKEN="secret")
         refused(tmp_path / "store", result, "leads to another host, 127.0.0.1")
         assert elsewhere.asked == []
@@ -177,7 +177,7 @@ def test_a_redirect_to_another_host(front: Front, tmp_path: Path) -> None:
 
 def test_an_alias_that_moves_meanwhile(tracking: Tracking, front: Front, tmp_path: Path) -> None:
     moves = [lambda: tracking.log("alias", "2")]
-    front.before["/model.pkl"] = lambda: moves.pop()() and None if moves else None  # type: ignore[func-returns-value]
+    front.before["/MLmodel"] = lambda: moves.pop()() and None if moves else None  # type: ignore[func-returns-value]
     try:
         result = add(tmp_path, front.url, "models:/churn@champion")
     finally:
