@@ -163,7 +163,7 @@ def score_file(
     places, facts, rows = job.places, _facts(job, model), _rows_of_a_call(model, job.chunk_rows)
     on_open(source, _where_it_was(job, facts))
 
-    pieces, head = _pieces_of(job, facts), len(sink.head())
+    pieces, head = _pieces_of(job, facts), sink.head() if job.shard is not None else b""
 
     def save(done: Done, piece: Piece | None) -> None:
         if job.shard is not None and piece is not None:

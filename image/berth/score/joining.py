@@ -89,20 +89,23 @@ def _join_bytes(files: Sequence[Path], head: int, sizes: Iterator[tuple[int, int
         os.fsync(joined.fileno())
 
 
-def _join_parquet(files: Sequence[Path], pieces: Iterator[tuple[int, Piece]], to: Path) -> None:
-    """Chunks of several Parquet files, each as one write, as a single run writes them."""
+def _join_parquet(files: Sequence[Path], head: bytes, pieces: Iterator[tuple[int, Piece]], to: Path) -> None:
+    """Chunks of several Parquet files, each as one write, as a single run writes them; `head` is its Arrow schema."""
+    import pyarrow as pa
     from pyarrow import parquet
+
+    schema = pa.ipc.read_schema(pa.py_buffer(head))  # that of a file which was read names the items of lists otherwise
 
     with ExitStack() as stack:
         opened = [stack.enter_context(parquet.ParquetFile(path)) for path in files]
         groups = [0] * len(files)
-        with parquet.ParquetWriter(to, opened[0].schema_arrow) as writer:
+        with parquet.ParquetWriter(to, schema) as writer:
             for at, piece in pieces:
                 took = range(groups[at], groups[at])
                 while sum(opened[at].metadata.row_group(group).num_rows for group in took) < piece.rows:
                     took = range(took.start, took.stop + 1)
                 groups[at] = took.stop
-                for batch in opened[at].read_row_groups(list(took)).combine_chunks().to_batches():
+                for batch in opened[at].read_row_groups(list(took)).cast(schema).combine_chunks().to_batches():
                     writer.write_batch(batch)
 
 
@@ -131,11 +134,11 @@ def join_shards(folder: Path, places: Places, overwrite: bool) -> Mapping[str, A
         raise OperatorError(f"the parts in {folder} are {files[0].suffix} files; end the joined file's name likewise")
     parts = [_read_part(path) for path in files]
     _check_whole(parts)
-    head = parts[0].state.head_bytes
+    head = parts[0].state.head
     if files[0].suffix == ".parquet":
-        _join_parquet(files, _in_order(parts), places.part)
+        _join_parquet(files, head, _in_order(parts), places.part)
     else:
-        _join_bytes(files, head, ((at, piece.output_bytes) for at, piece in _in_order(parts)), places.part)
+        _join_bytes(files, len(head), ((at, piece.output_bytes) for at, piece in _in_order(parts)), places.part)
     errors = [part.places.errors for part in parts]
     _join_bytes(errors, 0, ((at, piece.errors_bytes) for at, piece in _in_order(parts)), places.errors_part)
     summary = _summarize(parts)

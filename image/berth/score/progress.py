@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Mapping
@@ -45,12 +46,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What was begun, as facts by name, and how far it is. Shards keep their pieces too, behind `head_bytes`."""
+    """What was begun, as facts by name, and how far it is. Shards keep their pieces too, which stand behind `head`."""
 
     facts: Mapping[str, Any]
     done: Done
     pieces: tuple[Piece, ...] = ()
-    head_bytes: int = 0
+    head: bytes = b""
 
 
 def read_state(path: Path) -> State | None:
@@ -60,7 +61,8 @@ def read_state(path: Path) -> State | None:
         if document["schema"] != _SCHEMA:
             raise ValueError(f"schema {document['schema']!r}")
         pieces = tuple(Piece(*row) for row in document.get("pieces", []))
-        return State(document["facts"], Done(**document["done"]), pieces, document.get("head_bytes", 0))
+        head = base64.b64decode(document.get("head", ""), validate=True)
+        return State(document["facts"], Done(**document["done"]), pieces, head)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -73,8 +75,9 @@ def write_state(path: Path, state: State) -> None:
     """Replace the file at once."""
     new = path.with_name(path.name + ".new")
     document: dict[str, Any] = {"schema": _SCHEMA, "facts": dict(state.facts), "done": asdict(state.done)}
-    if state.pieces:
-        document |= {"head_bytes": state.head_bytes, "pieces": [[*asdict(piece).values()] for piece in state.pieces]}
+    if state.head or state.pieces:
+        document["head"] = base64.b64encode(state.head).decode()
+        document["pieces"] = [[*asdict(piece).values()] for piece in state.pieces]
     with new.open("w", encoding="utf-8") as file:
         json.dump(document, file)
         file.flush()
