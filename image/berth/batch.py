@@ -85,8 +85,8 @@ class Scorer:
         names = [spec.name for spec in required(model.outputs)]
         default = (_PREDICTION,) if _PREDICTION in names else tuple(names)
         wanted = choose_outputs(list(self._outputs), model.outputs) if self._outputs else default
-        answer = predictor.predict(model, tensors, wanted, math.inf).outputs
-        return {name: columns[name] for name in self._keep} | {name: np.asarray(answer[name]) for name in wanted}
+        found = predictor.predict(model, tensors, wanted, math.inf).outputs
+        return {name: columns[name] for name in self._keep} | {name: np.asarray(found[name]) for name in wanted}
 
     def __call__(self, batch: Any) -> Any:
         """A dict of arrays for a dict of arrays, a pyarrow.RecordBatch for a RecordBatch.
@@ -107,5 +107,5 @@ class Scorer:
         return pa.RecordBatch.from_arrays(arrays, names=list(found))
 
     def map_batches(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The answer to each of many batches, as Spark's mapInArrow calls it; batches without rows have none."""
+        """The predictions for each of many batches, as Spark's mapInArrow calls it; batches without rows have none."""
         return (self(batch) for batch in batches if batch.num_rows)

@@ -72,7 +72,9 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
     ]
     environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{programs}:{os.environ['PATH']}"}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+        process = subprocess.Popen(
+            list(map(str, command)), env=environ, stdout=log, stderr=log, cwd=folder, start_new_session=True
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(url), f"mlflow server; log: {folder / 'log'}", 180)
@@ -176,8 +178,13 @@ def test_a_redirect_to_another_host(front: Front, tmp_path: Path) -> None:
 
 
 def test_an_alias_that_moves_meanwhile(tracking: Tracking, front: Front, tmp_path: Path) -> None:
-    moves = [lambda: tracking.log("alias", "2")]
-    front.before["/MLmodel"] = lambda: moves.pop()() and None if moves else None  # type: ignore[func-returns-value]
+    moves = ["2"]
+
+    def move() -> None:
+        if moves:
+            tracking.log("alias", moves.pop())
+
+    front.before["/MLmodel"] = move
     try:
         result = add(tmp_path, front.url, "models:/churn@champion")
     finally:

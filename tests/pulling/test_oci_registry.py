@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from test_pulling import put
 
 from berth.cli.main import berth
 from berth.errors import BerthError, IntegrityError, StoreError
@@ -23,7 +24,6 @@ from berth.models.store import Entry, find_version, list_names, read_manifest, v
 from berth.pulling.registry_oci import OciReference, parse_reference, read_basic
 from live.server import free_port, wait_until
 from misbehaving_front import Front, in_front_of
-from pulling.test_pulling import put
 
 LOGIN = base64.b64encode(b"ann:secret").decode()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
+from test_pulling import put
 
 from berth.cli.main import berth
 from berth.errors import IntegrityError
@@ -15,7 +16,6 @@ from berth.models.signing import read_public_keys
 from berth.models.store import Entry, read_signature, verify_version, write_signature
 from file_server import serve_files
 from models.test_signing import sign, write_key
-from pulling.test_pulling import put
 
 
 @pytest.fixture

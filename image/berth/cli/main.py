@@ -22,6 +22,7 @@ from berth.cli import (
     process_commands,
     pull_command,
     push_command,
+    quality_command,
     score_command,
     serve_command,
     sign_command,
@@ -55,6 +56,7 @@ _MODULES = (
     push_command,
     health_command,
     drift_command,
+    quality_command,
     bench_command,
     optimize_command,
 )

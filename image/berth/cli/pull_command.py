@@ -22,7 +22,7 @@ from berth.telemetry.logs import one_line
 
 _LINE_SECONDS = 10.0
 _MOST_SECONDS = 6 * 3600
-# Kubernetes' quantities, as the chart's values take them.
+# Kubernetes' quantities, as in the chart's values.
 _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _UNITS = {"": 1.0, "m": 1e-3} | {
     letter + end: float(base**power)

@@ -16,13 +16,27 @@ from berth.cli.model_options import build_request, model_options
 from berth.cli.store_option import find_store, read_settings, store_option
 from berth.errors import BerthError
 from berth.load_settings import load_options
+from berth.loaders.combining import COMBINATIONS, MEAN
 from berth.models.manifest import encode_spec
 from berth.models.store import LATEST, list_names, list_versions, read_manifest
 from berth.publishing.adding import add_version
+from berth.publishing.ensembling import add_ensemble, make_recipe
 from berth.pulling.fetching import fetch_model, scheme_of
 from berth.pulling.origin import Fetched
 from berth.pulling.transfer import Persistence
 from berth.settings import read_environment
+
+
+def _split(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def parse_weights(text: str) -> list[float]:
+    """Numbers with commas between them. Raises click.BadParameter."""
+    try:
+        return [float(word) for word in _split(text)]
+    except ValueError:
+        raise click.BadParameter(f"--weights {text!r}: want numbers, such as 2,1") from None
 
 
 @contextmanager
@@ -39,12 +53,18 @@ def _model_at(text: str) -> Iterator[Fetched]:
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", required=False)
 @click.option("--name", required=True, help="The model's name, as in its URL.")
 @click.option("--version", default="", help="The version [default: the next natural number].")
+@click.option("--ensemble", default="", metavar="NAME@VERSION,…", help="Members to combine, instead of a FILE.")
+@click.option("--combine", default=MEAN, show_default=True, type=click.Choice(COMBINATIONS), help="How, of --ensemble.")
+@click.option("--weights", default="", metavar="NUMBER,…", help="One for each member, with --combine weighted.")
 @model_options
 @store_option
-def add(file: str, name: str, version: str, store: str | None, **given: Any) -> None:
+def add(
+    file: str | None, name: str, version: str, ensemble: str, combine: str, weights: str, store: str | None,
+    **given: Any,
+) -> None:  # fmt: skip
     """Put a model file, a folder, or the model at a URI into the store, as a version that never changes.
 
     A URI is mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, mlflow:models:/m-ID or mlflow:runs:/RUN/NAME, with
@@ -54,8 +74,11 @@ def add(file: str, name: str, version: str, store: str | None, **given: Any) -> 
     \b
     berth add model.joblib --name iris --sample X_train.csv --metadata commit=1a2b3c
     berth add net.pt --name net --input x:FP32:-1,30
+    berth add --ensemble forest@3,boost@2 --combine mean --name best
     berth add mlflow:models:/churn@champion --name churn --sample X_train.csv
     """
+    if (file is None) != bool(ensemble):
+        raise click.UsageError("give a FILE, or --ensemble with the members to combine")
     request = build_request(name, version, given)
     from rich.console import Console
     from rich.status import Status
@@ -63,13 +86,17 @@ def add(file: str, name: str, version: str, store: str | None, **given: Any) -> 
     told: list[str] = []
 
     def busy() -> Status:
-        return Console(stderr=True).status(f"adding {file}: load, describe, prove")
+        return Console(stderr=True).status(f"adding {file or name}: load, describe, prove")
 
-    with _model_at(file) as fetched:
-        if fetched.source:
-            request = replace(request, metadata={**request.metadata, "source": dict(fetched.source)})
-        options = load_options(read_settings())
-        entry = add_version(find_store(store), fetched.path, request, options, told.append, busy)
+    where, options = find_store(store), load_options(read_settings())
+    if file is None:
+        recipe = make_recipe(where, _split(ensemble), combine, parse_weights(weights))
+        entry = add_ensemble(where, recipe, request, options, told.append, busy)
+    else:
+        with _model_at(file) as fetched:
+            if fetched.source:
+                request = replace(request, metadata={**request.metadata, "source": dict(fetched.source)})
+            entry = add_version(where, fetched.path, request, options, told.append, busy)
     manifest = read_manifest(entry)
     click.echo(f"added {entry.key} ({manifest.format}, sha256 {manifest.sha256})")
     for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):

@@ -60,6 +60,7 @@ FORMATS: dict[str, Format] = {
     "xgboost": Format("berth.loaders.boosters:load_xgboost", (".json", ".ubj"), "xgboost"),
     "lightgbm": Format("berth.loaders.boosters:load_lightgbm", (".txt",), "lightgbm"),
     "mlflow": Format("berth.loaders.mlflow:load_mlflow", (), "mlflow"),
+    "ensemble": Format("berth.loaders.ensemble:load_ensemble"),
 }
 
 # Endings of much that is no model.

@@ -110,7 +110,7 @@ def read_manifest_text(entry: Entry) -> tuple[bytes, Manifest]:
     if path.is_symlink():
         raise IntegrityError(f"{MANIFEST} is a symbolic link; a version holds plain files only")
     if path.stat().st_size > MANIFEST_BYTES:
-        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; more than {MANIFEST_BYTES} is not read")
+        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; the maximum is {MANIFEST_BYTES}")
     text = path.read_bytes()
     manifest = parse_manifest(text)
     if (manifest.name, manifest.version) != (entry.name, entry.version):
@@ -129,7 +129,7 @@ def read_signature(entry: Entry) -> bytes | None:
     if not path.is_file() or path.is_symlink():
         return None
     if (size := path.stat().st_size) > SIGNATURE_BYTES:
-        raise IntegrityError(f"{SIGNATURE} has {size} bytes; more than {SIGNATURE_BYTES} is not read")
+        raise IntegrityError(f"{SIGNATURE} has {size} bytes; the maximum is {SIGNATURE_BYTES}")
     return path.read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Parquet, through pyarrow: rows to score, and rows with their answers.
+"""Parquet, through pyarrow: rows to score, and rows with their predictions.
 
 A parquet file cannot be appended to and cut off. The part file is an Arrow stream, whose messages can; it becomes
 parquet at the end.
@@ -81,7 +81,7 @@ class ParquetSource:
     def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
         """The chunks from a row on; none reaches over the end of a row group, so that each can be begun by itself.
 
-        A row group of which every chunk is skipped is not read.
+        Row groups whose chunks are all skipped are left unread.
         """
         with _opened(self._path) as file:
             begins, number = 0, 0

@@ -1,4 +1,4 @@
-"""One of several runs over the same file: it answers every n-th chunk, and its part file is joined with the others'."""
+"""One of several runs over the same file: it scores every n-th chunk, and its part file is joined with the others'."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PART = re.compile(r"part-(\d{5})-of-(\d{5})(\.[a-z]+)")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Which chunks a run answers: those whose number is `index` modulo `count`. Numbers begin at 0."""
+    """Which chunks a run scores: those whose number is `index` modulo `count`. Numbers begin at 0."""
 
     index: int
     count: int
