@@ -32,7 +32,19 @@ ORDER = [
         "serving",
         "experiments",
     ),
-    *("publishing", "pulling", "score", "switchgate", "web", "worker", "load_settings", "app", "cli", "__main__"),
+    *(
+        "publishing",
+        "pulling",
+        "score",
+        "switchgate",
+        "web",
+        "worker",
+        "load_settings",
+        "batch",
+        "app",
+        "cli",
+        "__main__",
+    ),
 ]
 HEAVY = {
     "httpx",
@@ -47,7 +59,7 @@ RESERVED = {
     "prometheus_flask_exporter": r"web/http_metrics\.py",
     "gunicorn": r"worker/.*",
     "multiprocessing": "nobody",
-    "berth.settings": r"cli/.*|app\.py|load_settings\.py",
+    "berth.settings": r"cli/.*|app\.py|batch\.py|load_settings\.py",
 }
 MOST_LINES = 300
 # Of lines that are not blank.
