@@ -15,6 +15,7 @@ from berth.web import wire
 from berth.web.access import check_ready, choose_model, names_of, visible_entries
 from berth.web.exchange import BINARY, BODY_ERRORS, JSON, LENGTH_HEADER, Backend, Endpoint, Exchange, Reply
 from berth.web.infer import decode_body, encode_answer, wanted_outputs
+from berth.web.input_names import name_only_input
 
 _EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _PLATFORMS = {
@@ -119,7 +120,8 @@ def _infer(exchange: Exchange, backend: Backend) -> Reply:
     header_length = exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     _check_type(exchange, header_length)
     asked = decode_body(wire.read_body(exchange, backend.max_body_bytes), header_length, model.inputs)
-    tensors, wanted = bind_tensors(asked.inputs, model.inputs), wanted_outputs(asked, model)
+    given = name_only_input(asked.inputs, model)
+    tensors, wanted = bind_tensors(given, model.inputs), wanted_outputs(asked, model)
     outputs = backend.predict(exchange, model, tensors, wanted)
     return _reply(*encode_answer(asked, model, {name: outputs[name] for name in wanted}))
 
