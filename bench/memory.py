@@ -35,7 +35,7 @@ end
 
 
 def watch(pid: int, seconds: float, every: float) -> list[int]:
-    """The heaviest worker's memory in MiB, told as it goes."""
+    """The heaviest worker's memory in MiB, reported along the way."""
     began, seen = time.monotonic(), []
     while (at := time.monotonic() - began) < seconds:
         seen.append(max(memory_mib(pid)))

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What happens at ten times the load that a model can take: refusals, probes, accepted answers, memory.
+"""What happens at ten times the load that a model can handle: refusals, probes, accepted requests, memory.
 
 Usage: bench/overload.py [--seconds 20]
 
 A model that takes 50 ms behind two workers, each computing one prediction at a time and holding two at most, can
-answer 40 requests/s. First it is asked by one client at a time (unloaded), then 400 times a second.
+serve 40 requests/s. First it gets requests from one client at a time (unloaded), then 400 a second.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Seen:
         self._lock = threading.Lock()
 
     def add(self, status: int, milliseconds: float) -> None:
-        """Note one answer."""
+        """Note one response."""
         with self._lock:
             self.milliseconds.setdefault(status, []).append(milliseconds)
 
@@ -55,7 +55,7 @@ class Seen:
         """Print a line for each status."""
         for status, values in sorted(self.milliseconds.items()):
             p50, p99 = quantile(values, 0.5), quantile(values, 0.99)
-            click.echo(f"{what:<22} {status}: {len(values):>6} answers, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms")
+            click.echo(f"{what:<22} {status}: {len(values):>6} responses, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms")
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -65,7 +65,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def call_paced(port: int, path: str, per_second: float, until: float, seen: Seen) -> None:
-    """One kept connection that asks at a fixed pace, late answers or not."""
+    """One kept connection that sends at a fixed pace, late responses or not."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     due = time.monotonic()
     while due < until:
@@ -85,7 +85,7 @@ def call_paced(port: int, path: str, per_second: float, until: float, seen: Seen
 def run_clients(
     port: int, path: str, clients: int, per_second: float, seconds: float, seen: Seen
 ) -> list[threading.Thread]:
-    """Start `clients` connections that together ask `per_second` times a second."""
+    """Start `clients` connections that together send `per_second` requests a second."""
     until = time.monotonic() + seconds
     arguments = (port, path, per_second / clients, until, seen)
     threads = [threading.Thread(target=call_paced, args=arguments) for _ in range(clients)]

@@ -76,7 +76,7 @@ logconfig_dict = {
 
 
 class ErrorLogger(Logger):
-    """gunicorn's log without its access lines: with a `logconfig_dict` it makes their fields for nobody (40 us)."""
+    """gunicorn's log without its access lines: with a `logconfig_dict` it makes their fields for nothing (40 us)."""
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """One line per request is the application's."""
@@ -105,7 +105,7 @@ def post_fork(server: Arbiter, worker: FairThreadWorker) -> None:
 
 
 def post_worker_init(worker: ThreadWorker) -> None:
-    """Start loading models; a replacement worker takes no connection before it has them."""
+    """Start loading models; a replacement worker accepts no connection before it has them."""
     berth = getattr(worker.app.callable, "extensions", {}).get("berth")
     if berth is None:
         return

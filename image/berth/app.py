@@ -30,6 +30,7 @@ from berth.settings import Settings, parse_settings, read_environment, store_dir
 from berth.telemetry import logs
 from berth.telemetry.drift.monitor import DriftMonitor
 from berth.telemetry.drift.watcher import Watched
+from berth.telemetry.feedback.quality import describe_quality, read_reference
 from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
@@ -84,7 +85,7 @@ class Service:
 
 
 def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
-    """What the pipeline calls when a request that could predict is about to be answered."""
+    """What the pipeline calls when a request that could predict is about to be processed."""
 
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
         endpoint, model = exchange.endpoint, exchange.model
@@ -104,6 +105,8 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
         bound = metrics.bind(model.name, model.version)
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
         bound.set_ready(True)
+        for metric, value in read_reference(model.metadata).items():
+            bound.set_reference(metric, value)
 
     return prepare
 
@@ -128,7 +131,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
 
 
 def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
-    """What calls the models, with the cache and the batching that the settings ask for."""
+    """What calls the models, with the cache and the batching that the settings call for."""
     return Predictor(
         plan.compute_slots,
         settings.max_rows,
@@ -199,7 +202,7 @@ def make_tally(settings: Settings, metrics: Metrics) -> FeedbackTally:
 
 
 def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Tracing | None) -> Recorder | None:
-    """What keeps prediction requests for others to look at; None where nothing does."""
+    """What keeps prediction requests for others to read; None where nothing does."""
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
 
@@ -231,6 +234,7 @@ def make_backend(
         _facts(settings),
         metrics.render,
         make_tally(settings, metrics),
+        lambda: describe_quality(metrics.read("berth_feedback")),
         drift,
     )
 

@@ -1,6 +1,6 @@
 """How many CPUs this process may use, and how workers and threads share them out.
 
-A container sees all of its host's CPUs; what it may use is the least of its cgroups' quotas and its affinity.
+A container sees all of its host's CPUs; what it may use is the minimum of its cgroups' quotas and its affinity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from berth.errors import SettingsError
 LEAST_INFLIGHT = 32
 # Waiting predictions per computing one, where a worker computes more than a few at once.
 INFLIGHT_PER_SLOT = 4
-# Threads that predictions never take: probes, metrics and refusals answer on these.
+# Threads that predictions never take: probes, metrics and refusals run on these.
 HEADROOM = 8
 # Everything that sizes a thread pool when it is first imported.
 THREAD_VARIABLES = (
@@ -120,7 +120,7 @@ def read_cpu_budget(
     membership: Path = Path("/proc/self/cgroup"),
     visible: tuple[float, str] | None = None,
 ) -> CpuBudget:
-    """The least of the cgroups' quotas (v2 and v1, every level) and the CPUs the scheduler lets us use."""
+    """The minimum of the cgroups' quotas (v2 and v1, every level) and the CPUs the scheduler lets us use."""
     paths = parse_cgroup_paths(_read(membership))
     candidates = [visible or _visible_cpus()]
     candidates += [(quota, "cgroup v2 cpu.max") for quota in _quotas_v2(root, paths)]

@@ -1,4 +1,4 @@
-"""From settings to what the layers below take as values: they never see the settings object."""
+"""From settings to what the layers below expect as values: they never see the settings object."""
 
 from __future__ import annotations
 

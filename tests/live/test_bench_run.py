@@ -47,11 +47,11 @@ def test_promises_are_held_against_the_best_peer_and_the_floor(tool: Import) -> 
 
 def test_a_load_with_errors_counts_for_nothing(tool: Import) -> None:
     found = figures(tool, {"berth": [1000], "fastapi": [5000], "article": [500]})
-    found.cells["lr-1"]["fastapi"].problem = "7 answers were errors"
+    found.cells["lr-1"]["fastapi"].problem = "7 responses were errors"
     (best,) = tool("promises").check_promises(found)
     assert (best.against, best.reached) == ("article", "2.00 ×")
     page = tool("report").describe(found, None)
-    assert "- FastAPI + uvicorn, lr-1: 7 answers were errors" in page
+    assert "- FastAPI + uvicorn, lr-1: 7 responses were errors" in page
     assert "| FastAPI + uvicorn | failed |" in page
 
 
@@ -69,7 +69,7 @@ def test_the_picture_is_svg_with_a_bar_for_each_server(tool: Import) -> None:
     found = figures(tool, {"berth": [1000], "article": [500], "fastapi": []})
     root = ElementTree.fromstring(tool("picture").draw(found))
     words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"Berth", "1,000", "the article's Flask app", "500"} <= set(words)
+    assert {"Berth", "1,000", "tutorial app (Flask)", "500"} <= set(words)
     assert "FastAPI + uvicorn" not in words
 
 

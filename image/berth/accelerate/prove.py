@@ -1,4 +1,4 @@
-"""Whether accelerated answers are the plain ones: labels equal on every row, numbers within 1e-6."""
+"""Whether accelerated outputs are the native ones: labels equal on every row, numbers within 1e-6."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _error(plain: Array, fast: Array) -> float:
 def compare_output(name: str, plain: Array, fast: Array, exact: bool) -> float | str:
     """The largest difference, or what is wrong."""
     if plain.shape != fast.shape or plain.dtype != fast.dtype:
-        return f"{name} has the form {fast.dtype}{fast.shape} instead of {plain.dtype}{plain.shape}"
+        return f"{name} has the shape {fast.dtype}{fast.shape} instead of {plain.dtype}{plain.shape}"
     if exact or plain.dtype.kind != "f":
         wrong = int(np.count_nonzero(plain != fast))
         return f"{wrong} of {plain.size} values of {name} are wrong" if wrong else 0.0
@@ -65,7 +65,7 @@ def prove(
     outputs: Sequence[TensorSpec],
     exact: Collection[str] = (),
 ) -> Proof | str:
-    """The proof that both answer alike on the rows, or what differs. `exact` outputs may not differ at all."""
+    """The proof that both give equal outputs on the rows, or what differs. `exact` outputs may not differ at all."""
     names = [spec.name for spec in outputs]
     began = time.perf_counter()
     wanted = plain(rows, names)

@@ -1,4 +1,4 @@
-"""`berth inspect`, `berth verify` and `berth predict`: look at a model before anybody serves it."""
+"""`berth inspect`, `berth verify` and `berth predict`: examine a model before it is served."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _read_document(file: Path) -> dict[str, Any]:
     except MalformedJson as error:
         raise click.BadParameter(f"{file.name}: {error.message}") from error
     if not isinstance(document, dict):
-        raise click.BadParameter(f"{file.name} must hold an object, as /predict takes it")
+        raise click.BadParameter(f"{file.name} must hold an object, as /predict accepts it")
     return document
 
 
@@ -140,7 +140,7 @@ def _read_document(file: Path) -> dict[str, Any]:
 @click.option("--model", help="NAME[@VERSION] [default: the first of the store].")
 @store_option
 def predict(file: Path, model: str | None, store: str | None) -> None:
-    """Answer one request without a server: the same JSON as /predict, or a CSV with a header.
+    """Predict one request without a server: the same JSON as /predict, or a CSV with a header.
 
     \b
     berth predict request.json

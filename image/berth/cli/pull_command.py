@@ -21,7 +21,7 @@ from berth.telemetry.logs import one_line
 
 _LINE_SECONDS = 10.0
 _MOST_SECONDS = 6 * 3600
-# Kubernetes' quantities, as the chart's values take them.
+# Kubernetes' quantities, as in the chart's values.
 _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _UNITS = {"": 1.0, "m": 1e-3} | {
     letter + end: float(base**power)
@@ -115,7 +115,7 @@ def pull(uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_sec
     """Fetch models from the store at URI, verify every byte, and place them whole.
 
     URI is a directory, file://, http(s):// (a listing, index.json, or an archive: .tar.gz .tgz .tar .zip), s3://,
-    gs:// or az://. What is already there is verified and left alone; a cut download goes on where it was cut.
+    gs:// or az://. What is already there is verified and left alone; a cut download resumes.
     Credentials come from the environment: STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, for http(s);
     AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_* for buckets.
 

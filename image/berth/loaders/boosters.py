@@ -1,4 +1,4 @@
-"""XGBoost and LightGBM models in their own file formats, answering as their scikit-learn classes do."""
+"""XGBoost and LightGBM models in their own file formats, predicting as their scikit-learn classes do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from berth.tensors.arrays import Array, TensorSpec, datatype_of
 
 INPUT = "features"
 
-# Rows to what the library answers, and that to the named outputs.
+# Rows to what the library returns, and that to the named outputs.
 _Score: TypeAlias = Callable[[Array], Array]
 _Decode: TypeAlias = Callable[[Array], dict[str, Array]]
 _Signature: TypeAlias = tuple[tuple[TensorSpec, ...], _Decode]

@@ -100,7 +100,7 @@ def _input_specs(session: Any) -> tuple[TensorSpec, ...]:
 
 
 def _feed(session: Any, tensors: Tensors) -> dict[str, Array]:
-    """The tensors as the graph takes them: a column of its own where that is what it declares."""
+    """The tensors as the graph accepts them: a column of its own where that is what it declares."""
     ranks = {node.name: len(node.shape) for node in session.get_inputs()}
     return {
         name: array.reshape(-1, 1) if (array.ndim, ranks.get(name)) == (1, 2) else array
@@ -118,7 +118,7 @@ def _probe(session: Any, inputs: Sequence[TensorSpec]) -> dict[str, Any]:
     names = [node.name for node in session.get_outputs()]
     try:
         return dict(zip(names, session.run(None, _feed(session, zeros_for(inputs))), strict=True))
-    except Exception:  # as in open_session; what stays unknown is told by the caller
+    except Exception:  # as in open_session; the caller reports what stays unknown
         return {}
 
 
@@ -150,7 +150,7 @@ def _output_specs(session: Any, inputs: Sequence[TensorSpec]) -> Iterator[tuple[
         spec = _declared_spec(node, "output")
         if isinstance(answer, np.ndarray) and not spec.shape and answer.ndim:
             spec = spec_of(node.name, answer)
-        # Beside answers that have rows, a scalar is of no use to anybody.
+        # Beside outputs that have rows, a scalar is of no use.
         if spec.shape or not any(other.shape for other in nodes):
             yield spec, np.asarray
 

@@ -109,7 +109,7 @@ def read_manifest(entry: Entry) -> Manifest:
     if path.is_symlink():
         raise IntegrityError(f"{MANIFEST} is a symbolic link; a version holds plain files only")
     if path.stat().st_size > MANIFEST_BYTES:
-        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; more than {MANIFEST_BYTES} is not read")
+        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; the maximum is {MANIFEST_BYTES}")
     manifest = parse_manifest(path.read_bytes())
     if (manifest.name, manifest.version) != (entry.name, entry.version):
         raise ManifestError(f"{MANIFEST} says {manifest.name}@{manifest.version}, but its folder is {entry.key}")

@@ -35,14 +35,14 @@ from berth.tensors.schema import column_names, required
 
 # Takes a line for people.
 Tell: TypeAlias = Callable[[str], None]
-_ACCELERATING = "its accelerated form was made"
+_ACCELERATING = "its accelerated model was made"
 # Comparing 10,000 rows takes as many times longer than loading the model.
 _ACCELERATING_TIMES = 20.0
 _EXAMPLE_ROWS = 3
 _TOLERANCE = 1e-6
 # A store reads no model.json above 4 MiB.
 _EXAMPLE_BYTES = 1 << 20
-# Formats whose answers depend on their input alone.
+# Formats whose outputs depend on their input alone.
 _DETERMINISTIC = frozenset({"joblib", "pickle", "skops", "onnx", "xgboost", "lightgbm"})
 
 
@@ -97,7 +97,7 @@ def _describe_inputs(loaded: Loaded, request: AddRequest, sample: Sample | None)
     if sample is not None:
         return describe_sample(sample, loaded.inputs, loaded.guessed)
     if not loaded.inputs:
-        raise LoadError("the artifact does not tell its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
+        raise LoadError("the artifact does not name its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
     return loaded.inputs
 
 
@@ -107,7 +107,7 @@ def _describe_output(name: str, array: Array, spec: TensorSpec | None) -> Tensor
 
 
 def _describe_outputs(loaded: Loaded, request: AddRequest, tensors: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    """What was asked for, else what the artifact tells, else what it answers now."""
+    """What was requested, else what the artifact says, else what it returns now."""
     known = {spec.name: spec for spec in request.outputs or loaded.outputs}
     answer = loaded.predict(tensors, [spec.name for spec in required(tuple(known.values()))])
     found = [_describe_output(name, array, known.get(name)) for name, array in answer.items()]
@@ -124,7 +124,7 @@ def _listed(array: Array) -> Any:
 def make_example(
     loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequence[TensorSpec], count: int = _EXAMPLE_ROWS
 ) -> dict[str, Any]:
-    """A few rows (with a `count` of 0, all) and what the model answers now, as model.json keeps them."""
+    """A few rows (with a `count` of 0, all) and what the model returns now, as model.json keeps them."""
     rows = {name: array[:count] if count else array for name, array in tensors.items()}
     answer = loaded.predict(rows, [spec.name for spec in required(outputs)])
     return {
@@ -136,7 +136,7 @@ def make_example(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A loaded artifact, what it takes, and rows that it answers."""
+    """A loaded artifact, what it accepts, and rows that it predicts."""
 
     loaded: Loaded
     inputs: tuple[TensorSpec, ...]
@@ -151,7 +151,7 @@ def _with_rows(manifest: Manifest, inputs: tuple[TensorSpec, ...], rows: Mapping
 
 
 def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRequest) -> _Opened:
-    """The artifact with inputs and rows; read again where the first reading had to guess what it takes."""
+    """The artifact with inputs and rows; read again where the first reading had to guess what it accepts."""
     loaded = load(manifest)
     sample = read_sample(request.sample, column_names(loaded.inputs) or ()) if request.sample else None
     inputs = _describe_inputs(loaded, request, sample)
@@ -187,8 +187,8 @@ def _describe(opened: _Opened, manifest: Manifest, request: AddRequest) -> Manif
         return _with_example(manifest, loaded, opened.rows)
     except BerthError:
         raise
-    except Exception as error:  # whatever a model raises, it does not answer
-        raise LoadError(f"the model does not answer its sample: {shorten(error)}") from error
+    except Exception as error:  # whatever a model raises, it does not predict
+        raise LoadError(f"the model does not predict its sample: {shorten(error)}") from error
 
 
 def _draws(opened: _Opened, manifest: Manifest) -> bool:
@@ -198,7 +198,7 @@ def _draws(opened: _Opened, manifest: Manifest) -> bool:
 
 
 def _make(part: Path, manifest: Manifest, request: AddRequest, options: LoadOptions, report: Report) -> None:
-    """In the child: write the manifest, and the accelerated form where there is one."""
+    """In the child: write the manifest, and the accelerated model where there is one."""
     entry = Entry(manifest.name, manifest.version, part)
     opened = _open(lambda known: load_verified(entry, known, options), manifest, request)
     report.step(ANSWERED)

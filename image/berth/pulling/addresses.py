@@ -51,7 +51,7 @@ def _open_remote(uri: str, access: Access) -> ModelSource:
     if scheme in LIBRARIES:
         return access.persistence.run(f"{scheme}://{rest}", lambda: open_bucket(scheme, rest))
     known = ", ".join(f"{name}://" for name in ("file", "http", "https", *LIBRARIES))
-    raise StoreError(f"{scheme}:// is not read; use one of {known}, or a directory")
+    raise StoreError(f"{scheme}:// is not supported; use one of {known}, or a directory")
 
 
 def _open_archive(uri: str, suffix: str, work: Path, access: Access, moved: Moved) -> FolderSource:

@@ -45,14 +45,14 @@ def _refused(response: httpx.Response, shown: str) -> Exception:
     """What an error status means: try again, or not."""
     status = response.status_code
     if status in _AGAIN:
-        return Cut(f"{shown} answered {status}", _pause(response.headers.get("Retry-After", "")))
+        return Cut(f"{shown} returned {status}", _pause(response.headers.get("Retry-After", "")))
     if status in (401, 403):
         return StoreError(
-            f"{shown} answered {status}: set STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, "
+            f"{shown} returned {status}: set STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, "
             "in the environment of this command"
         )
     reason = "it is not there" if status == 404 else " ".join(response.reason_phrase.split())
-    return StoreError(f"{shown} answered {status}: {reason}")
+    return StoreError(f"{shown} returned {status}: {reason}")
 
 
 def _unreached(error: BaseException, shown: str) -> Exception:
@@ -130,7 +130,7 @@ class WebSource:
         raise _refused(response, show_url(url))
 
     def _follow(self, url: str, headers: dict[str, str], watch: Watch) -> httpx.Response:
-        """The first response that leads nowhere else. The bodies of the others are not read, they may be endless."""
+        """The first response that leads nowhere else. The bodies of the others stay unread, they may be endless."""
         request = self._client.build_request("GET", url, headers=headers, extensions={"trace": watch.trace})
         for _ in range(_REDIRECTS):
             response = self._client.send(request, stream=True)
@@ -228,6 +228,6 @@ def _stream(response: httpx.Response, offset: int, shown: str, watch: Watch) -> 
         found = _RANGE.fullmatch(text)
         first, last, whole = (int(one) if one != "*" else None for one in found.groups()) if found else (None,) * 3
         if first != offset or last is None or not first <= last < (whole or last + 1):
-            raise Cut(f"{shown} answered the range {text[:80]!r} where bytes {offset}- were asked for")
+            raise Cut(f"{shown} returned the range {text[:80]!r} where bytes {offset}- were requested")
         start, total = first, whole
     return Stream(start, total, _tag(headers), _chunks(response, total, shown, watch))

@@ -50,7 +50,7 @@ _MOST_SHOWN = 800
 
 @dataclass(frozen=True)
 class PullReport:
-    """Whom to tell: `line` about what is done, `moved(what, done, total)` while bytes come (total 0: unknown)."""
+    """Who hears of it: `line` about what is done, `moved(what, done, total)` while bytes come (total 0: unknown)."""
 
     line: Callable[[str], None] = lambda text: None
     moved: Callable[[str, int, int], None] = lambda what, done, total: None
@@ -66,7 +66,7 @@ class Wanted:
 
 
 def parse_wanted(models: str, sha256: str = "") -> list[Wanted]:
-    """The models of BERTH_MODELS' form; the digest belongs to the first. Raises StoreError."""
+    """The models as BERTH_MODELS lists them; the digest belongs to the first. Raises StoreError."""
     found: list[Wanted] = []
     for word in filter(None, (word.strip() for word in models.split(","))):
         name, _, version = word.partition("@")
@@ -153,7 +153,7 @@ def _check_room(work: Path, manifest: Manifest, key: str, max_bytes: int) -> Non
 
 
 class _Pull:
-    """One run: a source, the directory, and who is told."""
+    """One run: a source, the directory, and who is informed."""
 
     def __init__(self, source: ModelSource, into: Path, access: Access, report: PullReport) -> None:
         self._source, self._into, self._access, self._report = source, into, access, report
@@ -202,7 +202,7 @@ class _Pull:
 
         try:
             write_version(self._into, entry.name, entry.version, fill)
-        except BaseException:  # Ctrl-C too: nothing half is left behind
+        except BaseException:  # Ctrl-C too: no part is left behind
             with contextlib.suppress(OSError):  # only if it is empty: made for a version that did not come
                 entry.folder.parent.rmdir()
             raise

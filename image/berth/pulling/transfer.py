@@ -1,6 +1,6 @@
 """One file from anywhere to this disk: in pieces, again after a cut, from where the cut was.
 
-A source raises ConnectionError for what another try may mend and StoreError for what it will not.
+A source raises ConnectionError for what another try may fix and StoreError for what it will not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Cut(ConnectionError):
-    """The network failed; `pause` is how long the server asked us to wait."""
+    """The network failed; `pause` is how long the server says to wait."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -77,7 +77,7 @@ class Persistence:
     first_pause: float = 0.5
     sleep: Callable[[float], None] = time.sleep
     window: float = 30.0
-    ends: float = math.inf  # as time.monotonic() tells it
+    ends: float = math.inf  # as time.monotonic() has it
 
     def check_time(self) -> None:
         """That there is some left. Raises Cut, because what has come is worth keeping."""
@@ -114,7 +114,7 @@ def _size(part: Path) -> int:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """The disk's errors as ours, so that they are never taken for the network's."""
+    """The disk's errors as ours, so that they never pass for the network's."""
     try:
         yield
     except OSError as error:
@@ -162,7 +162,7 @@ def read_small(source: ModelSource, path: str, limit: int, persistence: Persiste
                 found += chunk
                 persistence.check_time()
                 if len(found) > limit:
-                    raise StoreError(f"{path} of {source.shown} has more than {limit} bytes; that is not read")
+                    raise StoreError(f"{path} of {source.shown} has more than {limit} bytes, the maximum here")
             if stream.total is not None and len(found) < stream.total:
                 raise Cut(f"the connection was cut after {len(found)} of {stream.total} bytes")
         return bytes(found)

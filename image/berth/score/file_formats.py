@@ -46,5 +46,5 @@ FORMATS = {
 
 
 def find_format(path: Path) -> FileFormat | None:
-    """The format that a file's ending tells."""
+    """The format that a file's ending names."""
     return next((format_ for format_ in FORMATS.values() if path.suffix.lower() in format_.endings), None)

@@ -1,4 +1,4 @@
-"""One JSON value a line: rows to score, as /predict takes them, and one object with the answers for each."""
+"""One JSON value a line: rows to score, as /predict accepts them, and one object with the outputs for each."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def encode_line(document: dict[str, Any]) -> bytes:
 
 
 class JsonlSink:
-    """The kept columns and the outputs, as the server's answer has them."""
+    """The kept columns and the outputs, as the server's response has them."""
 
     def __init__(self, columns: Columns) -> None:
         del columns

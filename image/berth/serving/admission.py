@@ -23,7 +23,7 @@ class Gate:
         self._began: dict[int, float] = {}
         self._next = 0
         self._told = 0
-        # Predictions that have arrived and that one thread will answer one after the other: they are in flight too.
+        # Predictions that have arrived and that one thread will serve one after the other: they are in flight too.
         self.waiting = 0
 
     def enter(self) -> int:
@@ -48,7 +48,7 @@ class Gate:
             self._tell()
 
     def tell(self) -> None:
-        """Report the predictions in flight where `waiting` was changed and no ticket was taken or given back since."""
+        """Report the predictions in flight where `waiting` was changed and no ticket came or went since."""
         if self._told != self.inside:
             with self._lock:
                 self._tell()

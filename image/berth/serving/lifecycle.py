@@ -44,7 +44,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_drain(run_dir: Path) -> None:
-    """Make every worker of the server of `run_dir` answer 503 at /readyz."""
+    """Make every worker of the server of `run_dir` return 503 at /readyz."""
     (run_dir / "drain").touch()
 
 
@@ -60,7 +60,7 @@ class Lifecycle:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def set_state(self, model: str, state: str, reason: str = "") -> None:
-        """Record one model's state and tell the other workers."""
+        """Record one model's state and inform the other workers."""
         with self._lock:
             self._states[model] = ModelState(state, reason)
             document = {name: asdict(value) for name, value in self._states.items()}
@@ -76,7 +76,7 @@ class Lifecycle:
     @property
     def settled(self) -> bool:
         """Whether every model of this worker is ready or has failed."""
-        with self._lock:  # so that what is settled here has been told to the others
+        with self._lock:  # so that what is settled here has been reported to the others
             return all(value.state != LOADING for value in self._states.values())
 
     @property
@@ -96,9 +96,9 @@ class Lifecycle:
         return found
 
     def readiness(self) -> Readiness:
-        """Whether every worker has every model; a replacement that still loads takes no connections, so it waits."""
+        """Whether every worker has every model; a replacement that still loads accepts no connections, so it waits."""
         if self.draining:
-            return Readiness(False, "draining: this server takes no new traffic")
+            return Readiness(False, "draining: this server accepts no new traffic")
         workers = self.all_states()
         for states in workers:
             for name, value in states.items():
@@ -112,7 +112,7 @@ class Lifecycle:
         return Readiness(True)
 
     def mark_stuck(self, stuck: bool) -> None:
-        """Tell all workers whether this one has a prediction that does not end."""
+        """Report to all workers whether this one has a prediction that does not end."""
         mark = self._run_dir / f"stuck-{os.getpid()}"
         if stuck:
             mark.touch()

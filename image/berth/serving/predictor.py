@@ -1,4 +1,4 @@
-"""What a request does: look in the cache, wait for a place to compute, call the model, check and observe the answer.
+"""What a request does: look in the cache, wait for a place to compute, call the model, check and observe the outputs.
 
 check -> cache.get -> [Batcher.submit | wait for a place -> model.predict] -> cache.put -> observe
 """
@@ -29,7 +29,7 @@ _FEW_ROWS = 64
 
 
 class WouldWait(Exception):
-    """The caller said that it must not wait, and the answer has to be waited for. Nothing was predicted or counted."""
+    """The caller said that it must not wait, and the result has to be waited for. Nothing was predicted or counted."""
 
 
 class Prediction(NamedTuple):
@@ -154,7 +154,7 @@ class Predictor:
         return Prediction(answer, _rows(tensors), now - found.made if found else None, began, now - began)
 
     def _key(self, model: Model, outputs: Sequence[str], tensors: Tensors) -> bytes | None:
-        """None where answers are not kept: the cache is off, or the model does not call itself deterministic."""
+        """None where predictions are not kept: the cache is off, or the model does not call itself deterministic."""
         if self._cache is None or model.metadata.get("deterministic") is not True:
             return None
         return encode_key(model.name, model.version, model.sha256, outputs, tensors)
@@ -168,7 +168,7 @@ class Predictor:
         deadline: float,
         may_wait: bool,
     ) -> dict[str, Array]:
-        """The model's answer, in the way that suits the model and the caller."""
+        """The model's outputs, in the way that suits the model and the caller."""
         few = _rows(tensors) <= _FEW_ROWS
         if not may_wait and not (prepared.brief and few):
             raise WouldWait
@@ -217,7 +217,7 @@ class Predictor:
             raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")
 
     def _call(self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
-        """One call of the model, timed and counted whether it answers or breaks."""
+        """One call of the model, timed and counted whether it succeeds or breaks."""
         began = time.monotonic()
         try:
             return model.predict(tensors, outputs)
@@ -243,6 +243,6 @@ def _count(model: Model, metrics: ModelMetrics, answer: dict[str, Array]) -> Non
     if (prediction := answer.get("prediction")) is None or prediction.ndim != 1:
         return
     if prediction.dtype.kind == "f" and not any(spec.labels for spec in model.outputs):
-        metrics.observe_values(prediction.tolist())
+        metrics.observe_values(prediction)
     else:
         metrics.count_predictions(prediction.tolist())

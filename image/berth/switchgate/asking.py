@@ -33,7 +33,7 @@ def resolve_name(host: str) -> list[str]:
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """The call's result. Raises TimeoutError after `seconds`: DNS and dripping answers have no limit of their own."""
+    """The call's result. Raises TimeoutError after `seconds`: DNS and dripping responses have no limit of their own."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -103,7 +103,7 @@ class Line:
             self._connection = self._connect(seconds)
         if self._left:
             self._connection.close()
-            raise OSError("nobody waits for it any more")
+            raise OSError("the wait for it is over")
         self._connection.sock.settimeout(seconds)
         began = time.monotonic()
         sent = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
@@ -150,7 +150,7 @@ class Caller:
             unsure = _name_of(error) is Name.UNSURE
             return Addresses(host, 0, str(error.strerror) if unsure else "")
         except (TimeoutError, OSError) as error:
-            return Addresses(host, 0, str(error) or "no answer")
+            return Addresses(host, 0, str(error) or "no response")
         sixes = sum(":" in address for address in found)
         return Addresses(host, max(sixes, len(found) - sixes))
 

@@ -20,7 +20,7 @@ _MOST_MISSES = 3
 
 
 class Inquiry:
-    """A deadline, a way to ask, and somebody to tell. `pause` is the time between two tries."""
+    """A deadline, a way to send requests, and somebody to inform. `pause` is the time between two tries."""
 
     def __init__(self, caller: Caller, timeout_seconds: float, report: Report, pause: float = 1.0) -> None:
         self._caller = caller
@@ -40,7 +40,7 @@ class Inquiry:
         return True
 
     def settle(self, rule: Callable[[], Verdict]) -> Verdict:
-        """The rule's verdict, asked again for as long as it may still change."""
+        """The rule's verdict, checked again for as long as it may still change."""
         short, told = time.monotonic() + self._short, ""
         while True:
             verdict = rule()
@@ -68,7 +68,7 @@ class Inquiry:
                 return refuses(place)
             self._report(f"wait  {place}")
             done = 0
-        verdict = goes_on(f"{count} of {count} connections in a row were answered and predicted")
+        verdict = goes_on(f"{count} of {count} connections in a row responded and predicted")
         self._report(f"ok    {verdict.sentence}")
         return verdict
 

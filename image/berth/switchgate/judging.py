@@ -1,6 +1,6 @@
 """Whether traffic may go to a slot, and whether it really goes there: what the chart's hooks run.
 
-plan.py says what is asked, heard.py what came back, decide.py holds the rules (pure), asking.py makes the requests,
+plan.py says what is checked, heard.py what came back, decide.py holds the rules (pure), asking.py makes the requests,
 inquiry.py watches the clock; this file puts the rules in their order.
 """
 
@@ -29,7 +29,7 @@ from berth.switchgate.plan import SwitchPlan, VerifyPlan
 
 
 class _Target:
-    """Rules 4 to 6: the slot that the traffic would go to, asked at its own Service."""
+    """Rules 4 to 6: the slot that the traffic would go to, queried at its own Service."""
 
     def __init__(self, plan: SwitchPlan, inquiry: Inquiry, *, outage: bool) -> None:
         self._plan, self._inquiry, self._outage = plan, inquiry, outage

@@ -50,7 +50,7 @@ def _read_files() -> dict[str, Reply]:
 
 
 def _wants_page(environ: Mapping[str, Any]) -> bool:
-    """Whether the client names HTML among what it takes; curl and libraries do not."""
+    """Whether the client names HTML among what it accepts; curl and libraries do not."""
     accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
     named = any(value.lower() == HTML for value, _ in accepted)
     return named and accepted.quality(HTML) >= accepted.quality(JSON)

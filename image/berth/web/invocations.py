@@ -1,4 +1,4 @@
-"""/invocations: MLflow's scoring form, JSON or CSV, for the default model."""
+"""/invocations: MLflow's scoring format, JSON or CSV, for the default model."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
     """CSV with a header. Raises InvalidInput."""
     specs = model.inputs
     if not (is_frame(specs) or is_matrix(specs)):
-        raise InvalidInput(f"{model.name} takes tensors, not a table; send JSON with inputs")
+        raise InvalidInput(f"{model.name} expects tensors, not a table; send JSON with inputs")
     if (names := column_names(specs)) is None:
         return decode_matrix(parse_csv(body, {}, specs[0].datatype, max_rows).rows(), specs)
     datatypes = [spec.datatype for spec in specs] if is_frame(specs) else [specs[0].datatype] * len(names)
@@ -120,7 +120,7 @@ def _invocations(exchange: Exchange, backend: Backend) -> Reply:
 ENDPOINTS = (
     Endpoint("post", "/invocations", "invocations", "mlflow", "MLflow scoring, JSON or CSV, by the default model",
              _invocations, "Predictions", body="invocations", errors=BODY_ERRORS, protocol="mlflow"),
-    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow asks for it", _ping, "Status", errors=(503,),
+    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow queries it", _ping, "Status", errors=(503,),
              access="open", probe=True),
     Endpoint("get", "/version", "version", "mlflow", "The server's version", _version, "Text", TEXT),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
     begin    request id, trace, deadline
     admit    key, then the gate, before the body is read
-    answer   the endpoint: decode, predict, encode; or the one error shape
+    `answer` the endpoint: decode, predict, encode; or the one error shape
     record   payload log and span, where they are on
     finish   headers, metrics, one log line
     leave    the gate
@@ -143,7 +143,7 @@ class Pipeline:
         return self.recorder is not None and self.recorder.redacts
 
     def _hide(self, exchange: Exchange, error: Exception) -> errors.BerthError:
-        """What nobody expected: the log has it, with its traceback at `debug`, the client only that it happened."""
+        """What is unexpected: the log has it, with its traceback at `debug`, the client only that it happened."""
         told = type(error).__name__ if self._redacts else repr(error)
         log("a request broke", level=logging.ERROR, request_id=exchange.request_id, error=told)
         logging.getLogger("berth").debug("traceback", exc_info=None if self._redacts else error)
@@ -185,7 +185,7 @@ class Pipeline:
 
 
 def without_model(endpoint: Endpoint, answer: Callable[[Exchange, Backend], Reply]) -> Endpoint:
-    """`endpoint` with another answer, one that runs no model."""
+    """`endpoint` with another `answer`, one that runs no model."""
     return replace(endpoint, answer=answer, protocol="")
 
 

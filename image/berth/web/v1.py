@@ -1,4 +1,4 @@
-"""/v1: KServe's and TensorFlow Serving's form, `instances` in and `predictions` out."""
+"""/v1: KServe's and TensorFlow Serving's format, `instances` in and `predictions` out."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _STATES = {READY: "AVAILABLE", LOADING: "LOADING"}
 
 
 def describe_status(catalog: Catalog, lifecycle: Lifecycle, name: str, version: str | None) -> list[dict[str, Any]]:
-    """The versions' states, as TensorFlow Serving tells them."""
+    """The versions' states, as TensorFlow Serving reports them."""
     status = []
     for entry in catalog.entries:
         if entry.name == name and version in (None, entry.version):
             state = _STATES.get(lifecycle.states[entry.key].state, "END")
-            told = {"error_code": "UNKNOWN", "error_message": "could not be loaded; /health tells why"}
+            told = {"error_code": "UNKNOWN", "error_message": "could not be loaded; /health says why"}
             good = {"error_code": "OK", "error_message": ""}
             status.append({"version": entry.version, "state": state, "status": told if state == "END" else good})
     return status

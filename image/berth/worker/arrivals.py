@@ -1,4 +1,4 @@
-"""From bytes that come in pieces to whole requests, on the main thread: who is answered, waited for, or refused."""
+"""From bytes that come in pieces to whole requests, on the main thread: who is served, waited for, or refused."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from berth.errors import Overloaded
 from berth.worker.connections import READ, Connection, Connections
 from berth.worker.receiving import MOST_HEAD_BYTES, read_head
 
-# A request of up to this length is worth showing to who answers at once; a body of up to this is waited for even when
+# A request of up to this length is worth showing to who serves at once; a body of up to this is waited for even when
 # the gate is full.
 SMALL_BYTES = 32768
-# So many bodies of the greatest size are held of requests that are arriving, and as many of those that threads answer.
+# So many bodies of the greatest size are held of requests that are arriving, and as many of those that threads serve.
 HELD_BODIES = 8
-# What one look at a connection takes from it; more where the length of a body is known.
+# What one turn reads from a connection; more where the length of a body is known.
 _LOOK_BYTES = 16384
 _BODY_LOOK_BYTES = 262_144
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -29,17 +29,17 @@ class Answering(Protocol):
         """More of a request has come: go on with it once all that has come is received."""
 
     def answer_here(self, conn: Connection, end: int) -> bool:
-        """Answer the request that ends at `end` at once, if that can be done."""
+        """Serve the request that ends at `end` at once, if that can be done."""
 
     def hand_over(self, conn: Connection) -> None:
-        """Have `conn.incoming` answered by a thread."""
+        """Have `conn.incoming` served by a thread."""
 
     def refuse(self, conn: Connection, error: Exception) -> None:
-        """Answer that something is wrong, and close."""
+        """Respond that something is wrong, and close."""
 
 
 def consume(conn: Connection, end: int) -> None:
-    """Forget a request that is on its way to its answer; the next one may have come with it."""
+    """Forget a request that is on its way to its response; the next one may have come with it."""
     conn.received = b"" if end == len(conn.received) else bytes(memoryview(conn.received)[end:])
     conn.searched = 0
 
@@ -99,9 +99,9 @@ class Arrivals:
             )
 
     def go_on(self, conn: Connection) -> None:
-        """See to what has been received: answer it, wait for more, or refuse it."""
+        """Handle what has been received: serve it, wait for more, or refuse it."""
         self.advance(conn)
-        if conn.received:  # else it was answered, as most are
+        if conn.received:  # else it was served, as usual
             self._bound_held_bytes(conn)
 
     def advance(self, conn: Connection) -> None:
@@ -116,11 +116,11 @@ class Arrivals:
             self._finish(conn, end)
 
     def _finish(self, conn: Connection, end: int) -> None:
-        """Have a whole request answered; a large one only while the threads have not too many of them."""
+        """Have a whole request served; a large one only while the threads have not too many of them."""
         given = self._connections.given_bytes
         if end > SMALL_BYTES and given and given + end > self._most_held_bytes:
             conn.received = b""
-            self.give_up(conn, Overloaded("this worker has as many large requests as it takes", {"Retry-After": "1"}))
+            self.give_up(conn, Overloaded("this worker has as many large requests as it accepts", {"Retry-After": "1"}))
             return
         conn.incoming.complete(memoryview(conn.received)[:end])
         self._hand_over(conn, end)

@@ -1,10 +1,10 @@
-"""The gunicorn worker: one thread that moves all bytes, and a pool of threads that answer whole requests.
+"""The gunicorn worker: one thread that moves all bytes, and a pool of threads that serve whole requests.
 
 It is gunicorn's ThreadWorker with another way for a request to go, tested against the exact gunicorn version that
 pyproject.toml pins. ThreadWorker gives a thread of its pool to each connection that has something to say; that thread
-reads the request, answers it, sends the answer, and so can be held by a client that does all that slowly. Here:
+reads the request, serves it, sends the response, and so can be held by a client that does all that slowly. Here:
 
-    main thread   accept -> receive -> head -> body -> whole -> answered here, or handed to the pool
+    main thread   accept -> receive -> head -> body -> whole -> served here, or handed to the pool
     pool          gunicorn's WSGI code and the application, from memory to memory
     main thread   what the client did not take at once is sent -> next request, or close
 
@@ -12,15 +12,15 @@ reads the request, answers it, sends the answer, and so can be held by a client 
     a request is whole (arrivals.py), and sends what they do not read. Each wait has one deadline for all of it
     (connections.py).
 2.  Memory is bounded. A head has 64 KiB; what is arriving `HELD_BODIES` bodies of the greatest size, what threads have
-    as much again; what is answered and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the large request that
-    has been arriving longest is refused, or the one that came last to full threads, and the response whose client has
-    read nothing for longest is dropped.
+    as much again; what is served and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the large request that
+    began to arrive first is refused, or the one that came last to full threads, and the response whose client stopped
+    reading first is dropped.
 3.  What is known before the body has come (it is too long; the gate is full and the body is not small) goes to the
     application as it is, so that it refuses without the body; reading on raises at once.
 4.  A worker whose threads are all busy accepts no connection; another worker, or the backlog, has it. Where there are
-    as many connections as may be, a new one takes the place of the one that is least missed: silent, then idle.
-5.  A whole small request is answered by the main thread itself, if the application can do that without waiting; one
-    request of a connection a turn. What gunicorn refuses by itself is answered in Berth's one JSON error shape.
+    as many connections as may be, a new one takes the place of another: silent, then idle.
+5.  A whole small request is served by the main thread itself, if the application can do that without waiting; one
+    request of a connection a turn. What gunicorn refuses by itself gets a response in Berth's one JSON error shape.
 
 All but `handle` and what it calls runs on the main thread.
 """
@@ -59,16 +59,16 @@ MOST_UNSENT_BYTES = 64 << 20
 
 
 class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
-    """A ThreadWorker whose threads answer whole requests and wait for no client."""
+    """A ThreadWorker whose threads serve whole requests and wait for no client."""
 
     header_seconds = 5.0  # from a request's first byte to the end of its headers
-    # For its body, and again for sending the answer.
+    # For its body, and again for sending the response.
     exchange_seconds = 30.0
     most_body_bytes = 16 << 20
-    slot = ""  # told in the errors that the application never sees
+    slot = ""  # named in the errors that the application never sees
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Connections whose request a thread has, those that are new, and those that have something to look at.
+        # Connections whose request a thread has, those that are new, and those that have something to handle.
         self._working: set[Connection] = set()
         self._fresh = Deadlines[Connection](_FRESH_SECONDS)
         self._ready: deque[Connection] = deque()
@@ -76,7 +76,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self.arbiter_signals: SimpleQueue[int] = SimpleQueue()
         self._next_end, self._waiting = 0.0, 0
         super().__init__(*args, **kwargs)
-        # gunicorn looks a setting up anew each time. One worker has nobody to leave a connection to.
+        # gunicorn looks a setting up anew each time. One worker has no other to leave a connection to.
         self._threads, self._is_one_of_several = self.cfg.threads, self.cfg.workers > 1
 
     @cached_property
@@ -95,7 +95,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @cached_property
     def _inline(self) -> Any:
-        """What answers without waiting (InlineAnswers); None with another application."""
+        """What serves without waiting (InlineAnswers); None with another application."""
         return getattr(self._service, "express", None)
 
     @classmethod
@@ -124,7 +124,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @nr_conns.setter
     def nr_conns(self, count: int) -> None:
-        """ThreadWorker.__init__ sets it to 0; nobody else counts."""
+        """ThreadWorker.__init__ sets it to 0; nothing else counts."""
 
     @property
     def worker_connections(self) -> int:
@@ -199,21 +199,21 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._connections.add(conn)
         if self._is_one_of_several:
             self._fresh.start(conn)
-        self._act(conn, self._arrivals.receive)  # most clients have sent their request by now
+        self._act(conn, self._arrivals.receive)  # usually clients have sent their request by now
 
     def arrived(self, conn: Connection) -> None:
         self._ready.append(conn)  # until all that has come is received
 
     def answer_here(self, conn: Connection, end: int) -> bool:
-        """Answer on this thread, if that can be done at once. A stopping worker says so in its answers: not here."""
+        """Serve on this thread, if that can be done at once. A stopping worker says so in its responses: not here."""
         if self._is_one_of_several:
             self._fresh.stop(conn)
         if self._inline is None or end > SMALL_BYTES or not self.alive:
             return False
         try:
             answer = self._inline.answer_plain(bytes(conn.received[:end]), conn.host, self._waiting)
-        except Exception:  # the pool's way out of this is an answer 500
-            self.log.exception("could not answer at once")
+        except Exception:  # the pool's way out of this is a 500
+            self.log.exception("could not serve at once")
             return False
         if answer is None or not answer[0]:
             return False
@@ -229,7 +229,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self.enqueue_req(conn)
 
     def handle(self, conn: Connection) -> bool:
-        """Answer a request; whether its connection may be kept. This runs on a thread of the pool."""
+        """Serve a request; whether its connection may be kept. This runs on a thread of the pool."""
         conn.outbox = Outbox(conn.sock)
         request = conn.incoming.request
         try:
@@ -262,7 +262,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._send(conn, self._encode_refusal(request, conn.client, error), keeps=False)
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
-        """A thread has answered."""
+        """A thread has served a request."""
         self._working.discard(conn)
         conn.incoming, outbox, conn.outbox = None, conn.outbox, None
         if fs.cancelled() or fs.exception() is not None or conn.closed:

@@ -10,7 +10,7 @@ _MOST_UNSENT_BYTES = 16 << 20
 
 
 class Outbox:
-    """Sends what the connection takes at once and keeps the rest, which the main thread sends.
+    """Sends what the connection accepts at once and keeps the rest, which the main thread sends.
 
     gunicorn's Response takes it for a socket. The head waits for the first piece of the body: one packet, not two.
     """

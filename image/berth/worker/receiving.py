@@ -37,7 +37,7 @@ class BrokenBody(errors.ParseException, ValueError):  # type: ignore[misc]
 
 
 class InvalidHost(errors.ParseException):  # type: ignore[misc]
-    """No Host field where HTTP/1.1 demands one, or none of the form it demands."""
+    """No Host field where HTTP/1.1 demands one, or none of the format it demands."""
 
     def __init__(self, message: str, req: Any) -> None:
         super().__init__(message)
@@ -101,7 +101,7 @@ class ChunkedEnd:
         self._at = start
         self._chunks = 0
         self.decoded_bytes = 0
-        # It will never be whole: the reader tells why.
+        # It will never be whole: the reader says why.
         self.is_broken = False
 
     def find(self, data: bytes | bytearray) -> int | None:
@@ -168,7 +168,7 @@ class Incoming:
         return 0 if self._chunks else self._head_bytes + self._length - len(data)
 
     def expects_continue(self) -> bool:
-        """Whether the client waits for a `100 Continue`; asked once."""
+        """Whether the client waits for a `100 Continue`; checked once."""
         expects, self.request._expected_100_continue = bool(self.request._expected_100_continue), False
         return expects
 

@@ -1,4 +1,4 @@
-"""What an optimised version is worth: size, latency and answers, before and after, on the same rows."""
+"""What an optimised version is worth: size, latency and outputs, before and after, on the same rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far the answers lie apart: the share of equal labels (None without labels), and the largest error."""
+    """How far the outputs lie apart: the share of equal labels (None without labels), and the largest error."""
 
     rows: int
     equal_labels: float | None
@@ -69,7 +69,7 @@ def encode_report(report: SizeReport) -> dict[str, Any]:
 
 
 def _chunks(tensors: Tensors, rows: int) -> Iterator[dict[str, Array]]:
-    """The sample in pieces as requests would bring it: an int8 answer depends on the rows beside it."""
+    """The sample in pieces as requests would bring it: an int8 output depends on the rows beside it."""
     for start in range(0, rows, BATCH_ROWS):
         yield {name: array[start : start + BATCH_ROWS] for name, array in tensors.items()}
 
@@ -97,7 +97,7 @@ def _answer(predict: PredictFunction, tensors: Tensors, names: Sequence[str], wh
         return predict(tensors, names)
     except Exception as error:  # whatever a model raises, it cannot be compared
         told = " ".join(str(error).split())[:300]
-        raise LoadError(f"the {who} version does not answer the sample: {type(error).__name__}: {told}") from error
+        raise LoadError(f"the {who} version does not predict the sample: {type(error).__name__}: {told}") from error
 
 
 def _form(array: Array) -> str:
@@ -107,7 +107,7 @@ def _form(array: Array) -> str:
 def compare(
     before: PredictFunction, after: PredictFunction, tensors: Tensors, outputs: Sequence[TensorSpec]
 ) -> Difference:
-    """Both models' answers to the whole sample. Raises LoadError where they cannot be compared."""
+    """Both models' outputs for the whole sample. Raises LoadError where they cannot be compared."""
     names, rows = [spec.name for spec in outputs], len(next(iter(tensors.values())))
     errors: list[float] = []
     equal: list[Array] = []

@@ -145,7 +145,7 @@ class Watcher:
         blocks: dict[tuple[object, ...], list[_Job]] = {}
         for _ in range(len(self._queue)):
             job = self._queue.popleft()
-            # Requests may have asked for different outputs, or have brought other dtypes.
+            # Requests may have named different outputs, or have brought other dtypes.
             shapes = [(name, array.dtype, array.shape[1:]) for name, array in {**job[1], **job[2]}.items()]
             blocks.setdefault((job[0], *shapes), []).append(job)
         for jobs in blocks.values():
@@ -164,7 +164,7 @@ class Watcher:
             watched.on_drop(rows - kept)
         if not kept:
             return
-        # Every k-th row over all requests, taken before anything is copied.
+        # Every k-th row over all requests, picked before anything is copied.
         offsets = [-start % step for start in accumulate((job[3] for job in jobs[:-1]), initial=0)]
         joined = {
             name: np.concatenate([job[1][name][at::step] for job, at in zip(jobs, offsets, strict=True)])
