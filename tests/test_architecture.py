@@ -20,8 +20,8 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 
 # The rooms, the lowest first: imports point down. Files right below berth/ are rooms of their own.
 ORDER = [
-    *("errors", "settings", "cpu", "tensors", "models", "telemetry", "loaders", "accelerate", "serving", "publishing"),
-    *("pulling", "score", "switchgate", "web", "worker", "load_settings", "app", "cli", "__main__"),
+    *("errors", "platforms", "settings", "cpu", "tensors", "models", "telemetry", "loaders", "accelerate", "serving"),
+    *("publishing", "pulling", "score", "switchgate", "web", "worker", "load_settings", "app", "cli", "__main__"),
 ]
 HEAVY = {
     "httpx",

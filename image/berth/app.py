@@ -19,6 +19,7 @@ from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.profile import decode_profile
 from berth.models.store import Entry, read_manifest, select_models
+from berth.platforms import platform_routes
 from berth.serving.admission import Gate
 from berth.serving.cache import PredictionCache
 from berth.serving.catalog import Catalog
@@ -40,10 +41,11 @@ from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
-from berth.web.exchange import ApiFacts, Backend, Exchange
+from berth.web.exchange import ApiFacts, Backend, Endpoint, Exchange
 from berth.web.flask_routes import add_routes
 from berth.web.http_metrics import ObserveHttp, export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
+from berth.web.platform_endpoints import platform_endpoints
 from berth.web.recording import Recorder
 from berth.worker.inline import InlineAnswers
 
@@ -221,6 +223,7 @@ def make_backend(
     lifecycle: Lifecycle,
     metrics: Metrics,
     drift: DriftMonitor | None,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Backend:
     """What replies are made from."""
     return Backend(
@@ -230,7 +233,7 @@ def make_backend(
         settings.max_body_bytes,
         settings.max_rows,
         ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics),
-        ENDPOINTS,
+        endpoints,
         _facts(settings),
         metrics.render,
         make_tally(settings, metrics),
@@ -277,7 +280,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     predictor = make_predictor(settings, plan, metrics, log_values=payloads is None or not payloads.redacts)
     catalog = make_catalog(settings, entries, lifecycle, metrics, predictor, trials)
     drift = make_drift(settings, run_dir, metrics)
-    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift)
+    endpoints = (*ENDPOINTS, *platform_endpoints(platform_routes(environ), ENDPOINTS))
+    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift, endpoints)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
 
     app = make_flask()

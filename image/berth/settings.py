@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from berth.errors import SettingsError
+from berth.platforms import with_platform
 
 PREFIX = "BERTH_"
 # Names that tutorials and platforms (PORT: Cloud Run, Heroku, App Service) set; ours win.
@@ -231,10 +232,10 @@ def parse_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def read_environment() -> Mapping[str, str]:
-    """The process's environment: the one place outside cpu.py and the gunicorn file that reads it."""
+    """The environment with its platform's settings: only cpu.py and the gunicorn file read it elsewhere."""
     import os
 
-    return os.environ
+    return with_platform(os.environ)
 
 
 def encode_settings(settings: Settings) -> dict[str, str]:

@@ -136,8 +136,9 @@ def overlay(under: Any, over: Any) -> Any:
 
 
 def example_files() -> list[Path]:
-    """Every values file of values-examples that is for helm itself."""
-    return sorted(path for path in EXAMPLES.glob("**/*.yaml") if path.parent.name != "gitops")
+    """Every values file of values-examples that is for helm itself: no Argo CD or Flux files, no KServe manifest."""
+    found = EXAMPLES.glob("**/*.yaml")
+    return sorted(path for path in found if path.parent.name != "gitops" and path.name != "kserve-runtime.yaml")
 
 
 def read_values(path: Path) -> Values:

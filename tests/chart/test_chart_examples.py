@@ -34,7 +34,9 @@ def test_every_situation_of_the_contract_has_its_file() -> None:
     assert {name.removesuffix(".yaml") for name in NAMES} == set(CONTRACT.split())
 
 
-@pytest.mark.parametrize("name", [*NAMES, "gitops/argocd-application.yaml", "gitops/flux-helmrelease.yaml"])
+@pytest.mark.parametrize(
+    "name", [*NAMES, "gitops/argocd-application.yaml", "gitops/flux-helmrelease.yaml", "kserve-runtime.yaml"]
+)
 def test_first_lines_say_whom_it_is_for(name: str) -> None:
     lines = (EXAMPLES / name).read_text().splitlines()
     assert lines[0].startswith("# For: ")

@@ -12,6 +12,7 @@ from berth.errors import InvalidInput, shown
 from berth.models.model import Model
 from berth.tensors.arrays import Array
 from berth.tensors.codec import decode_json
+from berth.tensors.csv_header import with_header
 from berth.tensors.instances import decode_inputs, decode_instances
 from berth.tensors.schema import (
     Specs,
@@ -80,7 +81,9 @@ def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
     specs = model.inputs
     if not (is_frame(specs) or is_matrix(specs)):
         raise InvalidInput(f"{model.name} expects tensors, not a table; send JSON with inputs")
-    if (names := column_names(specs)) is None:
+    names = column_names(specs)
+    body = with_header(body, names)
+    if names is None:
         return decode_matrix(parse_csv(body, {}, specs[0].datatype, max_rows).rows(), specs)
     datatypes = [spec.datatype for spec in specs] if is_frame(specs) else [specs[0].datatype] * len(names)
     table = parse_csv(body, dict(zip(names, datatypes, strict=True)), "BYTES", max_rows)

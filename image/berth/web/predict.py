@@ -10,7 +10,7 @@ from berth.errors import InvalidInput, shown
 from berth.models.model import Model
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import choose_outputs, decode_features, decode_tensors
-from berth.web import wire
+from berth.web import v1, wire
 from berth.web.access import choose_model
 from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
@@ -81,6 +81,8 @@ def _answer(exchange: Exchange, backend: Backend) -> Reply:
     document = wire.read_json_object(exchange, backend.max_body_bytes)
     name, version = optional_word(document, "model"), optional_word(document, "version")
     model = choose_model(exchange, backend, name, version)
+    if "instances" in document:  # Vertex AI calls any path with V1's bodies
+        return v1.answer_instances(exchange, backend, model, document)
     predict, unusual = partial(backend.predict, exchange), partial(describe_unusual, backend)
     return wire.json_reply(answer_request(document, model, predict, unusual))
 

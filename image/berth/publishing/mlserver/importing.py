@@ -17,6 +17,8 @@ from berth.publishing.adding import AddRequest, add_version
 from berth.publishing.mlserver.served_models import ServedModel
 from berth.tensors.arrays import TensorSpec
 
+# Of an artifact whose inputs must be declared (publishing/adding.py).
+_NO_INPUTS = "does not name its inputs"
 # The outputs that MLServer's methods have here.
 _OUTPUTS = {"predict": "prediction", "predict_proba": "probabilities", "transform": "transformed"}
 
@@ -93,7 +95,7 @@ def _add(
     try:
         return add_version(store, source, request, options)
     except LoadError as error:
-        if "tell its inputs" not in error.message:
+        if _NO_INPUTS not in error.message:
             raise
         if not declared:
             problem = "the artifact does not describe its inputs; declare inputs in model-settings.json"
