@@ -42,11 +42,12 @@ from berth.web.auth import KeyRing
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
 from berth.web.exchange import ApiFacts, Backend, Endpoint, Exchange
-from berth.web.flask_routes import add_routes
+from berth.web.flask_routes import add_routes, make_flask
 from berth.web.http_metrics import ObserveHttp, export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
 from berth.web.platform_endpoints import platform_endpoints
 from berth.web.recording import Recorder
+from berth.web.streams import StreamAnswers
 from berth.worker.inline import InlineAnswers
 
 _WATCH_SECONDS = 1.0
@@ -65,6 +66,7 @@ class Service:
     tracing: Tracing | None = None
     express: InlineAnswers | None = None
     drift: DriftMonitor | None = None
+    streams: StreamAnswers | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
         """Load the models in the background and watch for stuck predictions.
@@ -208,14 +210,6 @@ def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Trac
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
 
-def make_flask() -> Flask:
-    """Flask without routes."""
-    app = Flask("berth", static_folder=None)
-    app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False
-    return app
-
-
 def make_backend(
     settings: Settings,
     catalog: Catalog,
@@ -291,7 +285,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
+    streams = StreamAnswers(pipeline, settings.max_body_bytes)
     app.extensions["berth"] = Service(
-        catalog, lifecycle, gate, settings.stuck_seconds, trials, payloads, tracing, express, drift
+        catalog, lifecycle, gate, settings.stuck_seconds, trials, payloads, tracing, express, drift, streams
     )
     return app

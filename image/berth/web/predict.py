@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from berth.errors import InvalidInput, shown
+from berth.errors import InvalidInput, UnsupportedMediaType, shown
 from berth.models.model import Model
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import choose_outputs, decode_features, decode_tensors
@@ -14,6 +14,7 @@ from berth.web import v1, wire
 from berth.web.access import choose_model
 from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
+from berth.web.other_bodies import answer_other
 
 # What calls a model: the model, its tensors and the wanted outputs -> the outputs.
 Predict: TypeAlias = Callable[[Model, Tensors, Sequence[str]], dict[str, Array]]
@@ -78,7 +79,10 @@ def answer_request(
 
 
 def _answer(exchange: Exchange, backend: Backend) -> Reply:
-    document = wire.read_json_object(exchange, backend.max_body_bytes)
+    try:
+        document = wire.read_json_object(exchange, backend.max_body_bytes)
+    except UnsupportedMediaType as error:
+        return answer_other(exchange, backend, error)
     name, version = optional_word(document, "model"), optional_word(document, "version")
     model = choose_model(exchange, backend, name, version)
     if "instances" in document:  # Vertex AI calls any path with V1's bodies

@@ -54,6 +54,7 @@ class Arrivals:
         cfg: Any,
         most_body_bytes: int,
         gate: Any,
+        streams: Any,
     ) -> None:
         self._answering = answering
         self._connections = connections
@@ -62,6 +63,8 @@ class Arrivals:
         self._most_held_bytes = HELD_BODIES * most_body_bytes
         # Berth's, which knows whether it is full; None with another application.
         self._gate = gate
+        # Takes requests that are streams (StreamThreads).
+        self._streams = streams
 
     def receive(self, conn: Connection) -> None:
         """A connection has something to read: more of a request, or its end."""
@@ -108,6 +111,8 @@ class Arrivals:
         """Go on with what has been received, up to the end of one request."""
         first = conn.incoming is None
         if first and (self._answering.answer_here(conn, len(conn.received)) or not self._begin(conn)):
+            return
+        if first and self._streams.take(conn):
             return
         end = conn.incoming.find_end(conn.received)
         if end is None:

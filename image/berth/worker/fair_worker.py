@@ -47,7 +47,8 @@ from berth.worker.connections import READ, Connection, Connections
 from berth.worker.deadlines import Deadlines
 from berth.worker.outbox import Channel, Outbox
 from berth.worker.receiving import HeadersTimeout
-from berth.worker.refusals import describe_refusal
+from berth.worker.refusals import describe_refusal, log_refusal
+from berth.worker.streaming import StreamThreads
 from berth.worker.turns import take_turns
 
 # A new connection counts as if it had a thread for so long, until its request has come: two workers share a burst.
@@ -86,7 +87,9 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @cached_property
     def _arrivals(self) -> Arrivals:
-        return Arrivals(self, self._connections, self.cfg, self.most_body_bytes, getattr(self._service, "gate", None))
+        streams = StreamThreads(self, self._connections, getattr(self._service, "streams", None))
+        gate = getattr(self._service, "gate", None)
+        return Arrivals(self, self._connections, self.cfg, self.most_body_bytes, gate, streams)
 
     @cached_property
     def _service(self) -> Any:
@@ -250,11 +253,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def _encode_refusal(self, req: Any, addr: Any, exc: Exception) -> bytes:
         refusal = describe_refusal(exc, req)
-        fields = {**refusal.fields, "client": addr[0] if addr else ""}
-        if refusal.status == 500:
-            self.log.error("request failed outside of the application", exc_info=exc, extra={"fields": fields})
-        else:
-            self.log.warning("request refused by gunicorn: %r", refusal.message, extra={"fields": fields})
+        log_refusal(self.log, refusal, addr[0] if addr else "", exc)
         return refusal.encode(self.slot)
 
     def refuse(self, conn: Connection, error: Exception) -> None:

@@ -135,7 +135,7 @@ class Incoming:
 
     def __init__(self, request: Any, head_bytes: int) -> None:
         self.request = request
-        self._head_bytes = head_bytes
+        self.head_bytes = head_bytes
         reader = request.body.reader
         self._chunks = ChunkedEnd(head_bytes) if isinstance(reader, ChunkedReader) else None
         # Of a body in chunks, what is known so far.
@@ -146,6 +146,11 @@ class Incoming:
     def body_bytes(self) -> int:
         """The length of the body, as far as it is known."""
         return self._chunks.decoded_bytes if self._chunks else self._length
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether its length is not known before its end."""
+        return self._chunks is not None
 
     def is_small(self, most: int) -> bool:
         """Whether its body is known to have at most so many bytes."""
@@ -160,12 +165,12 @@ class Incoming:
         """Where the request ends in what has come, if all of it has."""
         if self._chunks is not None:
             return self._chunks.find(data)
-        end = self._head_bytes + self._length
+        end = self.head_bytes + self._length
         return end if len(data) >= end else None
 
     def wanted(self, data: bytes | bytearray) -> int:
         """How many bytes are to come, as far as that is known."""
-        return 0 if self._chunks else self._head_bytes + self._length - len(data)
+        return 0 if self._chunks else self.head_bytes + self._length - len(data)
 
     def expects_continue(self) -> bool:
         """Whether the client waits for a `100 Continue`; checked once."""
@@ -176,7 +181,7 @@ class Incoming:
         """Give the request its body, which ends with `data`; if that is not all of it, reading on raises `missing`."""
         self._is_whole = whole
         self.request._expected_100_continue = False  # gunicorn would send one now
-        body = bytes(memoryview(data)[self._head_bytes :])
+        body = bytes(memoryview(data)[self.head_bytes :])
         if not whole:
             self.request.force_close()
         if self._chunks is not None:

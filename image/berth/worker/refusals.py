@@ -65,6 +65,15 @@ def describe_refusal(exc: Exception, req: Any) -> RefusedRequest:
     return RefusedRequest(status, code, sentence or str(exc)[:200], request_id)
 
 
+def log_refusal(log: Any, refusal: RefusedRequest, client: str, exc: Exception) -> None:
+    """One line; of a failure of the server's own with the exception."""
+    fields = {**refusal.fields, "client": client}
+    if refusal.status == 500:
+        log.error("request failed outside of the application", exc_info=exc, extra={"fields": fields})
+    else:
+        log.warning("request refused by gunicorn: %r", refusal.message, extra={"fields": fields})
+
+
 def _find_request_id(req: Any) -> str:
     for name, value in getattr(req, "headers", ()):
         if name == "X-REQUEST-ID" and re.fullmatch(r"[A-Za-z0-9._-]{1,128}", value):
