@@ -15,6 +15,7 @@ from berth.errors import BerthError, InvalidInput, MalformedJson, RequestError, 
 from berth.models.model import Model
 from berth.score.answering import answer_chunk, list_values
 from berth.score.jsonl_file import encode_line
+from berth.serving.predictor import WouldWait
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.codec import decode_json
 from berth.tensors.instances import decode_instances
@@ -106,7 +107,9 @@ def _split(body: bytes) -> Iterator[list[Numbered]]:
 
 
 def answer_whole(exchange: Exchange, backend: Backend) -> Reply:
-    """The response to lines that came as one body; the worker's streams do not come this way."""
+    """The response to lines that came as one body; the worker's streams do not come this way. Raises WouldWait."""
+    if not exchange.may_wait:  # it has a thread of its own
+        raise WouldWait
     opened = open_lines(exchange, backend)
     body = wire.read_body(exchange, backend.max_body_bytes)
     pieces = []

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from berth.errors import UnsupportedMediaType
-from berth.serving.predictor import WouldWait
-from berth.web import ndjson, wire
+from berth.web import wire
+from berth.web.cloudevents import EVENT, Answer, answer_structured
 from berth.web.exchange import Backend, Exchange, Reply
+from berth.web.ndjson import NDJSON, answer_whole
 
-_ANSWERS: dict[str, Callable[[Exchange, Backend], Reply]] = {ndjson.NDJSON: ndjson.answer_whole}
 
+def answer_other(exchange: Exchange, backend: Backend, refused: UnsupportedMediaType, answer: Answer) -> Reply:
+    """The response to a body of another media type; `answer` responds to the JSON in it.
 
-def answer_other(exchange: Exchange, backend: Backend, refused: UnsupportedMediaType) -> Reply:
-    """The response to a body of another media type. Raises `refused` where there is none, RequestError, ServerError."""
-    answer = _ANSWERS.get(wire.media_type(exchange.environ))
-    if answer is None:
-        raise refused
-    if not exchange.may_wait:  # a stream has a thread of its own
-        raise WouldWait
-    return answer(exchange, backend)
+    Raises `refused` where there is none, RequestError, ServerError.
+    """
+    media_type = wire.media_type(exchange.environ)
+    if media_type == NDJSON:
+        return answer_whole(exchange, backend)
+    if media_type == EVENT:
+        return answer_structured(exchange, backend, answer)
+    raise refused

@@ -12,6 +12,7 @@ from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import choose_outputs, decode_features, decode_tensors
 from berth.web import v1, wire
 from berth.web.access import choose_model
+from berth.web.cloudevents import MARK, answer_binary
 from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
 from berth.web.other_bodies import answer_other
@@ -78,17 +79,23 @@ def answer_request(
     return {**named, "model": model.name, "version": model.version}
 
 
-def _answer(exchange: Exchange, backend: Backend) -> Reply:
-    try:
-        document = wire.read_json_object(exchange, backend.max_body_bytes)
-    except UnsupportedMediaType as error:
-        return answer_other(exchange, backend, error)
+def _answer_document(exchange: Exchange, backend: Backend, document: dict[str, Any]) -> Reply:
     name, version = optional_word(document, "model"), optional_word(document, "version")
     model = choose_model(exchange, backend, name, version)
     if "instances" in document:  # Vertex AI calls any path with V1's bodies
         return v1.answer_instances(exchange, backend, model, document)
     predict, unusual = partial(backend.predict, exchange), partial(describe_unusual, backend)
     return wire.json_reply(answer_request(document, model, predict, unusual))
+
+
+def _answer(exchange: Exchange, backend: Backend) -> Reply:
+    if MARK in exchange.environ:
+        return answer_binary(exchange, backend, _answer_document)
+    try:
+        document = wire.read_json_object(exchange, backend.max_body_bytes)
+    except UnsupportedMediaType as error:
+        return answer_other(exchange, backend, error, _answer_document)
+    return _answer_document(exchange, backend, document)
 
 
 ENDPOINTS = (
