@@ -21,10 +21,11 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 # The rooms, the lowest first: imports point down. Files right below berth/ are rooms of their own.
 ORDER = [
     *("errors", "platforms", "settings", "cpu", "tensors", "models", "telemetry", "loaders", "accelerate", "serving"),
-    *("publishing", "pulling", "score", "switchgate", "web", "worker", "load_settings", "app", "cli", "__main__"),
+    *("publishing", "pulling", "score", "switchgate", "web", "rpc", "worker", "load_settings", "app", "cli"),
+    "__main__",
 ]
 HEAVY = {
-    "httpx",
+    "google", "grpc", "httpx",
     "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow", "safetensors",
     "scipy", "simdjson", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
 }  # fmt: skip

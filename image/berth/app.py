@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -41,14 +41,17 @@ from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
-from berth.web.exchange import ApiFacts, Backend, Endpoint, Exchange
+from berth.web.exchange import ApiFacts, Backend, Endpoint
 from berth.web.flask_routes import add_routes, make_flask
-from berth.web.http_metrics import ObserveHttp, export_http_metrics
+from berth.web.http_metrics import export_http_metrics, observe_requests
 from berth.web.pipeline import Observe, Pipeline
 from berth.web.platform_endpoints import platform_endpoints
 from berth.web.recording import Recorder
 from berth.web.streams import StreamAnswers
 from berth.worker.inline import InlineAnswers
+
+if TYPE_CHECKING:
+    from berth.rpc.rpc_server import RpcServer
 
 _WATCH_SECONDS = 1.0
 
@@ -67,6 +70,7 @@ class Service:
     express: InlineAnswers | None = None
     drift: DriftMonitor | None = None
     streams: StreamAnswers | None = None
+    rpc: RpcServer | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
         """Load the models in the background and watch for stuck predictions.
@@ -81,24 +85,13 @@ class Service:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         if self.tracing is not None:
             self.tracing.start()
+        if self.rpc is not None:
+            self.rpc.start_after(self.catalog.wait)
 
     def _watch(self) -> None:
         while True:
             self.lifecycle.mark_stuck(self.gate.oldest_seconds() > self.stuck_seconds)
             time.sleep(_WATCH_SECONDS)
-
-
-def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
-    """What the pipeline calls when a request that could predict is about to be processed."""
-
-    def observe(exchange: Exchange, status: int, seconds: float) -> None:
-        endpoint, model = exchange.endpoint, exchange.model
-        if exchange.counts:
-            name, version = (model.name, model.version) if model else ("", "")
-            metrics.bind(name, version).observe_request(endpoint.protocol, status, seconds)
-        observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
-
-    return observe
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -253,6 +246,15 @@ def make_pipeline(
     )
 
 
+def make_rpc(settings: Settings, plan: CpuPlan, pipeline: Pipeline) -> RpcServer | None:
+    """The gRPC server, where it is on. Raises SettingsError."""
+    if not settings.grpc_port:
+        return None
+    from berth.rpc.rpc_server import RpcServer
+
+    return RpcServer(pipeline, settings.host, settings.grpc_port, plan.max_inflight, settings.max_body_bytes)
+
+
 def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     """The WSGI application. Nothing is loaded and no thread runs before `extensions["berth"].start`.
 
@@ -285,8 +287,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
-    streams = StreamAnswers(pipeline, settings.max_body_bytes)
+    streams, rpc = StreamAnswers(pipeline, settings.max_body_bytes), make_rpc(settings, plan, pipeline)
     app.extensions["berth"] = Service(
-        catalog, lifecycle, gate, settings.stuck_seconds, trials, payloads, tracing, express, drift, streams
+        catalog, lifecycle, gate, settings.stuck_seconds, trials, payloads, tracing, express, drift, streams, rpc
     )
     return app

@@ -94,6 +94,7 @@ class Settings:
         low=1,
         high=1024,
     )
+    grpc_port: int = _setting(0, _whole, "Port of the gRPC server, which needs grpcio; 0 is off.", low=0, high=65535)
     model_store: str = _setting("model_store", str, "Directory or file:// URI with NAME/VERSION folders.")
     models: str = _setting(
         "", str, "Which models, as name@version,…; empty is all names at latest. The first is the default of /predict."
