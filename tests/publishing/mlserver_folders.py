@@ -175,15 +175,17 @@ def wine_mlflow(folder: Path) -> Example:
 
     from sklearn.linear_model import ElasticNet
 
-    with warnings.catch_warnings():  # of its own type hints
-        warnings.simplefilter("ignore")
-        import mlflow.sklearn
-
     rng = np.random.default_rng(3)
     rows = rng.random((40, 4))
     model = ElasticNet(alpha=0.1).fit(rows, rows @ [1.0, 2.0, 3.0, 4.0])
     folder.mkdir(parents=True, exist_ok=True)
-    mlflow.sklearn.save_model(model, str(folder / "model"), serialization_format="cloudpickle")
+    with warnings.catch_warnings():  # of its own age and of pickles
+        warnings.simplefilter("ignore")
+        import mlflow.sklearn
+
+        mlflow.sklearn.save_model(
+            model, str(folder / "model"), serialization_format="cloudpickle", pip_requirements=["numpy"]
+        )
     write_settings(folder, "mlserver_mlflow.MLflowRuntime", "wine-classifier", uri="file:./model")
     return Example("wine-classifier", "1", rows[:3], {"prediction": model.predict(rows[:3])})
 
