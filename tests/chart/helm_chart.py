@@ -135,10 +135,14 @@ def overlay(under: Any, over: Any) -> Any:
     return {**under, **{key: overlay(under.get(key), value) for key, value in over.items()}}
 
 
+# Objects of other tools, which no chart reads.
+MANIFESTS = ("knative.yaml", "kserve-runtime.yaml")
+
+
 def example_files() -> list[Path]:
     """Every values file of values-examples that is for helm itself: no Argo CD or Flux files, no KServe manifest."""
     found = EXAMPLES.glob("**/*.yaml")
-    return sorted(path for path in found if path.parent.name != "gitops" and path.name != "kserve-runtime.yaml")
+    return sorted(path for path in found if path.parent.name != "gitops" and path.name not in MANIFESTS)
 
 
 def read_values(path: Path) -> Values:

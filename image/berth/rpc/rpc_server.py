@@ -110,7 +110,7 @@ class RpcServer:
         self._server = server
 
     def stop(self, grace_seconds: float) -> None:
-        """Tell the clients to go elsewhere (GOAWAY) and finish the calls that have begun, within the time."""
+        """Send the clients elsewhere (GOAWAY) and finish the calls that have begun, within the time."""
         if self._server is not None:
             self._server.stop(grace_seconds).wait(grace_seconds + 1)
 

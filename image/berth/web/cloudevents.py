@@ -20,7 +20,7 @@ from berth.web import wire
 from berth.web.exchange import JSON, Backend, Exchange, Reply
 
 EVENT = "application/cloudevents+json"
-# What tells binary mode from a plain request.
+# What makes a request an event in binary mode.
 MARK = "HTTP_CE_SPECVERSION"
 _TYPE = "dev.berth.prediction"
 _VERSION = "1.0"

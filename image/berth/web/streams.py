@@ -37,7 +37,7 @@ class Ends(Protocol):
 
 
 def _why_cut(cut: Exception) -> BerthError:
-    """The error that the last line of a stream names which was not read to its end."""
+    """The error in the last line of a stream that ended early."""
     if isinstance(cut, InterruptedError):
         return NotReady(str(cut))
     if isinstance(cut, TimeoutError):

@@ -21,6 +21,7 @@ def _workers(value: Any) -> str:
 _VARIABLES: dict[str, tuple[str, _Translate]] = {
     "host": ("BERTH_HOST", str),
     "http_port": ("BERTH_PORT", str),
+    "grpc_port": ("BERTH_GRPC_PORT", str),
     "parallel_workers": ("BERTH_WORKERS", _workers),
     "debug": ("BERTH_LOG_LEVEL", lambda value: "debug" if _is_on(value) else "info"),
     "use_structured_logging": ("BERTH_LOG_FORMAT", lambda value: "json" if _is_on(value) else "text"),
@@ -39,7 +40,6 @@ _REASONS = {
     "gzip_enabled": "gzip requests are accepted; compress responses in a proxy",
     "cors_settings": "set CORS headers in a proxy",
     "kafka_enabled": "no Kafka consumer is started by the server",
-    "grpc_port": "gRPC has its own setting; see docs/from-mlserver.md",
 }
 
 
