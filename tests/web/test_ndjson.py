@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+
+from web.asking import MakeApp
 
 NDJSON = "application/x-ndjson"
 
@@ -67,3 +70,10 @@ def test_what_concerns_all_lines_is_the_status(client: FlaskClient, query: str, 
 def test_other_media_types_are_refused_as_before(client: FlaskClient) -> None:
     response = client.post("/predict", data=b"[1]", content_type="text/plain")
     assert (response.status_code, response.json["code"]) == (415, "unsupported_media_type")
+
+
+def test_a_model_that_breaks_says_nothing_of_why(make_app: MakeApp, broken_store: Path) -> None:
+    found = ask_lines(make_app(broken_store, allow_code=True), b'"runtime"\n"fine"\n')
+    assert [line.get("code", line) for line in found] == ["prediction_failed", {"prediction": "fine"}]
+    assert "secret" not in json.dumps(found)
+    assert "log has the reason" in found[0]["error"]

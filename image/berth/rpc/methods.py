@@ -11,14 +11,13 @@ from berth.rpc.messages import message_classes
 from berth.rpc.tensors_in_messages import decode_inputs_of, encode_outputs
 from berth.tensors.schema import bind_tensors, choose_outputs
 from berth.web.access import check_ready, choose_model, is_visible
-from berth.web.exchange import Backend, Endpoint, Exchange, Reply
+from berth.web.exchange import GRPC, Backend, Endpoint, Exchange, Reply
 from berth.web.input_names import name_only_input
 from berth.web.v2 import describe_model
 
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 # Where a request's bytes are in the exchange's environment.
 MESSAGE = "berth.message"
-MEDIA_TYPE = "application/grpc"
 _SERVING, _NOT_SERVING = 1, 2
 
 
@@ -34,7 +33,7 @@ def _parse(exchange: Exchange, name: str, package: str = "inference") -> Any:
 
 def _reply(kind: str, /, *, package: str = "inference", **fields: Any) -> Reply:
     message = message_classes(package)[kind](**fields)
-    return Reply(message.SerializeToString(), content_type=MEDIA_TYPE)
+    return Reply(message.SerializeToString(), content_type=GRPC)
 
 
 def _is_ready(exchange: Exchange, backend: Backend) -> bool:
@@ -90,7 +89,7 @@ def _model_infer(exchange: Exchange, backend: Backend) -> Reply:
         model_name=model.name, model_version=model.version, id=request.id
     )
     encode_outputs(response, model, {name: outputs[name] for name in wanted}, bool(request.raw_input_contents))
-    return Reply(response.SerializeToString(), content_type=MEDIA_TYPE)
+    return Reply(response.SerializeToString(), content_type=GRPC)
 
 
 def _health(exchange: Exchange, backend: Backend) -> Reply:

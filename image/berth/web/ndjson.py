@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from berth.errors import BerthError, InvalidInput, MalformedJson, RequestError, shown
+from berth.errors import BerthError, InvalidInput, MalformedJson, PredictionFailed, shown
 from berth.models.model import Model
 from berth.score.answering import answer_chunk, list_values
 from berth.score.jsonl_file import encode_line
@@ -53,7 +53,10 @@ class LineAnswers:
         tensors = decode_instances(list(rows), self.model.inputs)
         if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
             raise InvalidInput(f"each line must be one row, got {shown(rows[0])}")
-        return list_values(self.predict(tensors), self.outputs)
+        try:
+            return list_values(self.predict(tensors), self.outputs)
+        except PredictionFailed as error:  # `berth score` prints the cause, which a client must not see
+            raise PredictionFailed(error.message) from None
 
     def answer(self, lines: Sequence[Numbered]) -> bytes:
         """The lines that respond to these. Raises Overloaded, DeadlineExceeded, which concern all of them."""
@@ -116,6 +119,6 @@ def answer_whole(exchange: Exchange, backend: Backend) -> Reply:
     for lines in _split(body):
         try:
             pieces.append(opened.answer(lines))
-        except (RequestError, BerthError) as error:
+        except BerthError as error:
             pieces.append(error_lines(error, lines))
     return Reply(b"".join(pieces), content_type=NDJSON)
