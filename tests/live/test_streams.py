@@ -110,11 +110,18 @@ def test_a_body_with_its_length(server: Server, iris_rows: list[list[float]]) ->
     connection.close()
 
 
-def test_a_stream_that_is_refused(server: Server) -> None:
-    stream = Stream(server, b"?model=none")
-    status, headers = stream.read_head()
+@pytest.mark.parametrize(
+    ("query", "more", "status", "code"),
+    [
+        (b"?model=none", b"", 404, "model_not_found"),
+        (b"", b"Content-Encoding: gzip\r\n", 415, "unsupported_media_type"),
+    ],
+)
+def test_a_stream_that_is_refused(server: Server, query: bytes, more: bytes, status: int, code: str) -> None:
+    stream = Stream(server, query, more)
+    found, headers = stream.read_head()
     body = json.loads(stream.file.read(int(headers["content-length"])))
-    assert (status, body["code"]) == (404, "model_not_found")
+    assert (found, body["code"]) == (status, code)
     stream.close()
 
 

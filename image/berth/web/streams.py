@@ -11,9 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from berth.errors import BerthError, BodyTimeout, BodyTooLarge, DeadlineExceeded, InvalidInput, NotReady, Overloaded
+from berth.errors import (
+    BerthError,
+    BodyTimeout,
+    BodyTooLarge,
+    DeadlineExceeded,
+    InvalidInput,
+    NotReady,
+    Overloaded,
+    UnsupportedMediaType,
+)
 from berth.web import predict
-from berth.web.exchange import Exchange
+from berth.web.exchange import Backend, Exchange
 from berth.web.ndjson import CHUNK_ROWS, NDJSON, LineAnswers, Numbered, error_line, error_lines, open_lines
 from berth.web.pipeline import Finished, Pipeline
 
@@ -21,7 +30,6 @@ from berth.web.pipeline import Finished, Pipeline
 _CHUNK_SECONDS = 0.05
 _GATE_SECONDS = 0.002
 _ENDPOINT = replace(predict.ENDPOINTS[0], protocol="stream")
-PATH = _ENDPOINT.rule
 
 
 class Ends(Protocol):
@@ -34,6 +42,12 @@ class Ends(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send lines. Raises OSError."""
+
+
+def _open(exchange: Exchange, backend: Backend) -> LineAnswers:
+    if (encoding := exchange.environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()) not in ("identity", ""):
+        raise UnsupportedMediaType(f"Content-Encoding {encoding[:60]!r} is not supported for a stream; send none")
+    return open_lines(exchange, backend)
 
 
 def _why_cut(cut: Exception) -> BerthError:
@@ -52,14 +66,17 @@ class StreamAnswers:
         self._pipeline = pipeline
         self.max_line_bytes = max_line_bytes
 
+    # Where a POST may be one.
+    path = _ENDPOINT.rule
+
     @staticmethod
-    def is_stream(method: str, path: str, content_type: str) -> bool:
-        """Whether a request's head begins a stream."""
-        return method == "POST" and path == PATH and content_type.split(";")[0].strip().lower() == NDJSON
+    def is_stream(content_type: str) -> bool:
+        """Whether a request to `path` is a stream."""
+        return content_type.split(";")[0].strip().lower() == NDJSON
 
     def open(self, environ: Mapping[str, Any]) -> tuple[Exchange, LineAnswers] | Finished:
         """An admitted stream, or the response that refuses it."""
-        return self._pipeline.open(_ENDPOINT, environ, open_lines)
+        return self._pipeline.open(_ENDPOINT, environ, _open)
 
     def head_fields(self, exchange: Exchange) -> list[tuple[str, str]]:
         """The response's headers, those of its transfer aside."""

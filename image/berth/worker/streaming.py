@@ -62,8 +62,10 @@ class StreamThreads:
     def take(self, conn: Connection) -> bool:
         """Begin the stream whose head has come, if it is one. On the main thread."""
         request = conn.incoming.request
+        if self._streams is None or request.path != self._streams.path or request.method != "POST":
+            return False
         content_type = next((value for name, value in request.headers if name == "CONTENT-TYPE"), "")
-        if self._streams is None or not self._streams.is_stream(request.method, request.path, content_type):
+        if not self._streams.is_stream(content_type):
             return False
         self._connections.rest(conn)
         received = bytes(memoryview(conn.received)[conn.incoming.head_bytes :])
