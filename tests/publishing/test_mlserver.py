@@ -46,7 +46,7 @@ def _infer(client: FlaskClient, example: Example, names: list[str], input_name: 
     body = {"inputs": sent, "outputs": [{"name": name} for name in names]}
     response = client.post(f"/v2/models/{example.name}/versions/{example.version}/infer", json=body)
     assert response.status_code == 200, response.text
-    return {tensor["name"]: tensor for tensor in response.json["outputs"]}
+    return {tensor["name"]: tensor for tensor in json.loads(response.data)["outputs"]}
 
 
 @pytest.mark.parametrize("made", FOLDERS)

@@ -130,9 +130,10 @@ def _parse_inputs(declared: Any) -> tuple[TensorSpec, ...]:
     for tensor in declared if isinstance(declared, list) else ():
         if not isinstance(tensor, dict):
             return ()
-        name, datatype, shape = (tensor.get(key) for key in ("name", "datatype", "shape"))
-        sizes = isinstance(shape, list) and shape and all(type(size) is int and size >= -1 for size in shape)
-        if not isinstance(name, str) or datatype not in DATATYPES or not sizes:
+        name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
+        if not isinstance(name, str) or datatype not in DATATYPES or not isinstance(shape, list) or not shape:
+            return ()
+        if not all(type(size) is int and size >= -1 for size in shape):
             return ()
         # [1, 4] is an example of one row; [4] alone is a row as well.
         rest = shape[1:] if len(shape) > 1 else shape if shape[0] > 1 else ()
