@@ -39,7 +39,7 @@ BODY = json.dumps({"features": [1.0]})
 HEADERS = {"Content-Type": "application/json"}
 
 
-class Seen:
+class Outcomes:
     """Statuses and milliseconds of one kind of request."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def call_paced(port: int, path: str, per_second: float, until: float, seen: Seen) -> None:
+def call_paced(port: int, path: str, per_second: float, until: float, seen: Outcomes) -> None:
     """One kept connection that sends at a fixed pace, late responses or not."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     due = time.monotonic()
@@ -83,7 +83,7 @@ def call_paced(port: int, path: str, per_second: float, until: float, seen: Seen
 
 
 def run_clients(
-    port: int, path: str, clients: int, per_second: float, seconds: float, seen: Seen
+    port: int, path: str, clients: int, per_second: float, seconds: float, seen: Outcomes
 ) -> list[threading.Thread]:
     """Start `clients` connections that together send `per_second` requests a second."""
     until = time.monotonic() + seconds
@@ -103,9 +103,9 @@ def fill_store(folder: Path) -> Path:
     return folder / "store"
 
 
-def measure(port: int, pid: int, seconds: float) -> tuple[Seen, Seen, Seen]:
+def measure(port: int, pid: int, seconds: float) -> tuple[Outcomes, Outcomes, Outcomes]:
     """Unloaded, then ten times the capacity with probes beside it."""
-    unloaded, loaded, probes = Seen(), Seen(), Seen()
+    unloaded, loaded, probes = Outcomes(), Outcomes(), Outcomes()
     for thread in run_clients(port, "/predict", 1, 10, 5, unloaded):
         thread.join()
     before = memory_mib(pid)

@@ -104,7 +104,7 @@ def _litserve(start: Start) -> list[str]:
 
 def _bentoml(start: Start) -> list[str]:
     place = ["--host", "127.0.0.1", "--port", str(start.port), "--working-dir", str(APPS)]
-    return [start.program("bentoml"), "serve", "bentoml_app:Model", *place]
+    return [start.program("bentoml"), "serve", "bentoml_app:Served", *place]
 
 
 def _mlserver(start: Start) -> list[str]:

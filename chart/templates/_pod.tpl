@@ -94,6 +94,9 @@ env:
   {{- if $slot.auth.enabled }}
   - {name: BERTH_API_KEYS_FILE, value: /etc/berth/keys/api-keys}
   {{- end }}
+  {{- if .root.Values.feedback.existingSecret }}
+  - {name: BERTH_FEEDBACK_KEY_FILE, value: /etc/berth/feedback/keys}
+  {{- end }}
   {{- with $slot.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -124,6 +127,9 @@ volumeMounts:
   {{- end }}
   {{- if $slot.auth.enabled }}
   - {name: api-keys, mountPath: /etc/berth/keys, readOnly: true}
+  {{- end }}
+  {{- if .root.Values.feedback.existingSecret }}
+  - {name: feedback-keys, mountPath: /etc/berth/feedback, readOnly: true}
   {{- end }}
   {{- with $slot.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}

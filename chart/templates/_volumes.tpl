@@ -27,6 +27,14 @@ readOnly: true
     secretName: {{ $slot.auth.existingSecret | default (include "berth.name" (dict "root" .root "suffix" "api-keys")) }}
     items: [{key: api-keys, path: api-keys}]
 {{- end }}
+{{- with .root.Values.feedback }}
+{{- if .existingSecret }}
+- name: feedback-keys
+  secret:
+    secretName: {{ .existingSecret }}
+    items: [{key: {{ .key }}, path: keys}]
+{{- end }}
+{{- end }}
 {{- with $slot.extraVolumes }}
 {{ toYaml . }}
 {{- end }}

@@ -129,15 +129,6 @@ def read_cpu_budget(
     return CpuBudget(limit, source)
 
 
-def read_cpu_limit(
-    root: Path = Path("/sys/fs/cgroup"),
-    membership: Path = Path("/proc/self/cgroup"),
-    visible: tuple[float, str] | None = None,
-) -> float:
-    """The number of `read_cpu_budget`."""
-    return read_cpu_budget(root, membership, visible).limit
-
-
 def count_gpus(devices: Path = Path("/dev")) -> int:
     """NVIDIA devices that this container was given, without asking a library.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from sklearn.datasets import load_iris
@@ -50,7 +51,8 @@ def added(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("promised")
     iris = load_iris()
     joblib.dump(LogisticRegression(max_iter=1000).fit(iris.data, iris.target), folder / "iris.joblib")
-    request = AddRequest("iris", "1", metadata={"metrics": {"accuracy": 0.96}})
+    np.savetxt(folder / "sample.csv", iris.data, delimiter=",")
+    request = AddRequest("iris", "1", sample=folder / "sample.csv", metadata={"metrics": {"accuracy": 0.96}})
     add_version(folder / "store", folder / "iris.joblib", request, LoadOptions())
     return folder
 
@@ -93,11 +95,19 @@ def test_receipts_and_the_payload_log_give_one_accuracy(server: Server, added: P
     assert found["whole"]["log_loss"]["value"] > 0  # of the requests that wanted probabilities
     assert {group["part"] for group in found["groups"]} == {"odd", "even"}
 
+    drift = CliRunner().invoke(berth, ["drift", str(log), "--model", "iris", "--store", str(added / "store"), "--json"])
+    wait_for(lambda: ask(server, "GET", "/drift")[1]["models"][0]["rows"] == ROWS)
+    assert counts(json.loads(drift.stdout)) == counts(ask(server, "GET", "/drift")[1])
+
     table = CliRunner().invoke(berth, ["quality", *files, "--on", "request_id"])
     assert "240 of 240 labels belong to a prediction" in table.stderr
     assert "worse than the version was added with: accuracy 0.96" in table.stdout
     shown = CliRunner().invoke(berth, ["quality", server.url])
     assert "most frequent mistakes: " in shown.stdout
+
+
+def counts(document: dict[str, Any]) -> dict[str, list[int]]:
+    return {feature["name"]: feature["observed"] for feature in document["models"][0]["features"]}
 
 
 def predictions(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

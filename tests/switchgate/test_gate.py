@@ -23,6 +23,7 @@ from berth.switchgate.decide import (
     decide_target,
     decide_traffic,
 )
+from berth.switchgate.drifting import decide_drift
 from berth.switchgate.heard import Addresses, Heard, Name, find_examples
 from berth.switchgate.plan import SwitchPlan
 
@@ -117,7 +118,7 @@ def test_the_slot_that_traffic_leaves_must_stay(mode: str) -> None:
         (info(), GO_ON, NONE, ["slot green runs fingerprint cc03860f492d: iris@2"]),
         (info(fingerprint="00000000aaaa"), REFUSE, SHORT, ["runs fingerprint 00000000aaaa (iris@2)", STAGE, SWITCH]),
         (info(fingerprint=""), REFUSE, SHORT, ["fingerprint (none)", "stage first", "then switch"]),
-        (silent(), REFUSE, LONG, ["slot green brought no response (Connection refused)", STAGE, SWITCH]),
+        (silent(), REFUSE, LONG, ["slot green gave no response (Connection refused)", STAGE, SWITCH]),
         (Heard("GET /info", status=503), REFUSE, LONG, ["returned 503", STAGE, SWITCH]),
         (unknown(), REFUSE, NONE, [STAGE, SWITCH]),
         (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not respond"]),
@@ -143,7 +144,7 @@ def test_in_an_outage_a_repair_is_told_the_way_past_the_gate() -> None:
         (200, Addresses("pods", 1), REFUSE, LONG, ["has 1 ready pods behind pods", "gate.minReady wants 2", "kubectl"]),
         (200, Addresses("pods", 0, "Try again"), REFUSE, LONG, ["DNS did not respond for pods (Try again)"]),
         (503, Addresses("pods", 2), REFUSE, LONG, ["not ready", "returned 503: loading: 1 of 2", "kubectl -n shop"]),
-        (0, Addresses("pods", 2), REFUSE, LONG, ["not ready", "brought no response"]),
+        (0, Addresses("pods", 2), REFUSE, LONG, ["not ready", "gave no response"]),
     ],
 )
 def test_readiness(readyz: int, addresses: Addresses, outcome: Outcome, patience: Patience, words: list[str]) -> None:
@@ -160,7 +161,7 @@ def test_readiness(readyz: int, addresses: Addresses, outcome: Outcome, patience
         (predicted(status=500, error="broke"), REFUSE, SHORT, ["returned 500: broke", "log"]),
         (predicted(status=503, error="loading"), REFUSE, LONG, ["returned 503: loading"]),
         (predicted(status=429), REFUSE, LONG, ["returned 429"]),
-        (predicted(status=0), REFUSE, LONG, ["brought no response"]),
+        (predicted(status=0), REFUSE, LONG, ["gave no response"]),
         (predicted(status=400, error="got 3, want 4"), REFUSE, NONE, ["returned 400: got 3, want 4", "gate.request"]),
         (predicted(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
         (predicted(status=302), REFUSE, SHORT, ["returned 302"]),
@@ -227,7 +228,7 @@ def test_the_live_slots_answer(status: int, outcome: Outcome, patience: Patience
     [
         (info(), GO_ON, NONE, []),
         (info("blue"), REFUSE, LONG, ["from slot blue instead of green", "helm rollback"]),
-        (silent(), REFUSE, LONG, ["brought no response", "endpointslices"]),
+        (silent(), REFUSE, LONG, ["gave no response", "endpointslices"]),
         (unknown(), REFUSE, LONG, []),
         (info(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
     ],
@@ -254,3 +255,40 @@ def test_a_locked_document_is_told_as_such() -> None:
 def test_a_name_that_tells_no_namespace(url: str) -> None:
     plan = replace(PLAN, active_url=url)
     assert plan.upgrade("--set a=b") == "helm upgrade iris CHART --reset-then-reuse-values --set a=b"
+
+
+def drift_of(observed: list[int], status: int = 200, name: str = "age", **more: Any) -> Heard:
+    """What /drift of one pod brings for a feature whose sample had 100 rows in each of two bins."""
+    feature = {
+        "name": name, "kind": "numeric", "labels": ["low", "high"], "expected": [100, 100], "observed": observed,
+        "unusual": {},
+    }  # fmt: skip
+    report = {"model": "iris", "version": "2", "rows": sum(observed), "features": [feature]}
+    return Heard("GET /drift", status=status, document={"models": [report]} if status == 200 else more)
+
+
+NO_PROFILE = Heard("GET /drift", status=200, document={"models": []})
+
+
+@pytest.mark.parametrize(
+    ("heard", "outcome", "patience", "words"),
+    [
+        ([drift_of([120, 80])], GO_ON, NONE, ["at most 0."]),
+        (
+            [drift_of([10, 190])],
+            REFUSE,
+            NONE,
+            ["age of iris@2 has drifted in slot green: its psi ", "times its threshold, but gate.maxDrift allows 2",
+             "berth drift --headless-host=iris-berth-green-pods.shop.svc", "raise gate.maxDrift"],
+        ),
+        ([drift_of([5, 45]), drift_of([5, 145])], REFUSE, NONE, ["has drifted"]),  # 50 rows have no figure, 200 have
+        ([drift_of([5, 45])], GO_ON, NONE, ["50 rows, too few", "judges nothing"]),
+        ([NO_PROFILE], GO_ON, NONE, ["no profile"]),
+        ([], GO_ON, NONE, ["no profile"]),
+        ([drift_of([], 503, error="not ready")], REFUSE, SHORT, ["returned 503: not ready"]),
+        ([drift_of([9, 91]), drift_of([9, 91], name="size")], REFUSE, SHORT, ["different features", "rollout"]),
+        ([Heard("GET /drift", status=200, document={"models": [{}]})], REFUSE, SHORT, ["cannot be added up"]),
+    ],
+)  # fmt: skip
+def test_drift_of_the_target(heard: list[Heard], outcome: Outcome, patience: Patience, words: list[str]) -> None:
+    check(decide_drift(heard, PLAN, 2.0), outcome, patience, *words)

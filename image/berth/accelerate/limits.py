@@ -167,7 +167,7 @@ def _is_usual(array: Array) -> bool:
     """One check of numbers of which nearly always all are accepted. NaN is not below anything."""
     if array.size <= _FEW:  # a call of numpy's takes longer than checking them one by one
         return all(-FLOAT32_EDGE < number < FLOAT32_EDGE for number in array.ravel().tolist())
-    return bool(np.maximum.reduce(np.abs(array), None, initial=0.0) < FLOAT32_EDGE)
+    return bool(array.max(initial=0.0) < FLOAT32_EDGE and array.min(initial=0.0) > -FLOAT32_EDGE)
 
 
 def make_check(limits: Limits, inputs: Sequence[TensorSpec]) -> Callable[[Tensors], None]:

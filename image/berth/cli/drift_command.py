@@ -6,45 +6,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
+from berth.cli.drift_files import report_file
 from berth.cli.pods import Report, add_pods, choose_urls, fetch_reports, pod_options
 from berth.cli.store_option import find_store, store_option
-from berth.errors import LoadError
-from berth.models.manifest import Manifest
-from berth.models.profile import Profile, decode_profile
 from berth.models.store import LATEST, find_version, verify_version
-from berth.publishing.samples import decode_sample, read_sample
-from berth.telemetry.drift.report import add_reports, describe_features
-from berth.telemetry.drift.watcher import Watched, count_block, split_counts
+from berth.telemetry.drift.report import add_reports
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _SHOWN_BINS = 14
-
-
-def _profile_of(manifest: Manifest) -> Profile:
-    profile = decode_profile(manifest.metadata)
-    if profile is None:
-        raise LoadError(f"{manifest.name}@{manifest.version} has no profile: add the model with --sample")
-    return profile
-
-
-def report_rows(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """The report on a CSV file of rows. Raises LoadError."""
-    profile = _profile_of(manifest)
-    tensors = decode_sample(read_sample(path), manifest.inputs)
-    watched = Watched(manifest.inputs, Profile(profile.columns))
-    rows = next(iter(tensors.values())).shape[0]
-    rows, counts = split_counts(watched.profile, count_block(watched, tensors, {}, rows))
-    return {
-        "model": manifest.name,
-        "version": manifest.version,
-        "window_seconds": None,
-        "rows": rows,
-        "features": describe_features(watched.profile, counts),
-    }
 
 
 def draw_bars(counts: Sequence[int]) -> str:
@@ -70,7 +42,10 @@ def _print(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    click.echo(f"{report['model']}@{report['version']}: {report['rows']} rows in the window")
+    place = "in the window" if report["window_seconds"] else "in the file"
+    click.echo(f"{report['model']}@{report['version']}: {report['rows']} rows {place}")
+    if report.get("unreadable"):
+        click.echo(f"{report['unreadable']} rows or requests could not be read and are left out", err=True)
     table = Table("feature", "psi", "threshold", "sample", "now", "grew the most", "unusual", box=None)
     for feature in report["features"]:
         figures = ("-", "-") if feature["psi"] is None else (f"{feature['psi']:.3f}", f"{feature['threshold']:.3f}")
@@ -89,9 +64,9 @@ def _print(report: Report) -> None:
 
 
 @click.command()
-@click.argument("targets", nargs=-1, metavar="[URL]... | ROWS.csv")
+@click.argument("targets", nargs=-1, metavar="[URL]... | FILE")
 @pod_options
-@click.option("--model", help="NAME[@VERSION] of the store whose profile ROWS.csv is compared with.")
+@click.option("--model", help="NAME[@VERSION] of the store whose profile FILE is compared with.")
 @store_option
 def drift(
     targets: tuple[str, ...], headless_host: str | None, port: int, api_key_file: Path | None, as_json: bool,
@@ -102,18 +77,18 @@ def drift(
     \b
     berth drift http://localhost:8000                    a server
     berth drift --headless-host iris-berth-blue-pods     every pod of a slot, added up
-    berth drift rows.csv --model churn@3                 a file, offline
+    berth drift rows.csv --model churn@3                 a file: csv, jsonl, parquet or a payload log
 
     Exit code 1: something drifted. Exit code 0: nothing did, or there are fewer than 100 rows.
     """
     if model is not None:
         if len(targets) != 1:
-            raise click.UsageError("--model wants one file of rows: berth drift ROWS.csv --model NAME")
+            raise click.UsageError("--model wants one file: berth drift FILE --model NAME")
         name, _, version = model.partition("@")
         manifest = verify_version(find_version(find_store(store), name, version or LATEST))
-        reports = [report_rows(Path(targets[0]), manifest)]
+        reports: Sequence[Report] = [report_file(Path(targets[0]), manifest)]
     else:
-        urls = choose_urls(targets, headless_host, port, "ROWS.csv with --model NAME")
+        urls = choose_urls(targets, headless_host, port, "FILE with --model NAME")
         reports = add_pods([fetch_reports(url, "/drift", api_key_file) for url in urls], add_reports)
     if as_json:
         click.echo(json.dumps({"models": reports}, indent=2))

@@ -96,6 +96,8 @@ def _conclude(verdict: Verdict) -> None:
 @click.option("--bootstrap", type=click.Choice(["allow", "refuse"]), default="allow", help="On a first install.")
 @click.option("--max-latency-ms", type=click.IntRange(min=1), help="Slowest sample prediction that passes.")
 @click.option("--require-agreement", is_flag=True, help="The active slot must return the same for the sample.")
+@click.option("--max-drift", type=click.FloatRange(min=0, min_open=True), help="Highest psi in parts of its threshold.")
+@click.option("--pod-port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="For --max-drift.")
 @click.option("--request", callback=_request, metavar="JSON", help="Body for /predict [default: the model's example].")
 @click.option(
     "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File that holds the API key to send."

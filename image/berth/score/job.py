@@ -128,7 +128,7 @@ def score_file(
 
     Raises InvalidInput, OperatorError, OSError.
     """
-    source = job.reads.read(job.input, model, job.keep)
+    source = job.reads.read(job.input, model.inputs, job.keep)
     specs = {spec.name: spec for spec in model.outputs}
     sink = job.writes.write(Columns(job.keep, tuple(specs[name] for name in job.outputs), source.types))
     places, facts, rows = job.places, _facts(job, model), _rows_of_a_call(model, job.chunk_rows)

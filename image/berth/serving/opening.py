@@ -22,6 +22,7 @@ from berth.models.model import Loaded, Model, PredictFunction
 from berth.models.store import Entry, verify_version
 from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors, TensorSpec, decode_array
+from berth.tensors.differences import largest_difference
 from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors, required
 
 _EXAMPLE_TOLERANCE = 1e-6
@@ -61,12 +62,9 @@ def check_versions(key: str, built_with: Mapping[str, str], policy: str) -> None
 
 def differs(found: Array, wanted: Array, tolerance: float) -> bool:
     """Whether two outputs disagree: numbers by more than `tolerance`, anything else at all."""
-    if found.shape != wanted.shape:
-        return True
-    if wanted.dtype.kind == "f" == found.dtype.kind:
+    if found.dtype.kind == "f":
         found = np.where(np.isfinite(found), found, np.nan)  # JSON has null alone for NaN and both infinities
-        return not np.allclose(found, wanted, rtol=0.0, atol=tolerance, equal_nan=True)
-    return not np.array_equal(found, wanted)
+    return largest_difference(wanted, found) > tolerance
 
 
 def _ask(model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:

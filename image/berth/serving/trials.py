@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +26,6 @@ _POLL_SECONDS = 0.005
 # A signal that code sends to its own process is the main thread's, which may die of it a moment later.
 _SIGNAL_SECONDS = 0.05
 _OWN_CODE = ("python", "mlflow")
-TryVersion = Callable[[Entry, LoadOptions, str], None]
 
 
 def _digest(entry: Entry) -> str:

@@ -142,6 +142,15 @@ class Caller:
         """A fresh connection to a Service."""
         return Line(url, self.headers, self.resolve)
 
+    def find_pods(self, host: str, port: int, seconds: float) -> list[str]:
+        """The pods behind a headless name, as URLs; none where the name has no address."""
+        try:
+            found = within(seconds, lambda: self.resolve(host))
+        except (TimeoutError, OSError):
+            return []
+        fours = [address for address in found if ":" not in address]
+        return [f"http://{address}:{port}" for address in fours or [f"[{address}]" for address in found]]
+
     def count(self, host: str, seconds: float) -> Addresses:
         """How many pods stand behind a headless name. With two address families each pod has one of both."""
         try:

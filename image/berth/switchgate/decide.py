@@ -248,10 +248,10 @@ def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, l
             Patience.SHORT,
         )
     if answer.slot and answer.slot != slot:
-        return refuses(f"{answer.request} came from slot {answer.slot} instead of {slot}", Patience.LONG)
+        return refuses(f"{answer.request} got a response from slot {answer.slot} instead of {slot}", Patience.LONG)
     if live is not None and not alike(_answer_of(answer), _answer_of(live)):
         return refuses(
-            f"slot {slot} returns {_short(answer)} where the live slot returns {_short(live)} to the same body; "
+            f"slot {slot} returns {_short(answer)} where the live slot returns {_short(live)} for the same body; "
             "if the new model is meant to differ, switch with --set gate.requireAgreement=false"
         )
     return goes_on(f"slot {slot} predicted in {took:.1f} ms")
@@ -267,7 +267,7 @@ def decide_traffic(info: Heard, url: str, slot: str) -> Verdict:
         )
     if slot_of(info) != slot:
         return refuses(
-            f"{url} came from slot {slot_of(info) or '(none)'} instead of {slot}; "
+            f"{url} gave a response from slot {slot_of(info) or '(none)'} instead of {slot}; "
             "go back with `helm rollback`, then see who is behind it with `kubectl get endpointslices`",
             Patience.LONG,
         )

@@ -32,7 +32,7 @@ class Heard:
     def told(self) -> str:
         """What came back, as a sentence goes on: after "GET … "."""
         if self.status == 0:
-            return f"brought no response ({self.fault})"
+            return f"gave no response ({self.fault})"
         error = self.document.get("error")
         return f"returned {self.status}" + (f": {error[:300]}" if isinstance(error, str) else "")
 

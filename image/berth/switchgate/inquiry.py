@@ -90,6 +90,10 @@ class Inquiry:
         with self._caller.line(url) as line:
             return self.predict_on(line, body)
 
+    def get_pods(self, host: str, port: int, path: str) -> list[Heard]:
+        """GET at each pod behind a headless name."""
+        return [self.get(url, path) for url in self._caller.find_pods(host, port, self._left(_ASK_SECONDS))]
+
     def count(self, host: str) -> Addresses:
         """The pods behind a headless name."""
         return self._caller.count(host, self._left(_ASK_SECONDS))

@@ -28,6 +28,8 @@ class SwitchPlan:
     max_latency_ms: int | None = None
     require_agreement: bool = False
     request: dict[str, Any] | None = None
+    max_drift: float | None = None
+    pod_port: int = 8000
 
     @property
     def other_slot(self) -> str:

@@ -26,13 +26,17 @@ _NOT_OFFERED = ("shared_memory_region", "classification")
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """One request, decoded; `binary` says for some outputs, `binary_default` for the others, how to send them."""
+    """One request, decoded; `binary` says for some outputs, `binary_default` for the others, how to send them.
+
+    `unusual`: the client receives what is unusual about each row.
+    """
 
     inputs: Mapping[str, Array]
     id: str | None = None
     outputs: tuple[str, ...] = ()
     binary: Mapping[str, bool] = field(default_factory=dict)
     binary_default: bool = False
+    unusual: bool = False
 
 
 class _Tail:
@@ -137,11 +141,13 @@ def decode_request(document: Mapping[str, Any], tail: bytes | memoryview = b"") 
     id_ = document.get("id")
     if id_ is not None and not isinstance(id_, str):
         raise InvalidInput(f"id must be a string, got {shown(id_)}")
-    binary_default = _flag(_parameters(document, "the request"), "binary_data_output", False, "the request")
+    parameters = _parameters(document, "the request")
+    binary_default = _flag(parameters, "binary_data_output", False, "the request")
+    unusual = _flag(parameters, "unusual", False, "the request")
     outputs = _decode_outputs(document)
     binary = {name: flag for name, flag in outputs.items() if flag is not None}
     inputs = _decode_inputs(document, _Tail(memoryview(tail)))
-    return InferRequest(inputs, id_, tuple(outputs), binary, binary_default)
+    return InferRequest(inputs, id_, tuple(outputs), binary, binary_default, unusual)
 
 
 def decode_body(body: bytes, header_length: str | None, inputs: Sequence[TensorSpec]) -> InferRequest:

@@ -76,11 +76,10 @@ _FORMS: dict[str, Callable[[Any, Specs], dict[str, Array]]] = {
 }
 
 
-def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
+def decode_csv(body: bytes, specs: Specs, max_rows: int) -> dict[str, Array]:
     """CSV with a header. Raises InvalidInput."""
-    specs = model.inputs
     if not (is_frame(specs) or is_matrix(specs)):
-        raise InvalidInput(f"{model.name} expects tensors, not a table; send JSON with inputs")
+        raise InvalidInput("the model expects tensors, not a table; send JSON with inputs")
     names = column_names(specs)
     body = with_header(body, names)
     if names is None:
@@ -92,16 +91,20 @@ def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
     return decode_columns(dict(zip(table.columns, table.values, strict=True)), specs)
 
 
-def _decode(body: bytes, media_type: str, model: Model, max_rows: int) -> dict[str, Array]:
-    if media_type == CSV:
-        return decode_csv(body, model, max_rows)
-    document = decode_json(body)
+def decode_document(document: Any, specs: Specs) -> dict[str, Array]:
+    """A body in JSON. Raises InvalidInput."""
     if not isinstance(document, dict):
         raise InvalidInput(f"the body must be an object with one of {', '.join(_FORMS)}, got {shown(document)}")
     form = check_keys(document, tuple(_FORMS), ("params",))
     if not isinstance(document.get("params") or {}, dict):
         raise InvalidInput(f"params must be an object, got {shown(document['params'])}")
-    return _FORMS[form](document[form], model.inputs)
+    return _FORMS[form](document[form], specs)
+
+
+def _decode(body: bytes, media_type: str, model: Model, max_rows: int) -> dict[str, Array]:
+    if media_type == CSV:
+        return decode_csv(body, model.inputs, max_rows)
+    return decode_document(decode_json(body), model.inputs)
 
 
 def _ping(exchange: Exchange, backend: Backend) -> Reply:

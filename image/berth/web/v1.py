@@ -8,7 +8,9 @@ from berth.errors import ServerError
 from berth.models.model import Model
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import LOADING, READY, Lifecycle
+from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs, decode_instances
+from berth.tensors.schema import Specs
 from berth.web import wire
 from berth.web.access import choose_model, find_entry, names_of, visible_entries
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
@@ -50,6 +52,12 @@ def _model(exchange: Exchange, backend: Backend) -> Reply:
     return wire.json_reply({"name": entry.name, "ready": True, "model_version_status": status})
 
 
+def decode_rows(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
+    """A body as the model's tensors. Raises InvalidInput."""
+    form = check_keys(document, tuple(_FORMS), _MORE)
+    return _FORMS[form](document[form], specs)
+
+
 def _predict(exchange: Exchange, backend: Backend) -> Reply:
     model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
     return answer_instances(exchange, backend, model, wire.read_json_object(exchange, backend.max_body_bytes))
@@ -57,8 +65,7 @@ def _predict(exchange: Exchange, backend: Backend) -> Reply:
 
 def answer_instances(exchange: Exchange, backend: Backend, model: Model, document: dict[str, Any]) -> Reply:
     """The response to a V1 body. Raises RequestError, ServerError."""
-    form = check_keys(document, tuple(_FORMS), _MORE)
-    return predict_rows(exchange, backend, model, _FORMS[form](document[form], model.inputs))
+    return predict_rows(exchange, backend, model, decode_rows(document, model.inputs))
 
 
 _MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"

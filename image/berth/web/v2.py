@@ -13,6 +13,7 @@ from berth.tensors.codec import decode_json, encode_json
 from berth.tensors.schema import bind_tensors
 from berth.web import wire
 from berth.web.access import check_ready, choose_model, names_of, visible_entries
+from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BINARY, BODY_ERRORS, JSON, LENGTH_HEADER, Backend, Endpoint, Exchange, Reply
 from berth.web.infer import decode_body, encode_answer, wanted_outputs
 from berth.web.input_names import name_only_input
@@ -123,7 +124,11 @@ def _infer(exchange: Exchange, backend: Backend) -> Reply:
     given = name_only_input(asked.inputs, model)
     tensors, wanted = bind_tensors(given, model.inputs), wanted_outputs(asked, model)
     outputs = backend.predict(exchange, model, tensors, wanted)
-    return _reply(*encode_answer(asked, model, {name: outputs[name] for name in wanted}))
+    document, tail = encode_answer(asked, model, {name: outputs[name] for name in wanted})
+    if asked.unusual:
+        rows = len(next(iter(tensors.values())))
+        document["parameters"] = {"unusual": describe_unusual(backend, model, tensors, rows)}
+    return _reply(document, tail)
 
 
 _ONE, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from berth.errors import Overloaded
 from berth.worker.connections import READ, Connection, Connections
+from berth.worker.filling import Filling
 from berth.worker.receiving import MOST_HEAD_BYTES, read_head
 
 # A request of up to this length is worth showing to who serves at once; a body of up to this is waited for even when
@@ -38,9 +39,13 @@ class Answering(Protocol):
         """Respond that something is wrong, and close."""
 
 
+def _view(received: bytes | bytearray | Filling) -> memoryview:
+    return received.view if isinstance(received, Filling) else memoryview(received)
+
+
 def consume(conn: Connection, end: int) -> None:
     """Forget a request that is on its way to its response; the next one may have come with it."""
-    conn.received = b"" if end == len(conn.received) else bytes(memoryview(conn.received)[end:])
+    conn.received = b"" if end == len(conn.received) else bytes(_view(conn.received)[end:])
     conn.searched = 0
 
 
@@ -68,26 +73,34 @@ class Arrivals:
 
     def receive(self, conn: Connection) -> None:
         """A connection has something to read: more of a request, or its end."""
-        wanted = conn.incoming.wanted(conn.received) if conn.incoming is not None else 0
         try:
-            data = conn.sock.recv(min(max(wanted, _LOOK_BYTES), _BODY_LOOK_BYTES))
+            count = self._receive(conn)
         except BlockingIOError:
             if not conn.events:  # it is new
                 self._connections.wait(conn, self._connections.silent, READ, self.receive)
             return
         except OSError:  # a reset
-            data = b""
-        if data:
-            if conn.received:
-                conn.received = conn.received if isinstance(conn.received, bytearray) else bytearray(conn.received)
-                conn.received += data
-            else:
-                conn.received = data
+            count = 0
+        if count:
             self._answering.arrived(conn)
         elif conn.incoming is not None:
             self.give_up(conn, None)
         else:
             self._connections.drop(conn)
+
+    def _receive(self, conn: Connection) -> int:
+        """Add what has come to `conn.received`; how many bytes that were. Raises OSError."""
+        received = conn.received
+        if isinstance(received, Filling):
+            return received.receive(conn.sock, _BODY_LOOK_BYTES)
+        wanted = conn.incoming.wanted(received) if conn.incoming is not None else 0
+        data = conn.sock.recv(min(max(wanted, _LOOK_BYTES), _BODY_LOOK_BYTES))
+        if received:
+            conn.received = received if isinstance(received, bytearray) else bytearray(received)
+            conn.received += data
+        else:
+            conn.received = data
+        return len(data)
 
     def _bound_held_bytes(self, conn: Connection) -> None:
         rows = self._connections
@@ -127,7 +140,7 @@ class Arrivals:
             conn.received = b""
             self.give_up(conn, Overloaded("this worker has as many large requests as it accepts", {"Retry-After": "1"}))
             return
-        conn.incoming.complete(memoryview(conn.received)[:end])
+        conn.incoming.complete(_view(conn.received)[:end])
         self._hand_over(conn, end)
 
     def _hand_over(self, conn: Connection, end: int) -> None:
@@ -164,6 +177,8 @@ class Arrivals:
             if first and conn.incoming.expects_continue():
                 with suppress(OSError):  # the next read finds out
                     conn.sock.send(_CONTINUE)
+            if first and conn.incoming.wanted(conn.received) > SMALL_BYTES:
+                conn.received = Filling(conn.received, conn.incoming.known_bytes)
             self._connections.wait(conn, self._connections.bodies, READ, self.receive)
 
     def _is_hopeless(self, conn: Connection) -> bool:
@@ -174,5 +189,5 @@ class Arrivals:
 
     def give_up(self, conn: Connection, missing: Exception | None) -> None:
         """Have a request refused that will not be whole: reading its body to the end raises `missing`."""
-        conn.incoming.complete(conn.received, missing, whole=False)
+        conn.incoming.complete(_view(conn.received), missing, whole=False)
         self._hand_over(conn, len(conn.received))

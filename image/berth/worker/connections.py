@@ -38,7 +38,7 @@ class Connection:
         sock.setblocking(False)
         self.sock, self.client, self.server = sock, client, server
         # What came and is not served yet, how far it was searched for the end of a head, and how much of it counts.
-        self.received: bytes | bytearray = b""
+        self.received: Any = b""  # bytes, a bytearray, or a Filling while a large body arrives
         self.searched = self.held = self.requests = 0
         # Bytes of the request that a thread serves.
         self.given = 0

@@ -151,8 +151,3 @@ def former_class(name: str) -> Any:
 def become(target: Any, kind: type) -> None:
     """Make an object of today's class one of a former class."""
     target.__class__ = kind
-
-
-def is_former(estimator: Any) -> bool:
-    """Whether an estimator is of a former class."""
-    return type(estimator).__name__ in _MADE

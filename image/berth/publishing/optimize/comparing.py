@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from berth.errors import LoadError
 from berth.models.model import PredictFunction
 from berth.tensors.arrays import Array, Tensors, TensorSpec
+from berth.tensors.differences import largest_difference
 
 BATCH_ROWS = 64
 _PATIENCE_SECONDS = 0.3
@@ -82,14 +84,11 @@ def _labels(array: Array) -> Array | None:
 
 
 def _error(name: str, before: Array, after: Array) -> float:
-    """The largest difference of two outputs of numbers; NaN and infinities must stand in the same places."""
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(before.astype(np.float64) - after.astype(np.float64))
-    same = (before == after) | (np.isnan(before) & np.isnan(after))
-    apart = np.where(same, 0.0, apart)
-    if not np.isfinite(apart).all():
+    """The largest difference of two outputs of numbers; NaN and infinities must be in the same places."""
+    error = largest_difference(before, after)
+    if math.isinf(error):
         raise LoadError(f"the output {name!r} has NaN or infinity where it had none, or the other way round")
-    return float(apart.max(initial=0.0))
+    return error
 
 
 def _answer(predict: PredictFunction, tensors: Tensors, names: Sequence[str], who: str) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What batching buys a forest that scikit-learn itself evaluates, and what it costs a lone request.
 
-Usage: bench/batching.py [--rounds 3] [--seconds 4] [--alone]
+Usage: bench/batching_gain.py [--rounds 3] [--seconds 4] [--alone]
 
 The same model behind two servers with acceleration off, one after the other in every round: batching off, and as it
 is decided by measurement. Each is loaded by 16 connections, then by one. The forest stands behind a scaler, as a
