@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from berth import __version__
-from berth.errors import BerthError, InvalidInput, NotReady, ServerError
+from berth.errors import InvalidInput, NotReady, RouteNotFound, ServerError
 from berth.rpc.messages import message_classes
 from berth.rpc.tensors_in_messages import decode_inputs_of, encode_outputs
 from berth.tensors.schema import bind_tensors, choose_outputs
@@ -102,15 +102,8 @@ def _health(exchange: Exchange, backend: Backend) -> Reply:
         except ServerError:
             serves = False
     elif service not in ("", SERVICE) and not backend.catalog.versions(service):
-        raise UnknownService(f"no service {service[:60]!r} here; the empty name is the whole server")
+        raise RouteNotFound(f"no service {service[:60]!r} here; the empty name is the whole server")
     return _reply("HealthCheckResponse", package="grpc.health.v1", status=_SERVING if serves else _NOT_SERVING)
-
-
-class UnknownService(BerthError):
-    """A health check of a name that is neither a service nor a model."""
-
-    status = 404
-    code = "not_found"
 
 
 def _endpoint(service: str, name: str, answer: Callable[[Exchange, Backend], Reply], **more: Any) -> Endpoint:
