@@ -209,6 +209,10 @@ def test_keys_and_the_drain(serve: Serve, store: Path, tmp_path: Path) -> None:
         assert not client.is_server_ready()
         check = message_classes("grpc.health.v1")["HealthCheckRequest"]()
         assert _call(port, "Check", check, "HealthCheckResponse", "grpc.health.v1").status == 2
+        named = message_classes("grpc.health.v1")["HealthCheckRequest"](service="prices")
+        with pytest.raises(grpc.RpcError) as unseen:
+            _call(port, "Check", named, "HealthCheckResponse", "grpc.health.v1")
+        assert unseen.value.code() == grpc.StatusCode.NOT_FOUND
         assert client.infer("iris", inputs, headers={"x-api-key": KEY})
     assert ask(server, "GET", "/livez")[0] == 200
 

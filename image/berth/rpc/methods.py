@@ -93,16 +93,16 @@ def _model_infer(exchange: Exchange, backend: Backend) -> Reply:
 
 
 def _health(exchange: Exchange, backend: Backend) -> Reply:
-    """The whole server, or a model by its name."""
+    """The whole server, or a model by its name, which a caller must be allowed to see."""
     service = _parse(exchange, "HealthCheckRequest", "grpc.health.v1").service
     serves = _is_ready(exchange, backend)
-    if serves and service not in ("", SERVICE) and is_visible(exchange, backend, service):
+    if service not in ("", SERVICE):
+        if not is_visible(exchange, backend, service):
+            raise RouteNotFound(f"no service {service[:60]!r} here; the empty name is the whole server")
         try:
             backend.catalog.resolve(service)
         except ServerError:
             serves = False
-    elif service not in ("", SERVICE) and not backend.catalog.versions(service):
-        raise RouteNotFound(f"no service {service[:60]!r} here; the empty name is the whole server")
     return _reply("HealthCheckResponse", package="grpc.health.v1", status=_SERVING if serves else _NOT_SERVING)
 
 
