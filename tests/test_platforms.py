@@ -48,16 +48,16 @@ def test_a_route_that_is_no_path(route: str) -> None:
         platform_routes({"AIP_PREDICT_ROUTE": route})
 
 
-def test_the_kserve_runtime_starts_the_server() -> None:
+def test_the_kserve_runtime_starts_the_server(tmp_path: Path) -> None:
     """The arguments are those of `berth serve`, and the probes those of its routes."""
     yaml = pytest.importorskip("yaml")
     path = Path(__file__).parents[1] / "values-examples" / "kserve-runtime.yaml"
     runtime = yaml.safe_load(path.read_text("utf-8"))
     assert (runtime["kind"], runtime["spec"]["protocolVersions"]) == ("ClusterServingRuntime", ["v1", "v2"])
     (container,) = runtime["spec"]["containers"]
-    arguments = [each.replace("{{.Name}}", "churn") for each in container["args"]]
-    context = serve.make_context("serve", arguments[1:])
-    given = context.params
-    assert (str(given["target"]), given["name"], given["port"]) == ("/mnt/models", "churn", 8080)
+    stands_for = {"{{.Name}}": "churn", "/mnt/models": str(tmp_path)}
+    command, *arguments = [stands_for.get(each, each) for each in container["args"]]
+    given = serve.make_context(command, arguments).params
+    assert (given["target"], given["name"], given["port"]) == (tmp_path, "churn", 8080)
     rules = {endpoint.rule for endpoint in ENDPOINTS}
     assert {container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")} <= rules
