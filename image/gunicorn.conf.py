@@ -30,7 +30,12 @@ RESERVED_FILES = 200
 try:
     SETTINGS = parse_settings(os.environ)
     PLAN = plan_cpu(
-        read_cpu_budget().limit, SETTINGS.workers, SETTINGS.cpu_threads, SETTINGS.max_inflight, SETTINGS.threads
+        read_cpu_budget().limit,
+        SETTINGS.workers,
+        SETTINGS.cpu_threads,
+        SETTINGS.max_inflight,
+        SETTINGS.threads,
+        compute_slots=SETTINGS.compute_slots,
     )
 except SettingsError as error:
     sys.exit(f"Error: {error}")
@@ -145,7 +150,8 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
         with contextlib.suppress(OSError):
             if crashed := condemn_loading(Path(RUN_DIR), worker.pid):
                 server.log.error("worker %s died while it loaded %s, which is not tried again", worker.pid, crashed)
-        for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), Path(RUN_DIR, f"stuck-{worker.pid}")):
+        marks = [Path(RUN_DIR, f"{what}-{worker.pid}") for what in ("stuck", "blocked")]
+        for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), *marks):
             with contextlib.suppress(OSError):
                 path.unlink()
 

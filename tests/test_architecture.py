@@ -21,8 +21,8 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 # The rooms, the lowest first: imports point down. Files right below berth/ are rooms of their own.
 ORDER = [
     *("errors", "platforms", "settings", "cpu", "tensors", "models", "telemetry", "loaders", "accelerate", "serving"),
-    *("publishing", "pulling", "score", "switchgate", "web", "rpc", "worker", "load_settings", "app", "cli"),
-    "__main__",
+    *("experiments", "publishing", "pulling", "score", "switchgate", "web", "rpc", "worker", "load_settings", "app"),
+    *("cli", "__main__"),
 ]
 HEAVY = {
     "google", "grpc", "httpx",

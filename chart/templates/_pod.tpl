@@ -97,6 +97,9 @@ env:
   {{- if .root.Values.feedback.existingSecret }}
   - {name: BERTH_FEEDBACK_KEY_FILE, value: /etc/berth/feedback/keys}
   {{- end }}
+  {{- with include "berth.signatureKeysEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with $slot.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -131,6 +134,9 @@ volumeMounts:
   {{- if .root.Values.feedback.existingSecret }}
   - {name: feedback-keys, mountPath: /etc/berth/feedback, readOnly: true}
   {{- end }}
+  {{- with include "berth.signatureKeysMount" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with $slot.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -155,8 +161,11 @@ envFrom:
   - secretRef:
       name: {{ . }}
 {{- end }}
-{{- if or (eq $slot.model.source "init") $slot.extraEnv }}
+{{- if or (eq $slot.model.source "init") $slot.extraEnv $slot.model.signatureKeysSecret }}
 env:
+  {{- with include "berth.signatureKeysEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- if eq $slot.model.source "init" }}
   # A store that is too large is refused before it comes; the kubelet would evict the pod while it serves.
   - {name: STORE_MAX_BYTES, value: {{ $slot.model.scratchSize | toJson | trimAll "\"" | quote }}}
@@ -172,6 +181,9 @@ securityContext:
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {{- include "berth.modelMount" (dict "slot" $slot "readOnly" false) | nindent 4 }}
+  {{- with include "berth.signatureKeysMount" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{/* berth.serverResources: requests and limits, with the GPUs or claims. */}}

@@ -144,6 +144,7 @@ def plan_cpu(
     max_inflight: int | None = None,
     threads: int | None = None,
     gpus: int = 0,
+    compute_slots: int | None = None,
 ) -> CpuPlan:
     """Fill in what was not set by hand, so that workers x cpu_threads <= CPUs and probes always find a thread.
 
@@ -153,8 +154,10 @@ def plan_cpu(
         workers = 1 if gpus else max(1, math.floor(limit))
     if cpu_threads is None:
         cpu_threads = max(1, math.floor(limit / workers))
+    if compute_slots is None:
+        compute_slots = cpu_threads
     if max_inflight is None:
-        automatic = max(LEAST_INFLIGHT, INFLIGHT_PER_SLOT * cpu_threads)
+        automatic = max(LEAST_INFLIGHT, INFLIGHT_PER_SLOT * compute_slots)
         max_inflight = automatic if threads is None else max(1, min(automatic, threads - HEADROOM))
     if threads is None:
         threads = max_inflight + HEADROOM
@@ -163,7 +166,7 @@ def plan_cpu(
             f"BERTH_THREADS={threads} must be greater than BERTH_MAX_INFLIGHT={max_inflight}, "
             f"or probes wait behind predictions; leave it auto, or set {max_inflight + HEADROOM}"
         )
-    return CpuPlan(limit, workers, cpu_threads, max(1, cpu_threads), max_inflight, threads)
+    return CpuPlan(limit, workers, cpu_threads, compute_slots, max_inflight, threads)
 
 
 def thread_environment(cpu_threads: int) -> dict[str, str]:

@@ -18,4 +18,5 @@ def load_options(settings: Settings) -> LoadOptions:
         accelerate=settings.accelerate,
         load_seconds=settings.load_seconds,
         load_memory_bytes=settings.load_memory_bytes,
+        signature_keys=(settings.signature_keys_file,) if settings.signature_keys_file else (),
     )

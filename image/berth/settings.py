@@ -49,6 +49,13 @@ def _auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_auto
 
 
+def _origins(text: str) -> str:
+    origin = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
+    if any(not origin.fullmatch(part.strip()) for part in text.split(",") if part.strip()):
+        raise ValueError("origins such as https://app.example.com, without a path, separated by commas; or *")
+    return text
+
+
 def _choice(*words: str) -> Callable[[str], str]:
     def parse_choice(text: str) -> str:
         if text.lower() not in words:
@@ -109,6 +116,20 @@ class Settings:
     max_inflight: int | None = _setting(
         None, _auto(_whole), "Predictions inside one worker; the next gets 429. auto is 32 or more.", low=1, high=4096
     )
+    max_wait_ms: float | None = _setting(
+        None,
+        _auto(_number),
+        "Expected wait for a turn beyond which a request gets 429; auto is a tenth of BERTH_REQUEST_TIMEOUT_SECONDS.",
+        low=1,
+        high=3_600_000,
+    )
+    compute_slots: int | None = _setting(
+        None,
+        _auto(_whole),
+        "Predictions that a worker computes at once; auto is its CPUs. More for models that wait for others.",
+        low=1,
+        high=1024,
+    )
     max_body_bytes: int = _setting(16_777_216, _whole, "Maximum body, sent or unpacked; a longer one gets 413.", low=1)
     max_rows: int = _setting(100_000, _whole, "Maximum rows in one request.", low=1)
     request_timeout_seconds: float = _setting(
@@ -124,6 +145,9 @@ class Settings:
     allow_code: bool = _setting(False, _flag, "Load models of the format `python`, which run their own code.")
     version_policy: str = _setting(
         "warn", _choice("warn", "strict"), "What to do when a model was built with other library versions."
+    )
+    signature_keys_file: str = _setting(
+        "", str, "File with PEM public keys; versions that none of them signed are refused.", shown="unset"
     )
     watch_minutes: float = _setting(
         60.0, _number, "Minutes of requests that are compared with a model's sample; 0 turns watching off.", low=0
@@ -142,11 +166,21 @@ class Settings:
     feedback_key_file: str = _setting(
         "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
     )
+    experiment_file: str = _setting(
+        "", str, "JSON file with experiments: which versions share a model's requests.", shown="unset"
+    )
+    experiment_state_dir: str = _setting(
+        "", str, "Directory that keeps the counts of experiments when all pods are replaced.", shown="unset"
+    )
+    peers: str = _setting("", str, "HOST:PORT,… of the pods that share the counts of experiments; set by the chart.")
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"
     )
     protect_metrics: bool = _setting(False, _flag, "Require a key at /metrics too.")
+    cors_origins: str = _setting(
+        "", _origins, "Origins whose pages may call the server, with commas between them; * is any.", shown="none"
+    )
     slot: str = _setting("", str, "The slot this server runs in; set by the chart.")
     fingerprint: str = _setting("", str, "The slot's fingerprint; set by the chart.")
     run_dir: str = _setting(

@@ -15,6 +15,8 @@ SET: Values = {
     "batchWaitMs": 1000,
     "cacheBytes": 2**40,
     "maxInflight": 4096,
+    "maxWaitMs": 3600000,
+    "computeSlots": 1024,
     "maxBodyBytes": 2**40,
     "maxRows": 2**40,
     "requestTimeoutSeconds": 86400,
@@ -22,6 +24,7 @@ SET: Values = {
     "gracefulTimeoutSeconds": 86400,
     "pickle": "off",
     "pickleAllow": ["package.module:Name"],
+    "corsOrigins": ["https://app.example.com"],
     "allowCode": True,
     "versionPolicy": "strict",
     "loadSeconds": 86400,
@@ -38,7 +41,13 @@ EVERYTHING: Values = overlay(
     BOTH,
     {
         "slotDefaults": {
-            "model": {"source": "pvc", "uri": "s3://models/store", "sha256": KEY, "subPath": "store"},
+            "model": {
+                "source": "pvc",
+                "uri": "s3://models/store",
+                "sha256": KEY,
+                "subPath": "store",
+                "signatureKeysSecret": "team",
+            },
             "watch": {"minutes": 10080, "rowsPerSecond": 1000000},
             "resources": {"requests": {"cpu": 1}},
             "auth": ON,

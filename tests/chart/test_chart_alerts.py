@@ -1,7 +1,8 @@
-"""The alerts on drift and quality in promtool's simulation: each fires in time, resolves, and is silent otherwise."""
+"""The alerts in promtool's simulation: each fires in time, resolves, and is silent otherwise."""
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,19 @@ def drift(psi: str, feature: str, threshold: str = "0.25x300") -> list[dict[str,
     ]
 
 
-def firing(helm: Helm, folder: Path, given: list[dict[str, str]], minute: int, change: Values) -> dict[str, Any]:
+def firing(
+    helm: Helm,
+    folder: Path,
+    given: list[dict[str, str]],
+    minute: int,
+    change: Values,
+    alerts: Sequence[str] = ALERTS,
+) -> dict[str, Any]:
     """The labels of these alerts that fire in this minute, by alert, as promtool finds them."""
     values = overlay(BOTH, {"prometheusRule": {"enabled": True}, "slotDefaults": {"watch": change}})
     spec = helm.objects(values)["PrometheusRule/iris-berth"]["spec"]
-    rules = [rule for rule in spec["groups"][0]["rules"] if rule["alert"] in ALERTS]
-    assert [rule["alert"] for rule in rules] == sorted(ALERTS)
+    rules = [rule for rule in spec["groups"][0]["rules"] if rule["alert"] in alerts]
+    assert [rule["alert"] for rule in rules] == sorted(alerts)
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "berth", "rules": rules}]}))
     # promtool only compares: a query that counts what fires shows it in the failure of an expectation.
     query = 'count by (alertname, feature, kind) (ALERTS{alertstate="firing"})'
@@ -46,7 +54,7 @@ def firing(helm: Helm, folder: Path, given: list[dict[str, str]], minute: int, c
     )
     found = [line for line in (done.stdout + done.stderr).splitlines() if line.strip().startswith("got:")]
     assert len(found) == 1, done.stdout + done.stderr
-    return {alert: found[0] for alert in ALERTS if f'alertname="{alert}"' in found[0]}
+    return {alert: found[0] for alert in alerts if f'alertname="{alert}"' in found[0]}
 
 
 def labels(right: str, wrong: str, reference: str = "0.9x300") -> list[dict[str, str]]:
@@ -113,3 +121,31 @@ def test_unusual_inputs_are_those_of_all_pods(helm: Helm, tmp_path: Path) -> Non
 
 def test_rules_stay_valid_where_nothing_is_watched(helm: Helm, tmp_path: Path) -> None:
     assert firing(helm, tmp_path, drift(BELOW, "width"), 100, {"minutes": 0}) == {}
+
+
+def requests(values: str, status: str, model: str = "iris") -> dict[str, str]:
+    """Requests of a model, by status."""
+    return series("berth_requests_total", values, protocol="predict", status=status, of=model)
+
+
+def rejections(values: str) -> dict[str, str]:
+    """Requests that were turned away."""
+    return series("berth_rejected_total", values, reason="overloaded")
+
+
+@pytest.mark.parametrize(
+    ("given", "minute", "fires"),
+    [
+        # One rejection, of a model that had no other request: the share is of all requests.
+        ([rejections("0 1x60"), requests("0 1x60", "429"), requests("0+60x60", "200", "other")], 20, False),
+        # Nor is one of two requests an overload.
+        ([rejections("0x9 1x60"), requests("0x9 1x60", "429"), requests("0x9 1x60", "200")], 14, False),
+        ([rejections("0+2x60"), requests("0+2x60", "429"), requests("0+98x60", "200")], 20, True),
+        ([rejections("0+2x20 40x40"), requests("0+2x20 40x40", "429"), requests("0+98x60", "200")], 30, False),
+        ([rejections("0x60"), requests("0x60", "429"), requests("0+98x60", "200")], 20, False),
+    ],
+)
+def test_overload_is_a_share_of_enough_requests(
+    helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, fires: bool
+) -> None:
+    assert bool(firing(helm, tmp_path, given, minute, HOUR, ["BerthOverloaded"])) is fires

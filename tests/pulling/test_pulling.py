@@ -326,8 +326,7 @@ def test_a_redirect_out_of_the_web_is_not_followed(pull: Pull, web: FileServer, 
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("oci://registry/models", "oci:// is not supported; use one of file://, http://, https://, s3://"),
-        ("ftp://host/x", "ftp:// is not supported"),
+        ("ftp://registry/models", "ftp:// is not supported; use one of file://, http://, https://, oci://, s3://"),
         ("/nowhere", "is not a directory"),
         ("/nowhere.tar.gz", "is not a file"),
     ],

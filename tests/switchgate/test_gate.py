@@ -82,7 +82,7 @@ def check(verdict: Verdict, outcome: Outcome, patience: Patience, *words: str) -
         (unknown(), "allow", PASS, NONE, ["does not resolve", "first install"]),
         (unknown(), "refuse", REFUSE, NONE, ["does not resolve", "--set gate.bootstrap=allow"]),
         # A resolver that is down says nothing about the name: that is no first install.
-        (unknown(Name.UNSURE), "allow", REFUSE, LONG, ["DNS did not respond", "fix DNS"]),
+        (unknown(Name.UNSURE), "allow", REFUSE, LONG, ["DNS did not respond", "restore cluster DNS"]),
         (silent(), "allow", GO_ON, SHORT, ["outage", "Connection refused", "judged alone"]),
         (Heard("GET /info", status=503), "allow", GO_ON, SHORT, ["outage", "returned 503"]),
         (info("blue", status=503, error="x"), "allow", GO_ON, NONE, ["slot blue is live"]),
@@ -230,6 +230,7 @@ def test_the_live_slots_answer(status: int, outcome: Outcome, patience: Patience
         (info("blue"), REFUSE, LONG, ["from slot blue instead of green", "helm rollback"]),
         (silent(), REFUSE, LONG, ["gave no response", "endpointslices"]),
         (unknown(), REFUSE, LONG, []),
+        (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not respond", "unknown where the traffic goes"]),
         (info(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
     ],
 )
@@ -245,6 +246,13 @@ def test_a_document_without_an_example(document: dict[str, Any]) -> None:
     heard = Heard("GET /openapi.json", status=200, document=document)
     assert find_examples(heard) == []
     check(decide_examples(heard, []), REFUSE, LONG, "names no example", "gate.request")
+
+
+def test_without_dns_no_rule_names_anything_else() -> None:
+    lost = unknown(Name.UNSURE)
+    verdicts = [decide_ready(lost, Addresses("pods", 2), PLAN), decide_examples(lost, []), decide_reference(lost)]
+    for verdict in [*verdicts, decide_sample(lost, "green"), decide_traffic(lost, PLAN.active_url, "green")]:
+        check(verdict, REFUSE, LONG, "DNS did not respond for GET /info", "restore cluster DNS")
 
 
 def test_a_locked_document_is_told_as_such() -> None:

@@ -49,6 +49,8 @@ TABLE = {
     "berth_feedback_reward": set(),
     "berth_feedback_delay_seconds": set(),
     "berth_feedback_reference": {"metric"},
+    "berth_experiment_units_total": {"experiment", "arm", "sticky"},
+    "berth_experiment_file_ok": set(),
 }
 
 WORKER = """
@@ -155,6 +157,8 @@ def test_the_table_is_the_contracts() -> None:
     bound.observe_reward(1.0)
     bound.observe_delay(60.0)
     bound.set_reference("accuracy", 0.9)
+    bound.count_unit("q4", "iris@3", True)
+    bound.set_experiment_file(True)
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -50,7 +50,9 @@ def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
 _OPTIONS = (
     click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="The format [default: found out]."),
     click.option(
-        "--sample", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV of typical inputs."
+        "--sample",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="CSV of typical inputs, or a request as JSON.",
     ),
     click.option("--no-profile", is_flag=True, help="Do not keep the distribution of the sample, which /drift reads."),
     click.option("--steps", default="", metavar="PART,…", help="Of a file of several parts, those to apply in order."),

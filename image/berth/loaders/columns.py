@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from berth.loaders.categories import Values, fitted_categories
 from berth.loaders.fitted import walk_fitted
 from berth.tensors.arrays import Array, datatype_of
 
@@ -28,6 +29,7 @@ class Column:
     """One column; `keeps_none` where None was a category of its own in training, not a missing value.
 
     `unsure` where a part from elsewhere sees it, so that its datatype is a guess; `unused` where no part does.
+    `categories` are the values of a column that must arrive as pandas' categories.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Column:
     keeps_none: bool = False
     unsure: bool = False
     unused: bool = False
+    categories: Values = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +138,23 @@ def _from_categories(name: str, categories: Array) -> Column:
     return Column(name, datatype, example, keeps_none=bool(missing) and all(value is None for value in missing))
 
 
+def _from_pandas(name: str, values: Values) -> Column:
+    if values is None:
+        return Column(name)
+    text = isinstance(values[0], str)
+    return Column(name, "BYTES" if text else "FP64", values[0], categories=values)
+
+
 def _learned(seen: Entrance, names: Sequence[str], count: int) -> Iterator[tuple[int, Column]]:
     """What one part knows of the columns that it sees."""
     from sklearn.impute import SimpleImputer
 
     positions = seen.positions if seen.positions is not None else tuple(range(count))
     categories = getattr(seen.part, "categories_", None)
-    if is_text_part(seen.part):
+    if (known := fitted_categories(seen.part)) is not None and len(known) == len(positions):
+        for at, one in zip(positions, known, strict=True):
+            yield at, _from_pandas(names[at], one)
+    elif is_text_part(seen.part):
         for at in positions:
             yield at, Column(names[at], "BYTES", "")
     elif isinstance(categories, list) and len(categories) == len(positions):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from berth.loaders.categories import encode_values
 from berth.loaders.columns import (
     Column,
     feature_names,
@@ -42,7 +43,7 @@ def describe_inputs(estimator: Any) -> tuple[TensorSpec, ...]:
     columns = find_columns(estimator)
     if not columns:
         return ()
-    if selects_by_name(estimator) or any(column.datatype == "BYTES" for column in columns):
+    if selects_by_name(estimator) or any(column.datatype == "BYTES" or column.categories for column in columns):
         return tuple(_column_spec(column, estimator) for column in columns)
     return (TensorSpec("features", "FP64", (-1, len(columns)), feature_names(estimator)),)
 
@@ -92,11 +93,15 @@ def _frame(inputs: Tensors, names: Sequence[str], columns: dict[str, Column]) ->
     import pandas as pd
 
     plain = Column("")
-    filled = {
-        name: _fill_missing(inputs[name], columns.get(name, plain).keeps_none) for name in names if name in inputs
-    }
+    known = {name: columns.get(name, plain) for name in names if name in inputs}
+    filled = {name: _fill_missing(inputs[name], column.keeps_none) for name, column in known.items()}
     # A Series keeps objects as objects; from a bare array pandas 3 would make its own string type.
     frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in filled.items()})
+    for name, column in known.items():
+        if column.categories is not None:
+            codes = np.nan_to_num(encode_values(inputs[name], column.categories), nan=-1).astype(np.int64)
+            categories: Any = list(column.categories)
+            frame[name] = pd.Categorical.from_codes(codes, categories)
     # What no part reads must be there all the same.
     return frame if len(filled) == len(names) else frame.reindex(columns=list(names))
 

@@ -20,6 +20,8 @@ from berth.errors import IntegrityError, ManifestError
 from berth.tensors.arrays import TensorSpec
 
 MANIFEST = "model.json"
+# Beside the files, never among them: see models/signing.py.
+SIGNATURE = "model.sig"
 SCHEMA_VERSION = 1
 _CHUNK_BYTES = 1 << 20
 _MOST_SHOWN = 200  # characters of what stands where it should not: it may be all of the file
@@ -225,7 +227,8 @@ def walk_files(directory: Path) -> Iterator[str]:
 
 
 def _check_names(present: Iterable[str], wanted: Iterable[str]) -> None:
-    present, wanted = set(present) - {MANIFEST}, set(wanted)
+    wanted = set(wanted)
+    present = set(present) - ({MANIFEST, SIGNATURE} - wanted)
     if missing := sorted(wanted - present):
         raise IntegrityError(f"{missing[0]} is in {MANIFEST} but not in the folder")
     if extra := sorted(present - wanted):

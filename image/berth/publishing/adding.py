@@ -19,16 +19,17 @@ from berth.errors import BerthError, IntegrityError, LoadError, StoreError
 from berth.loaders.endings import external_files
 from berth.loaders.formats import LoadOptions, detect_format
 from berth.loaders.legacy.made_with import is_foreign, say_made_with
-from berth.models.manifest import MANIFEST, Manifest, check_files, digest_file, encode_manifest, walk_files
+from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, check_files, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
 from berth.models.store import Entry, list_versions, read_manifest, version_key, write_version
 from berth.publishing.accelerating import ACCELERATED, accelerate_version
 from berth.publishing.probing import find_row, is_batchable, shorten, with_shape
 from berth.publishing.profiling import with_profile
+from berth.publishing.request_sample import is_request, read_request
 from berth.publishing.samples import Sample, decode_sample, describe_sample, read_sample
 from berth.serving.containment import Report, contain
 from berth.serving.opening import check_answers, load_verified
-from berth.serving.trial import ANSWERED, LOADED, budget_for, import_libraries, size_of
+from berth.serving.trial import ANSWERED, LOADED, budget_of, import_everything
 from berth.telemetry.logs import timestamp
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
 from berth.tensors.schema import column_names, required
@@ -77,7 +78,7 @@ def _copy(source: Path, part: Path, format_: str) -> None:
     """Copy plain files only: a link could make the version hold what is not in it."""
     if source.is_dir():
         for name in walk_files(source):
-            if "__pycache__" in Path(name).parts or name == MANIFEST:
+            if "__pycache__" in Path(name).parts or name in (MANIFEST, SIGNATURE):
                 continue
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, part / name)
@@ -153,9 +154,12 @@ def _with_rows(manifest: Manifest, inputs: tuple[TensorSpec, ...], rows: Mapping
 def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRequest) -> _Opened:
     """The artifact with inputs and rows; read again where the first reading had to guess what it accepts."""
     loaded = load(manifest)
-    sample = read_sample(request.sample, column_names(loaded.inputs) or ()) if request.sample else None
+    path = None if is_request(request.sample) else request.sample
+    sample = read_sample(path, column_names(loaded.inputs) or ()) if path else None
     inputs = _describe_inputs(loaded, request, sample)
-    if sample is None:
+    if sample is None and request.sample is not None:
+        rows, unusual = read_request(request.sample, inputs), True
+    elif sample is None:
         rows, unusual = find_row(loaded, inputs, [spec.name for spec in required(request.outputs or loaded.outputs)])
     else:
         rows, unusual = decode_sample(sample, inputs), not loaded.inputs or bool(loaded.guessed)
@@ -164,9 +168,14 @@ def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRe
     return _Opened(loaded, inputs, rows, sample is not None)
 
 
+def _may_cut(manifest: Manifest) -> bool:
+    """Whether fewer rows than there are make a request that the model accepts."""
+    return manifest.batchable and all(spec.shape[0] == -1 for spec in required(manifest.inputs))
+
+
 def _with_example(manifest: Manifest, loaded: Loaded, rows: Mapping[str, Array]) -> Manifest:
     """The manifest with an example of as many rows as keep it small; of images one may be too much."""
-    for count in (_EXAMPLE_ROWS, 1) if manifest.batchable else (0,):
+    for count in (_EXAMPLE_ROWS, 1) if _may_cut(manifest) else (0,):
         full = replace(manifest, example=make_example(loaded, rows, manifest.outputs, count))
         if len(encode_manifest(full)) <= _EXAMPLE_BYTES:
             return full
@@ -261,8 +270,8 @@ def add_version(
             architecture=request.architecture,
             steps=request.steps,
         )
-        import_libraries(draft, options)
-        budget, name = budget_for(options, format_, size_of(draft)), f"{request.name}@{version}"
+        import_everything(part, draft, options)
+        budget, name = budget_of(part, draft, options), f"{request.name}@{version}"
         contain(name, lambda report: _make(part, draft, request, options, report), budget, LOADED, tell, meanwhile)
         _check_made(part, draft)
 

@@ -9,7 +9,8 @@ from berth import __version__
 from berth.errors import InvalidInput, NotReady, RouteNotFound, ServerError
 from berth.rpc.messages import message_classes
 from berth.rpc.tensors_in_messages import decode_inputs_of, encode_outputs
-from berth.tensors.schema import bind_tensors, choose_outputs
+from berth.tensors.output_names import name_outputs
+from berth.tensors.schema import bind_tensors
 from berth.web.access import check_ready, choose_model, is_visible
 from berth.web.exchange import GRPC, Backend, Endpoint, Exchange, Reply
 from berth.web.input_names import name_only_input
@@ -81,14 +82,15 @@ def _model_infer(exchange: Exchange, backend: Backend) -> Reply:
     model = choose_model(exchange, backend, request.model_name, request.model_version or None)
     given = name_only_input(decode_inputs_of(request), model)
     tensors = bind_tensors(given, model.inputs)
-    wanted = tuple(spec.name for spec in model.outputs if not spec.optional)
+    wanted = {spec.name: spec.name for spec in model.outputs if not spec.optional}
     if request.outputs:
-        wanted = choose_outputs([output.name for output in request.outputs], model.outputs)
-    outputs = backend.predict(exchange, model, tensors, wanted)
+        wanted = name_outputs([output.name for output in request.outputs], model.outputs)
+    outputs = backend.predict(exchange, model, tensors, tuple(wanted.values()))
+    model = exchange.model or model  # an experiment has chosen one of its arms
     response = message_classes("inference")["ModelInferResponse"](
         model_name=model.name, model_version=model.version, id=request.id
     )
-    encode_outputs(response, model, {name: outputs[name] for name in wanted}, bool(request.raw_input_contents))
+    encode_outputs(response, model, wanted, outputs, bool(request.raw_input_contents))
     return Reply(response.SerializeToString(), content_type=GRPC)
 
 

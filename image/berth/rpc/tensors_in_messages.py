@@ -88,13 +88,18 @@ def _encode_contents(tensor: Any, array: Array, datatype: str) -> None:
     getattr(tensor.contents, _CONTENTS[datatype]).extend(values)
 
 
-def encode_outputs(response: Any, model: Model, answer: Mapping[str, Array], raw: bool) -> None:
-    """Put the outputs into a ModelInferResponse: raw as the request was, else in contents; FP16 is always raw."""
+def encode_outputs(
+    response: Any, model: Model, wanted: Mapping[str, str], answer: Mapping[str, Array], raw: bool
+) -> None:
+    """Put the outputs into a ModelInferResponse: raw as the request was, else in contents; FP16 is always raw.
+
+    `wanted` has the model's output for each name that the client reads.
+    """
     specs: Mapping[str, TensorSpec] = {spec.name: spec for spec in model.outputs}
-    raw = raw or any(specs[name].datatype == "FP16" for name in answer)
-    for name, values in answer.items():
-        datatype = specs[name].datatype
-        array = np.asarray(values, DATATYPES[datatype])
+    raw = raw or any(specs[name].datatype == "FP16" for name in wanted.values())
+    for name, output in wanted.items():
+        datatype = specs[output].datatype
+        array = np.asarray(answer[output], DATATYPES[datatype])
         tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
         if raw:
             response.raw_output_contents.append(encode_binary(array, datatype))

@@ -38,9 +38,22 @@ _OUT_OF_TIME = "the time ran out while the request waited for its turn; nothing 
 class _Job:
     """One caller's rows, and where its result will be."""
 
-    __slots__ = ("answer", "deadline", "error", "joined", "key", "leads", "outputs", "rows", "tensors", "woken")
+    __slots__ = (
+        "answer",
+        "begun",
+        "deadline",
+        "error",
+        "joined",
+        "key",
+        "leads",
+        "outputs",
+        "rows",
+        "tensors",
+        "woken",
+    )
 
-    def __init__(self, tensors: Tensors, outputs: Sequence[str], deadline: float) -> None:
+    def __init__(self, tensors: Tensors, outputs: Sequence[str], deadline: float, begun: Callable[[], None]) -> None:
+        self.begun = begun
         self.tensors = tensors
         self.outputs = tuple(outputs)
         self.deadline = deadline
@@ -98,9 +111,18 @@ class Batcher:
         # How many clients come at the same time, and until when (monotonic) it is worth waiting for them.
         self._crowd, self._crowd_until = 1, 0.0
 
-    def submit(self, tensors: Tensors, outputs: Sequence[str], deadline: float) -> dict[str, Array]:
-        """The caller's own rows of the wanted outputs. Raises what the model raises, or DeadlineExceeded."""
-        job = _Job(tensors, outputs, deadline)
+    def submit(
+        self,
+        tensors: Tensors,
+        outputs: Sequence[str],
+        deadline: float,
+        begun: Callable[[], None] = lambda: None,
+    ) -> dict[str, Array]:
+        """The caller's own rows of the wanted outputs. Raises what the model raises, or DeadlineExceeded.
+
+        `begun` is called when the request's call begins.
+        """
+        job = _Job(tensors, outputs, deadline, begun)
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -181,6 +203,7 @@ class Batcher:
     def _run(self, batch: list[_Job]) -> None:
         now = time.monotonic()
         for job in batch:
+            job.begun()
             self._on_wait(now - job.joined)
         if len(batch) < 2:
             self._run_alone(batch)

@@ -6,6 +6,7 @@ Workers share no memory, so all of it is files in the run directory:
     all-ready          every worker has been ready once; a later worker is a replacement
     drain              turn traffic away (written by `berth drain`)
     stuck-PID          that worker has had a prediction inside for too long
+    blocked-PID        that worker computes only predictions that have run past their time, and can begin no other
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class Lifecycle:
         """Whether every worker has every model; a replacement that still loads accepts no connections, so it waits."""
         if self.draining:
             return Readiness(False, "draining: this server accepts no new traffic")
+        if self._workers <= len(self._marks("blocked")):
+            return Readiness(False, "no worker can respond: each computes predictions that have run past their time")
         workers = self.all_states()
         for states in workers:
             for name, value in states.items():
@@ -113,12 +116,24 @@ class Lifecycle:
 
     def mark_stuck(self, stuck: bool) -> None:
         """Report to all workers whether this one has a prediction that does not end."""
-        mark = self._run_dir / f"stuck-{os.getpid()}"
-        if stuck:
+        self._mark("stuck", stuck)
+
+    def mark_blocked(self, blocked: bool) -> bool:
+        """Report to all workers whether this one can begin no prediction; whether another one can."""
+        self._mark("blocked", blocked)
+        return len(self._marks("blocked")) < self._workers
+
+    def _mark(self, what: str, holds: bool) -> None:
+        mark = self._run_dir / f"{what}-{os.getpid()}"
+        if holds:
             mark.touch()
         else:
             mark.unlink(missing_ok=True)
 
+    def _marks(self, what: str) -> list[str]:
+        """Process ids of the workers of which something holds."""
+        return [path.name.removeprefix(f"{what}-") for path in self._run_dir.glob(f"{what}-*")]
+
     def stuck_workers(self) -> list[str]:
         """Process ids of the workers that are stuck."""
-        return [path.name.removeprefix("stuck-") for path in self._run_dir.glob("stuck-*")]
+        return self._marks("stuck")

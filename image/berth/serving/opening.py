@@ -16,9 +16,11 @@ import numpy as np
 from berth.accelerate.session import load_accelerated
 from berth.cpu import count_gpus
 from berth.errors import BerthError, LoadError, RequestError
+from berth.loaders.ensemble import ENSEMBLE, load_ensemble
 from berth.loaders.formats import LoadOptions, load
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded, Model, PredictFunction
+from berth.models.signing import read_public_keys
 from berth.models.store import Entry, verify_version
 from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors, TensorSpec, decode_array
@@ -62,6 +64,8 @@ def check_versions(key: str, built_with: Mapping[str, str], policy: str) -> None
 
 def differs(found: Array, wanted: Array, tolerance: float) -> bool:
     """Whether two outputs disagree: numbers by more than `tolerance`, anything else at all."""
+    if not found.size and not wanted.size:  # no boxes: JSON has [] for the shape [0, 4]
+        return False
     if found.dtype.kind == "f":
         found = np.where(np.isfinite(found), found, np.nan)  # JSON has null alone for NaN and both infinities
     return largest_difference(wanted, found) > tolerance
@@ -176,8 +180,22 @@ def _with_native(fast: PredictFunction, outputs: Sequence[TensorSpec], load: Cal
     return predict
 
 
+def _load_members(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy: str) -> tuple[Loaded, bool]:
+    """An ensemble, its members accelerated where they can be."""
+    fast: list[bool] = []
+
+    def open_member(member: Entry, described: Manifest) -> Loaded:
+        loaded, accelerated = _load(member, described, options, version_policy)
+        fast.append(accelerated)
+        return loaded
+
+    return load_ensemble(entry.folder, manifest, options, open_member), all(fast)
+
+
 def _load(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy: str) -> tuple[Loaded, bool]:
     """What predicts for a version, and whether that is its accelerated model."""
+    if manifest.format == ENSEMBLE:
+        return _load_members(entry, manifest, options, version_policy)
     if (why := _why_plain(manifest, options)) is None and manifest.accelerated is not None:
         path = entry.folder / manifest.accelerated["file"]
         loaded = load_accelerated(path, manifest.inputs, required(manifest.outputs), options.cpu_threads)
@@ -196,7 +214,7 @@ def open_version(
 ) -> Model:
     """A model ready to predict; `on_loaded` is called before its first prediction. Raises an OperatorError."""
     began = time.monotonic()
-    manifest = verify_version(entry)
+    manifest = verify_version(entry, read_public_keys(options.signature_keys))
     check_versions(entry.key, manifest.built_with, version_policy)
     loaded, accelerated = _load(entry, manifest, options, version_policy)
     model = _model_of(entry, manifest, loaded, accelerated)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
+from pathlib import Path
 
+from berth.loaders.ensemble import member_manifests
 from berth.loaders.formats import LoadOptions
 from berth.models.manifest import Manifest
 from berth.models.model import Model
@@ -46,6 +48,20 @@ def budget_for(options: LoadOptions, format_: str, size_bytes: int) -> Budget:
     return Budget(cpu * _CLOCK_TIMES, cpu, memory)
 
 
+def budget_of(folder: Path, manifest: Manifest, options: LoadOptions) -> Budget:
+    """What loading a version may use, the members of an ensemble included."""
+    members = member_manifests(folder, manifest)
+    formats = [manifest.format, *(member.format for member in members)]
+    slowest = max(formats, key=lambda name: _CPU_SECONDS.get(name, _OTHER_CPU_SECONDS))
+    return budget_for(options, slowest, size_of(manifest) + sum(map(size_of, members)))
+
+
+def import_everything(folder: Path, manifest: Manifest, options: LoadOptions) -> None:
+    """What loading a version imports, the members of an ensemble included."""
+    for each in (manifest, *member_manifests(folder, manifest)):
+        import_libraries(each, options)
+
+
 def import_libraries(manifest: Manifest, options: LoadOptions) -> None:
     """What loading a version imports, as far as that is known: a process forked later need not import it again.
 
@@ -71,11 +87,11 @@ def try_version(entry: Entry, options: LoadOptions, version_policy: str) -> None
     def task(report: Report) -> None:
         open_version(entry, options, version_policy, lambda: report.step(ANSWERED))
 
-    contain(entry.key, task, budget_for(options, manifest.format, size_of(manifest)), LOADED)
+    contain(entry.key, task, budget_of(entry.folder, manifest, options), LOADED)
 
 
 def open_tried(entry: Entry, options: LoadOptions, version_policy: str) -> Model:
     """A model ready to predict, which has first been tried in a child process. Raises an OperatorError."""
-    import_libraries(read_manifest(entry), options)
+    import_everything(entry.folder, read_manifest(entry), options)
     try_version(entry, options, version_policy)
     return open_version(entry, options, version_policy)

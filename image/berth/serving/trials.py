@@ -20,7 +20,7 @@ from berth.models.manifest import MANIFEST
 from berth.models.store import Entry, read_manifest
 from berth.serving.confinement import become_child
 from berth.serving.notes import TrialResult, digest_manifest, folder_of, loading, read_verdict, take_lock, write_verdict
-from berth.serving.trial import import_libraries, try_version
+from berth.serving.trial import import_everything, try_version
 
 _POLL_SECONDS = 0.005
 # A signal that code sends to its own process is the main thread's, which may die of it a moment later.
@@ -83,7 +83,7 @@ class Trials:
         """Import what a version needs; its format, or nothing where model.json is not in order."""
         with suppress(BerthError, OSError):
             manifest = read_manifest(entry)
-            import_libraries(manifest, self._options)
+            import_everything(entry.folder, manifest, self._options)
             return manifest.format
         return ""
 

@@ -77,19 +77,17 @@ def _locked(heard: Heard) -> Verdict:
     )
 
 
-def _unresolved(heard: Heard) -> Verdict:
-    return refuses(
-        f"DNS did not respond for {heard.request} ({heard.fault}), so the live slot is unknown: "
-        "fix DNS, then repeat the upgrade",
-        Patience.LONG,
-    )
+def _unresolved(what: str, fault: str, unknown: str) -> Verdict:
+    """The refusal of every rule that DNS leaves without a response."""
+    sentence = f"DNS did not respond for {what} ({fault}), so {unknown}: restore cluster DNS, then repeat the upgrade"
+    return refuses(sentence, Patience.LONG)
 
 
 def decide_active(info: Heard, plan: SwitchPlan) -> Verdict:
     """Rules 1 and 2, from the active Service's /info: a first install, an outage, no switch, or a switch."""
     slot = slot_of(info)
     if info.name is Name.UNSURE:
-        return _unresolved(info)
+        return _unresolved(info.request, info.fault, "it is unknown which slot is live")
     if info.name is Name.UNKNOWN:
         if plan.bootstrap == "allow":
             return passes(f"{plan.active_url} does not resolve: a first install, there is no traffic to protect")
@@ -138,7 +136,7 @@ def decide_target(info: Heard, plan: SwitchPlan, *, outage: bool = False) -> Ver
     """Rule 4, from the target's /info: the slot must already run what this revision renders for it."""
     slot, found = slot_of(info), info.word("fingerprint")
     if info.name is Name.UNSURE:
-        return _unresolved(info)
+        return _unresolved(info.request, info.fault, f"slot {plan.target_slot} cannot be judged")
     if info.status in _LOCKED:
         return _locked(info)
     if info.status != 200:
@@ -162,14 +160,12 @@ def decide_target(info: Heard, plan: SwitchPlan, *, outage: bool = False) -> Ver
 def decide_ready(readyz: Heard, addresses: Addresses, plan: SwitchPlan) -> Verdict:
     """Rule 5: the slot says that it is ready, and enough of its pods are."""
     look = f"examine it with `kubectl {plan.namespace}get pods -l berth.dev/slot={plan.target_slot}`, then switch again"
+    if readyz.name is Name.UNSURE:
+        return _unresolved(readyz.request, readyz.fault, f"slot {plan.target_slot} cannot be judged")
     if readyz.status != 200:
         return refuses(f"slot {plan.target_slot} is not ready: {readyz.request} {readyz.told}; {look}", Patience.LONG)
     if addresses.fault:
-        return refuses(
-            f"DNS did not respond for {addresses.host} ({addresses.fault}), so the ready pods cannot be counted: "
-            "fix DNS, then repeat the upgrade",
-            Patience.LONG,
-        )
+        return _unresolved(addresses.host, addresses.fault, "the ready pods cannot be counted")
     if addresses.pods < plan.min_ready:
         return refuses(
             f"slot {plan.target_slot} has {addresses.pods} ready pods behind {addresses.host}, "
@@ -181,6 +177,8 @@ def decide_ready(readyz: Heard, addresses: Addresses, plan: SwitchPlan) -> Verdi
 
 def decide_examples(openapi: Heard, bodies: Sequence[dict[str, Any]]) -> Verdict:
     """Whether there is something to send as a sample prediction."""
+    if openapi.name is Name.UNSURE:
+        return _unresolved(openapi.request, openapi.fault, "there is no sample prediction to send")
     if openapi.status in _LOCKED:
         return _locked(openapi)
     if not bodies:
@@ -193,6 +191,8 @@ def decide_reference(answer: Heard) -> Verdict:
     """The live slot's response, with which the target's is to be compared."""
     if answer.status == 200:
         return goes_on("the live slot has responded to the sample prediction")
+    if answer.name is Name.UNSURE:
+        return _unresolved(answer.request, answer.fault, "the live slot cannot be compared with")
     if answer.status in _LOCKED:
         return _locked(answer)
     return refuses(
@@ -226,6 +226,8 @@ def _short(heard: Heard) -> str:
 def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, live: Heard | None = None) -> Verdict:
     """Rule 6, for one sample prediction of `slot`; `live` is the live slot's response, where they must agree."""
     took = answer.seconds * 1000
+    if answer.name is Name.UNSURE:
+        return _unresolved(answer.request, answer.fault, f"slot {slot} cannot be judged")
     if answer.status in _LOCKED:
         return _locked(answer)
     if answer.status in _STARTING:
@@ -259,6 +261,8 @@ def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, l
 
 def decide_traffic(info: Heard, url: str, slot: str) -> Verdict:
     """For verify: whether this connection's /info comes from the slot that should have the traffic."""
+    if info.name is Name.UNSURE:
+        return _unresolved(info.request, info.fault, "it is unknown where the traffic goes")
     if info.status in _LOCKED:
         return _locked(info)
     if info.status != 200:

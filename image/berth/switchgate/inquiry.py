@@ -12,6 +12,8 @@ from berth.switchgate.heard import Addresses, Heard
 
 Report = Callable[[str], None]
 _ASK_SECONDS = 5.0
+# Twice the resolver's usual wait for one server: a second DNS server may still respond when the first is silent.
+_LOOK_UP_SECONDS = 10.0
 _PREDICT_SECONDS = 35.0  # above the server's usual limit for a request, so that its own 504 is heard
 _SHORT_SECONDS = 10.0
 _LEAST_SECONDS = 0.05
@@ -31,6 +33,10 @@ class Inquiry:
 
     def _left(self, most: float) -> float:
         return max(_LEAST_SECONDS, min(most, self._deadline - time.monotonic()))
+
+    def _line(self, url: str) -> Line:
+        """A fresh connection to a Service."""
+        return self._caller.line(url, self._left(_LOOK_UP_SECONDS))
 
     def _waits(self, until: float) -> bool:
         """Pause, if there is time for another try before `until`."""
@@ -57,7 +63,7 @@ class Inquiry:
         """The rule without a miss `count` times in a row, each on a new connection; a miss starts the count again."""
         done = misses = 0
         while done < count:
-            with self._caller.line(url) as line:
+            with self._line(url) as line:
                 verdict = rule(line)
             if verdict.outcome is not Outcome.REFUSE:
                 done += 1
@@ -74,7 +80,7 @@ class Inquiry:
 
     def get(self, url: str, path: str) -> Heard:
         """GET on a connection of its own."""
-        with self._caller.line(url) as line:
+        with self._line(url) as line:
             return self.get_on(line, path)
 
     def get_on(self, line: Line, path: str) -> Heard:
@@ -87,7 +93,7 @@ class Inquiry:
 
     def predict(self, url: str, body: dict[str, Any]) -> Heard:
         """A sample prediction on a connection of its own."""
-        with self._caller.line(url) as line:
+        with self._line(url) as line:
             return self.predict_on(line, body)
 
     def get_pods(self, host: str, port: int, path: str) -> list[Heard]:
@@ -96,4 +102,4 @@ class Inquiry:
 
     def count(self, host: str) -> Addresses:
         """The pods behind a headless name."""
-        return self._caller.count(host, self._left(_ASK_SECONDS))
+        return self._caller.count(host, self._left(_LOOK_UP_SECONDS))

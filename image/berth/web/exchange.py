@@ -8,6 +8,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from berth.errors import BerthError, Unauthenticated
+from berth.experiments.live import Decision, LiveExperiments, Running
+from berth.experiments.units import read_unit
 from berth.models.model import Model
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import Lifecycle
@@ -101,9 +103,13 @@ class Backend:
     read_quality: Callable[[], list[dict[str, Any]]]
     # None where watching is off.
     drift: DriftMonitor | None = None
+    # None without an experiment file.
+    experiments: LiveExperiments | None = None
 
     def predict(self, exchange: Exchange, model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
         """The wanted outputs for a request. Raises what `Predictor.predict` raises."""
+        if exchange.unsettled is not None:
+            model = self._settle(exchange, exchange.unsettled, model, tensors)
         found = self.predictor.predict(model, tensors, outputs, exchange.deadline, may_wait=exchange.may_wait)
         exchange.rows += found.rows
         exchange.age_seconds = found.age_seconds
@@ -112,6 +118,14 @@ class Backend:
         if self.drift is not None:
             self.drift.offer((model.name, model.version), tensors, found.outputs, found.rows)
         return found.outputs
+
+    def _settle(self, exchange: Exchange, running: Running, model: Model, tensors: Tensors) -> Model:
+        """The arm of a request whose unit is a column. Raises ModelFailed, NotReady."""
+        unit = read_unit(model.inputs, tensors, running.experiment.unit.name)
+        decision, exchange.unsettled = running.decide(unit, exchange.request_id), None
+        exchange.decision = decision
+        settled = exchange.model = self.catalog.resolve(decision.arm.model, decision.arm.version)
+        return settled
 
 
 @dataclass(slots=True)
@@ -134,8 +148,13 @@ class Exchange:
     api_key: ApiKey | None = None
     ticket: int | None = None
     error: BerthError | None = None
+    # What an experiment decided; until its unit, a column, is decoded, the experiment that has to.
+    decision: Decision | None = None
+    unsettled: Running | None = None
     # False on a thread that has others to serve: what would make it wait raises WouldWait instead.
     may_wait: bool = True
+    # What responds in this thread's place when the time runs out (worker/outbox.py); None where nothing can.
+    late: Any = None
     # The body as it was read, where it is kept for the payload log.
     keeps_body: bool = False
     body: bytes | None = None

@@ -7,10 +7,7 @@ from typing import Any, TypeAlias
 
 from flask import Flask, Request, request
 
-from berth.telemetry.metrics.registry import Metrics
 from berth.telemetry.metrics.updates import make_observer
-from berth.web.exchange import Exchange
-from berth.web.pipeline import Observe
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # (method, rule, status, seconds)
@@ -55,18 +52,5 @@ def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> 
             found = children[method, rule, status] = total.labels(method=method, status=status), timed
         found[0].inc()
         found[1](seconds)
-
-    return observe
-
-
-def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
-    """What the pipeline calls when a request that could predict is about to be processed."""
-
-    def observe(exchange: Exchange, status: int, seconds: float) -> None:
-        endpoint, model = exchange.endpoint, exchange.model
-        if exchange.counts:
-            name, version = (model.name, model.version) if model else ("", "")
-            metrics.bind(name, version).observe_request(endpoint.protocol, status, seconds)
-        observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe

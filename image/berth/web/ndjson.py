@@ -19,7 +19,7 @@ from berth.serving.predictor import WouldWait
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.codec import decode_json
 from berth.tensors.instances import decode_instances
-from berth.tensors.schema import choose_outputs
+from berth.tensors.output_names import name_outputs
 from berth.web import wire
 from berth.web.access import choose_model
 from berth.web.exchange import Backend, Exchange, Reply
@@ -97,7 +97,7 @@ def open_lines(exchange: Exchange, backend: Backend) -> LineAnswers:
     names = tuple(spec.name for spec in model.outputs if not spec.optional)
     outputs = ("prediction",) if "prediction" in names else names
     if "outputs" in query:
-        outputs = choose_outputs(query["outputs"].split(","), model.outputs)
+        outputs = tuple(name_outputs(query["outputs"].split(","), model.outputs).values())
     if not model.batchable:
         raise InvalidInput(f"{model.name} does not process several rows at once; send one request a row")
     return LineAnswers(model, outputs, lambda tensors: backend.predict(exchange, model, tensors, outputs))

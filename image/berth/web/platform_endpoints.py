@@ -14,7 +14,8 @@ from berth.tensors.instances import decode_inputs
 from berth.web import v1, wire
 from berth.web.access import check_ready, choose_model
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
-from berth.web.invocations import decode_split
+from berth.web.row_requests import by_row, usual_outputs
+from berth.web.table_forms import decode_split
 
 # What Azure ML's own examples send: MLflow deployments the first, scoring scripts the second.
 _AZURE = ("input_data", "data")
@@ -45,13 +46,9 @@ def _score(exchange: Exchange, backend: Backend) -> Reply:
     """A list with one prediction a row, as Azure ML's scoring scripts and MLflow deployments return."""
     model = choose_model(exchange, backend, None)
     document = wire.read_json_object(exchange, backend.max_body_bytes)
-    names = tuple(spec.name for spec in model.outputs if not spec.optional)
-    wanted = ("prediction",) if "prediction" in names else names
+    wanted = usual_outputs(model)
     outputs = backend.predict(exchange, model, _decode_score(document, model), wanted)
-    if len(wanted) == 1:
-        return wire.json_reply(outputs[wanted[0]])
-    columns = [outputs[name].tolist() for name in wanted]
-    return wire.json_reply([dict(zip(wanted, row, strict=True)) for row in zip(*columns, strict=True)])
+    return wire.json_reply(by_row(outputs, wanted))
 
 
 def _is_known(method: str, path: str, endpoints: Sequence[Endpoint]) -> bool:

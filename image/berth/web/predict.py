@@ -79,13 +79,21 @@ def answer_request(
     return {**named, "model": model.name, "version": model.version}
 
 
+def _unusual(
+    exchange: Exchange, backend: Backend, model: Model, tensors: Tensors, rows: int
+) -> list[list[dict[str, Any]]]:
+    return describe_unusual(backend, exchange.model or model, tensors, rows)
+
+
 def _answer_document(exchange: Exchange, backend: Backend, document: dict[str, Any]) -> Reply:
     name, version = optional_word(document, "model"), optional_word(document, "version")
     model = choose_model(exchange, backend, name, version)
     if "instances" in document:  # Vertex AI calls any path with V1's bodies
         return v1.answer_instances(exchange, backend, model, document)
-    predict, unusual = partial(backend.predict, exchange), partial(describe_unusual, backend)
-    return wire.json_reply(answer_request(document, model, predict, unusual))
+    answer = answer_request(document, model, partial(backend.predict, exchange), partial(_unusual, exchange, backend))
+    if exchange.model is not None and exchange.model is not model:  # an arm that its decoded unit chose
+        answer |= {"model": exchange.model.name, "version": exchange.model.version}
+    return wire.json_reply(answer)
 
 
 def _answer(exchange: Exchange, backend: Backend) -> Reply:

@@ -34,6 +34,9 @@ def describe_payload(exchange: Exchange, reply: Reply, seconds: float, slot: str
         "status": reply.status,
         "ms": round(seconds * 1000, 3),
     }
+    if (decision := exchange.decision) is not None:  # with the probability, other policies can be evaluated offline
+        chosen = {"experiment": decision.experiment, "arm": decision.arm.key, "probability": decision.probability}
+        fields |= chosen
     if exchange.error is not None:
         fields |= {"code": exchange.error.code, "error": exchange.error.message}
     asked = None

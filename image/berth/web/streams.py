@@ -121,7 +121,7 @@ class StreamAnswers:
         except BerthError as error:
             status = error.status
             if isinstance(error, Overloaded | DeadlineExceeded):
-                pipeline.reject(error.code)
+                pipeline.reject(exchange, error.code)
             return error_lines(error, lines)
         finally:
             if ticket is not None:

@@ -1,8 +1,7 @@
 """The gunicorn worker: one thread that moves all bytes, and a pool of threads that serve whole requests.
 
-It is gunicorn's ThreadWorker with another way for a request to go, tested against the exact gunicorn version that
-pyproject.toml pins. ThreadWorker gives a thread of its pool to each connection that has something to say; that thread
-reads the request, serves it, sends the response, and so can be held by a client that does all that slowly. Here:
+It is gunicorn's ThreadWorker with another way for a request to go, tested against the version that pyproject.toml
+pins. ThreadWorker gives a thread to each connection that has something to say, which a slow client can hold. Here:
 
     main thread   accept -> receive -> head -> body -> whole -> served here, or handed to the pool
     pool          gunicorn's WSGI code and the application, from memory to memory
@@ -36,7 +35,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -47,30 +46,29 @@ from berth.worker.connections import READ, Connection, Connections
 from berth.worker.deadlines import Deadlines
 from berth.worker.outbox import Channel, Outbox
 from berth.worker.receiving import HeadersTimeout
-from berth.worker.refusals import describe_refusal, log_refusal
+from berth.worker.refusals import encode_refusal
 from berth.worker.streaming import StreamThreads
 from berth.worker.turns import take_turns
+from berth.worker.working import Working
 
 # A new connection counts as if it had a thread for so long, until its request has come: two workers share a burst.
 _FRESH_SECONDS = 0.01
 # Of those whose time is over, so many are seen to in one turn.
 _EXPIRED_A_TURN = 16
-# Of responses that their clients have not read yet.
-MOST_UNSENT_BYTES = 64 << 20
+MOST_UNSENT_BYTES = 64 << 20  # of responses that their clients have not read yet
 
 
 class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     """A ThreadWorker whose threads serve whole requests and wait for no client."""
 
     header_seconds = 5.0  # from a request's first byte to the end of its headers
-    # For its body, and again for sending the response.
-    exchange_seconds = 30.0
+    exchange_seconds = 30.0  # for its body, for its response to be made, and again for sending that
     most_body_bytes = 16 << 20
     slot = ""  # named in the errors that the application never sees
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Connections whose request a thread has, those that are new, and those that have something to handle.
-        self._working: set[Connection] = set()
+        self._working = Working(self.exchange_seconds)
         self._fresh = Deadlines[Connection](_FRESH_SECONDS)
         self._ready: deque[Connection] = deque()
         # The child's copy of what the arbiter has yet to handle; the settings' file hands it over after the fork.
@@ -87,19 +85,14 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @cached_property
     def _arrivals(self) -> Arrivals:
-        streams = StreamThreads(self, self._connections, getattr(self._service, "streams", None))
-        gate = getattr(self._service, "gate", None)
-        return Arrivals(self, self._connections, self.cfg, self.most_body_bytes, gate, streams)
-
-    @cached_property
-    def _service(self) -> Any:
-        """What the application offers beside WSGI, if it is Berth's."""
-        return getattr(self.wsgi, "extensions", {}).get("berth")
+        service, rows = getattr(self.wsgi, "extensions", {}).get("berth"), self._connections
+        streams = StreamThreads(self, rows, getattr(service, "streams", None))
+        return Arrivals(self, rows, self.cfg, self.most_body_bytes, getattr(service, "gate", None), streams)
 
     @cached_property
     def _inline(self) -> Any:
         """What serves without waiting (InlineAnswers); None with another application."""
-        return getattr(self._service, "express", None)
+        return getattr(getattr(self.wsgi, "extensions", {}).get("berth"), "express", None)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -131,8 +124,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @property
     def worker_connections(self) -> int:
-        """The loop accepts while `nr_conns` is below this: while a thread is free, and there is or can be room."""
-        if len(self._working) + len(self._fresh) >= self._threads:
+        """The loop accepts while `nr_conns` is below this: a thread is free, there is room, the gate is not paused."""
+        if len(self._working) + len(self._fresh) >= self._threads or getattr(self._gate, "paused", False):
             return 0
         known = len(self._connections)
         return known + 1 if known < self._most_connections or self._connections.has_room else 0
@@ -143,7 +136,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._most_connections = most
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        self._next_end = min(self._connections.next_end(), self._fresh.next_end())
+        self._next_end = min(self._connections.next_end(), self._fresh.next_end(), self._working.next_end())
         wait = 0 if self._ready else max(0, min(timeout, self._next_end - time.monotonic()))
         super().wait_for_and_dispatch_events(wait)
         for conn, waiting in take_turns(self._ready, getattr(self._inline, "is_prediction", None)):
@@ -152,10 +145,12 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def murder_pending(self) -> None:
         """See to those whose time is over."""
-        if time.monotonic() < self._next_end:
+        if (now := time.monotonic()) < self._next_end:
             return
         rows = self._connections
         self._fresh.take_expired(self._threads)
+        for conn in self._working.take_overdue(now, _EXPIRED_A_TURN):
+            self._act(conn, self._answer_late)
         for row, end in (
             (rows.silent, rows.drop),
             (rows.idle, rows.drop),
@@ -189,6 +184,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             self._connections.drop(conn)
 
     def accept(self, listener: socket.socket) -> None:
+        if self._gate is not None and self._gate.paused:
+            return
         try:
             sock, client = listener.accept()
         except OSError as error:
@@ -233,32 +230,32 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Connection) -> bool:
         """Serve a request; whether its connection may be kept. This runs on a thread of the pool."""
-        conn.outbox = Outbox(conn.sock)
-        request = conn.incoming.request
+        hurry = partial(self.method_queue.defer, self._working.hurry, conn)
+        outbox, incoming = Outbox(conn.sock, hurry), conn.incoming
+        conn.outbox, request = outbox, incoming.request
         try:
-            kept = self.handle_request(request, Channel(conn.outbox, conn.client, conn.server))
-            conn.outbox.flush()
-            return bool(kept and conn.incoming.is_spent())
+            kept = self.handle_request(request, Channel(outbox, conn.client, conn.server))
+            outbox.flush()
+            return bool(kept and incoming.is_spent())
         except StopIteration:
             self.log.debug("the application broke after the head of its response")
         except OSError as error:
             self.log.debug("the client left: %s", error)
         except Exception as error:  # what the application let through is a 500 for this client
-            self.handle_error(request, conn.outbox, conn.client, error)
+            self.handle_error(request, outbox, conn.client, error)
         return False
 
-    def handle_error(self, req: Any, client: Outbox, addr: Any, exc: Exception) -> None:
-        client.sendall(self._encode_refusal(req, addr, exc))
-        client.flush()
+    def _answer_late(self, conn: Connection) -> None:
+        if answer := self._working.answer_late(conn):
+            self._send(conn, answer, keeps=False)
 
-    def _encode_refusal(self, req: Any, addr: Any, exc: Exception) -> bytes:
-        refusal = describe_refusal(exc, req)
-        log_refusal(self.log, refusal, addr[0] if addr else "", exc)
-        return refusal.encode(self.slot)
+    def handle_error(self, req: Any, client: Outbox, addr: Any, exc: Exception) -> None:
+        client.sendall(encode_refusal(exc, req, addr, self.slot, self.log))
+        client.flush()
 
     def refuse(self, conn: Connection, error: Exception) -> None:
         request = conn.incoming.request if conn.incoming is not None else getattr(error, "req", None)
-        self._send(conn, self._encode_refusal(request, conn.client, error), keeps=False)
+        self._send(conn, encode_refusal(error, request, conn.client, self.slot, self.log), keeps=False)
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         """A thread has served a request."""
@@ -266,6 +263,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         conn.incoming, outbox, conn.outbox = None, conn.outbox, None
         if fs.cancelled() or fs.exception() is not None or conn.closed:
             self._connections.drop(conn)
+            return
+        if outbox is None:  # its time ran out: the client has its response, and the connection closes
             return
         self._connections.count(conn)
         self._act(conn, lambda conn: self._connections.send(conn, outbox.unsent, fs.result(), self._sent))

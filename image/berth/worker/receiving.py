@@ -184,11 +184,11 @@ class Incoming:
         expects, self.request._expected_100_continue = bool(self.request._expected_100_continue), False
         return expects
 
-    def complete(self, data: memoryview, missing: Exception | None = None, whole: bool = True) -> None:
+    def complete(self, data: bytes | memoryview, missing: Exception | None = None, whole: bool = True) -> None:
         """Give the request its body, which ends with `data`; if that is not all of it, reading on raises `missing`."""
         self._is_whole = whole
         self.request._expected_100_continue = False  # gunicorn would send one now
-        body = data[self.head_bytes :]
+        body = memoryview(data)[self.head_bytes :]
         if not whole:
             self.request.force_close()
         if self._chunks is not None:

@@ -65,17 +65,19 @@ def describe_refusal(exc: Exception, req: Any) -> RefusedRequest:
     return RefusedRequest(status, code, sentence or str(exc)[:200], request_id)
 
 
-def log_refusal(log: Any, refusal: RefusedRequest, client: str, exc: Exception) -> None:
-    """One line; of a failure of the server's own with the exception."""
-    fields = {**refusal.fields, "client": client}
-    if refusal.status == 500:
-        log.error("request failed outside of the application", exc_info=exc, extra={"fields": fields})
-    else:
-        log.warning("request refused by gunicorn: %r", refusal.message, extra={"fields": fields})
-
-
 def _find_request_id(req: Any) -> str:
     for name, value in getattr(req, "headers", ()):
         if name == "X-REQUEST-ID" and re.fullmatch(r"[A-Za-z0-9._-]{1,128}", value):
             return str(value)
     return uuid.uuid4().hex
+
+
+def encode_refusal(exc: Exception, req: Any, client: Any, slot: str, log: Any) -> bytes:
+    """The response to what went wrong with a request, which gunicorn's logger `log` gets a line about."""
+    refusal = describe_refusal(exc, req)
+    fields = {**refusal.fields, "client": client[0] if client else ""}
+    if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request failed outside of the application", exc_info=exc, extra={"fields": fields})
+    else:
+        log.warning("request refused by gunicorn: %r", refusal.message, extra={"fields": fields})
+    return refusal.encode(slot)

@@ -56,6 +56,12 @@ def _words() -> dict[str, list[Name]]:
     return words
 
 
+def library_of(name: Name) -> str | None:
+    """The word that allows a name of a known library."""
+    word = name[0].split(".")[0]
+    return word if name in _words().get(word, ()) else None
+
+
 def parse_allow(text: str) -> tuple[Name, ...]:
     """The pairs of `package.module:Name,package.module:Other`; a known library's name stands for its estimators.
 

@@ -157,6 +157,11 @@ class ReceiptBook:
         """The receipt, signed with the first secret."""
         return encode_receipt(receipt, self._file.content[0])
 
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The secrets as of now; the first signs."""
+        return self._file.content
+
     def read(self, text: str) -> Receipt:
         """A receipt that was signed with any of the secrets. Raises InvalidReceipt."""
         return decode_receipt(text, self._file.content)

@@ -37,6 +37,11 @@ def _render_alone(collector: Collector) -> bytes:
     return generate_latest(registry)
 
 
+# Statuses and reasons that a model's counters have from the start.
+FIRST_STATUSES = (200, 429, 500, 504)
+REJECTIONS = ("overloaded", "deadline_exceeded")
+
+
 class Metrics:
     """The list of metrics. Make one per process, after the fork: two would write over each other's values.
 
@@ -79,6 +84,7 @@ class Metrics:
             "berth_watch_dropped_rows_total", "Rows that were not counted for drift: too many at once."
         )
         self._declare_feedback()
+        self._declare_experiments()
 
     def _declare_feedback(self) -> None:
         """What came true of earlier predictions."""
@@ -92,6 +98,15 @@ class Metrics:
         self.feedback_delay = self._histogram("berth_feedback_delay_seconds", "Prediction to feedback.", DELAYS)
         self.reference = self._gauge(
             "berth_feedback_reference", "The figure that the model was added with.", "livemax", "metric"
+        )
+
+    def _declare_experiments(self) -> None:
+        """Which arms requests went to."""
+        self.experiment_units = self._counter(
+            "berth_experiment_units_total", "Requests by arm; sticky ones had a unit.", "experiment", "arm", "sticky"
+        )
+        self.experiment_file_ok = self._gauge(
+            "berth_experiment_file_ok", "0 while the experiment file cannot be used as it is.", "livemin"
         )
 
     def _labels(self, own: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,7 +163,7 @@ class ModelMetrics:
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         self._metrics = metrics
         self._common = (model, version, metrics.slot)
-        # Filled on first use, so that what never happens makes no series.
+        # Filled on first use, beyond what `begin_counters` makes.
         self._updates: dict[tuple[object, tuple[object, ...]], Any] = {}
         self._classes: dict[object, str] = {}
 
@@ -162,6 +177,16 @@ class ModelMetrics:
         if found is None:
             found = self._updates[metric, labels] = make(metric.labels(*self._common, *labels))
         return found
+
+    def begin_counters(self, protocols: Sequence[str]) -> None:
+        """Start at 0 what can be counted of a model that is ready: a share of nothing is 0 then, and not unknown."""
+        for protocol in protocols:
+            for status in FIRST_STATUSES:
+                self._update(make_adder, self._metrics.requests, protocol, status)(0)
+        for reason in REJECTIONS:
+            self._update(make_adder, self._metrics.rejected, reason)(0)
+        for label in self._classes.values():
+            self._update(make_adder, self._metrics.predictions, label)(0)
 
     def observe_request(self, protocol: str, status: int, seconds: float) -> None:
         """A request has its response, or is about to: count before the response leaves, and none goes uncounted."""
@@ -253,3 +278,11 @@ class ModelMetrics:
     def observe_delay(self, seconds: float) -> None:
         """Feedback came so long after its prediction."""
         self._update(make_observer, self._metrics.feedback_delay)(seconds)
+
+    def count_unit(self, experiment: str, arm: str, sticky: bool) -> None:
+        """An experiment sent a request to this version."""
+        self._update(make_adder, self._metrics.experiment_units, experiment, arm, "yes" if sticky else "no")(1)
+
+    def set_experiment_file(self, ok: bool) -> None:
+        """Whether the experiment file is in force as it is now."""
+        self._update(make_setter, self._metrics.experiment_file_ok)(ok)

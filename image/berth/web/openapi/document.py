@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from berth.models.model import Model
 from berth.tensors.codec import encode_json
-from berth.web.access import visible_models
+from berth.web.access import stand_ins, visible_models
 from berth.web.exchange import BINARY, HTML, JSON, LENGTH_HEADER, ApiFacts, Backend, Endpoint, Exchange, Reply
 from berth.web.openapi.bodies import BODIES
 from berth.web.openapi.model_schemas import model_components
@@ -57,7 +58,7 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.page is not None:
         content[HTML] = {"schema": {"type": "string"}}
     if endpoint.body == "infer":
-        content[BINARY] = {}
+        content[BINARY] = {"schema": {"type": "string", "format": "binary"}}
     answer: dict[str, Any] = {"description": endpoint.summary, "headers": _HEADERS, "content": content}
     return answer
 
@@ -152,12 +153,18 @@ _lock = threading.Lock()
 def _answer(exchange: Exchange, backend: Backend) -> Reply:
     """The document; it is made again when another model has become ready."""
     models = visible_models(exchange, backend)
-    key = (backend.api, *map(id, models))  # the models are kept beside it, so that no other has the same id
+    public = stand_ins(exchange, backend)
+    key = (
+        backend.api,
+        *map(id, models),
+        *((name, id(model)) for name, model in public.items()),
+    )  # the models are kept beside it, so that no other has the same id
     with _lock:
         if key not in _made:
             if len(_made) >= _MOST_KEPT:
                 _made.clear()
-            _made[key] = models, encode_json(openapi_document(models, backend.api, backend.endpoints))
+            everything = [*models, *(replace(model, name=name) for name, model in public.items())]
+            _made[key] = everything, encode_json(openapi_document(everything, backend.api, backend.endpoints))
         return Reply(_made[key][1])
 
 
