@@ -10,6 +10,7 @@ from berth.errors import Overloaded
 from berth.worker.connections import READ, Connection, Connections
 from berth.worker.filling import Filling
 from berth.worker.receiving import MOST_HEAD_BYTES, read_head
+from berth.worker.streaming import StreamThreads
 
 # A request of up to this length is worth showing to who serves at once; a body of up to this is waited for even when
 # the gate is full.
@@ -54,12 +55,11 @@ class Arrivals:
 
     def __init__(
         self,
-        answering: Answering,
+        answering: Any,
         connections: Connections,
         cfg: Any,
         most_body_bytes: int,
         gate: Any,
-        streams: Any,
     ) -> None:
         self._answering = answering
         self._connections = connections
@@ -68,8 +68,7 @@ class Arrivals:
         self._most_held_bytes = HELD_BODIES * most_body_bytes
         # Berth's, which knows whether it is full; None with another application.
         self._gate = gate
-        # Takes requests that are streams (StreamThreads).
-        self._streams = streams
+        self._streams = StreamThreads(answering, connections)
 
     def receive(self, conn: Connection) -> None:
         """A connection has something to read: more of a request, or its end."""

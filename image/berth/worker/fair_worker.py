@@ -47,7 +47,6 @@ from berth.worker.deadlines import Deadlines
 from berth.worker.outbox import Channel, Outbox
 from berth.worker.receiving import HeadersTimeout
 from berth.worker.refusals import encode_refusal
-from berth.worker.streaming import StreamThreads
 from berth.worker.turns import take_turns
 from berth.worker.working import Working
 
@@ -85,9 +84,12 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @cached_property
     def _arrivals(self) -> Arrivals:
-        service, rows = getattr(self.wsgi, "extensions", {}).get("berth"), self._connections
-        streams = StreamThreads(self, rows, getattr(service, "streams", None))
-        return Arrivals(self, rows, self.cfg, self.most_body_bytes, getattr(service, "gate", None), streams)
+        return Arrivals(self, self._connections, self.cfg, self.most_body_bytes, self._gate)
+
+    @cached_property
+    def _gate(self) -> Any:
+        """What counts predictions; None with another application."""
+        return getattr(getattr(self.wsgi, "extensions", {}).get("berth"), "gate", None)
 
     @cached_property
     def _inline(self) -> Any:

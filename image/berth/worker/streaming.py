@@ -31,6 +31,7 @@ class Worker(Protocol):
     cfg: Any
     log: Any
     method_queue: Any
+    wsgi: Any
     exchange_seconds: float
 
 
@@ -53,10 +54,10 @@ def _environ(conn: Connection) -> dict[str, Any]:
 class StreamThreads:
     """Takes streams from the main thread and gives their connections back to be closed."""
 
-    def __init__(self, worker: Worker, connections: Connections, streams: Any) -> None:
+    def __init__(self, worker: Worker, connections: Connections) -> None:
         self._worker, self._connections = worker, connections
         # The application's (StreamAnswers); None with another application.
-        self._streams = streams
+        self._streams = getattr(getattr(worker.wsgi, "extensions", {}).get("berth"), "streams", None)
         self._running = 0
 
     def take(self, conn: Connection) -> bool:
