@@ -9,8 +9,8 @@ from berth import __version__
 from berth.errors import InvalidInput, NotReady, RouteNotFound, ServerError
 from berth.rpc.messages import message_classes
 from berth.rpc.tensors_in_messages import decode_inputs_of, encode_outputs
+from berth.tensors.binding import bind_tensors
 from berth.tensors.output_names import name_outputs
-from berth.tensors.schema import bind_tensors
 from berth.web.access import check_ready, choose_model, is_visible
 from berth.web.exchange import GRPC, Backend, Endpoint, Exchange, Reply
 from berth.web.input_names import name_only_input
