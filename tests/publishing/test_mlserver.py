@@ -15,7 +15,7 @@ from berth.loaders.formats import LoadOptions
 from berth.publishing.mlserver.importing import describe_differences, import_model
 from berth.publishing.mlserver.served_models import find_settings, parse_model
 from berth.publishing.mlserver.server_settings import translate_settings
-from publishing.mlserver_folders import FOLDERS, Example, mnist_svm, write_settings
+from publishing.mlserver_folders import FOLDERS, Example, write_settings
 from web.asking import MakeApp
 
 LIBRARIES = {
@@ -60,14 +60,6 @@ def test_a_folder_answers_as_mlserver_does(tmp_path: Path, make_app: MakeApp, ma
     for name, wanted in example.outputs.items():
         got = np.array(outputs[name]["data"]).reshape(outputs[name]["shape"])
         np.testing.assert_allclose(got.reshape(np.shape(wanted)), wanted, rtol=1e-5)
-
-
-def test_any_input_name_is_for_imported_models_alone(tmp_path: Path, make_app: MakeApp, client: FlaskClient) -> None:
-    example = mnist_svm(tmp_path / "folder")
-    import_model(tmp_path / "store", parse_model(tmp_path / "folder" / "model-settings.json"), LoadOptions())
-    assert _infer(make_app(tmp_path / "store"), example, [], "predict")
-    body = {"inputs": [{"name": "input-0", "shape": [1, 4], "datatype": "FP64", "data": [1, 2, 3, 4]}]}
-    assert client.post("/v2/models/iris/infer", json=body).status_code == 400
 
 
 def test_declared_inputs_stand_in_for_an_artifact_without(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from berth.tensors.binding import bind_tensors
 from berth.tensors.output_names import name_outputs
 from berth.web.access import check_ready, choose_model, is_visible
 from berth.web.exchange import GRPC, Backend, Endpoint, Exchange, Reply
-from berth.web.input_names import name_only_input
 from berth.web.v2 import describe_model
 
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
@@ -80,8 +79,7 @@ def _model_metadata(exchange: Exchange, backend: Backend) -> Reply:
 def _model_infer(exchange: Exchange, backend: Backend) -> Reply:
     request = _parse(exchange, "ModelInferRequest")
     model = choose_model(exchange, backend, request.model_name, request.model_version or None)
-    given = name_only_input(decode_inputs_of(request), model)
-    tensors = bind_tensors(given, model.inputs)
+    tensors = bind_tensors(decode_inputs_of(request), model.inputs)
     wanted = {spec.name: spec.name for spec in model.outputs if not spec.optional}
     if request.outputs:
         wanted = name_outputs([output.name for output in request.outputs], model.outputs)

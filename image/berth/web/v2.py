@@ -16,7 +16,6 @@ from berth.web.access import check_ready, choose_model, visible_entries, visible
 from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BINARY, BODY_ERRORS, JSON, LENGTH_HEADER, Backend, Endpoint, Exchange, Reply
 from berth.web.infer import decode_body, encode_answer, wanted_outputs
-from berth.web.input_names import name_only_input
 
 # Only what is there in full: of Triton's `model_repository` there is the index, without load and unload, and its
 # `statistics` are in /metrics.
@@ -125,8 +124,7 @@ def _infer(exchange: Exchange, backend: Backend) -> Reply:
     header_length = exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     _check_type(exchange, header_length)
     asked = decode_body(wire.read_body(exchange, backend.max_body_bytes), header_length, model.inputs)
-    given = name_only_input(asked.inputs, model)
-    tensors, wanted = bind_tensors(given, model.inputs, asked.frame), wanted_outputs(asked, model)
+    tensors, wanted = bind_tensors(asked.inputs, model.inputs, asked.frame), wanted_outputs(asked, model)
     outputs = backend.predict(exchange, model, tensors, tuple(wanted.values()))
     model = exchange.model or model  # an experiment has chosen one of its arms
     document, tail = encode_answer(asked, model, outputs, wanted)

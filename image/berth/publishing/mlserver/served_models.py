@@ -142,9 +142,9 @@ def _parse_inputs(declared: Any) -> tuple[TensorSpec, ...]:
 
 
 def _make_metadata(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What the version notes: MLServer's words on the model, and that clients name its one input as they like."""
+    """What the version notes: MLServer's words on the model."""
     kept = {key: document[key] for key in ("platform", "versions", "inputs", "outputs") if document.get(key)}
-    return {"any_input_name": True, "mlserver": {"implementation": document["implementation"], **kept}}
+    return {"mlserver": {"implementation": document["implementation"], **kept}}
 
 
 def parse_model(path: Path) -> ServedModel:
