@@ -20,11 +20,13 @@ class ChunkedBody:
         self._in_trailer = False
         self._after_data = False
         self.ended = False
+        # Why the rest cannot be read; what came before is the body's.
+        self.broken: BrokenBody | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """What of these bytes is the body. Raises BrokenBody."""
+        """What of these bytes is the body."""
         pieces, at = [], 0
-        while at < len(data) and not self.ended:
+        while at < len(data) and not self.ended and self.broken is None:
             if self._left:
                 piece = data[at : at + self._left]
                 pieces.append(piece)
@@ -36,24 +38,24 @@ class ChunkedBody:
             self._line += data[at:] if end < 0 else data[at : end + 1]
             at = len(data) if end < 0 else end + 1
             if len(self._line) > _MOST_CHUNK_LINE_BYTES:
-                raise BrokenBody("a line between chunks is too long")
-            if end >= 0:
+                self.broken = BrokenBody("a line between chunks is too long")
+            elif end >= 0:
                 line, self._line = self._line, b""
                 self._read_line(line)
         return b"".join(pieces)
 
     def _read_line(self, line: bytes) -> None:
         if not line.endswith(b"\r\n"):
-            raise BrokenBody("a line between chunks does not end with CRLF")
+            self.broken = BrokenBody("a line between chunks does not end with CRLF")
+            return
         text = line[:-2]
         if self._in_trailer:
             self.ended = not text
         elif self._after_data:
-            if text:
-                raise BrokenBody("a chunk is longer than its size")
+            self.broken = BrokenBody("a chunk is longer than its size") if text else None
             self._after_data = False
         elif (found := _SIZE.fullmatch(text)) is None:
-            raise BrokenBody("a chunk's size is not a hexadecimal number")
+            self.broken = BrokenBody("a chunk's size is not a hexadecimal number")
         else:
             self._left = int(found[1], 16)
             self._in_trailer = not self._left
@@ -61,6 +63,8 @@ class ChunkedBody:
 
 class SizedBody:
     """A body whose length is known."""
+
+    broken: BrokenBody | None = None
 
     def __init__(self, length: int) -> None:
         self._left = length

@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Callable
 
-from berth.worker.receiving import BrokenBody
 from berth.worker.stream_body import ChunkedBody, LineBuffer, SizedBody
 
 _PIECE_BYTES = 65536
@@ -72,12 +71,10 @@ class StreamSocket:
         return True
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self._lines.feed(self._body.feed(data))
-        except BrokenBody as error:
-            self._end(error)
-            return
-        if self._body.ended:
+        self._lines.feed(self._body.feed(data))
+        if self._body.broken is not None:
+            self._end(self._body.broken)
+        elif self._body.ended:
             self._lines.finish()
             self._end(None)
 
