@@ -344,7 +344,7 @@ def test_merged_files_are_prometheus_clients_own(values: dict[str, float]) -> No
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "counter_dead.db")
         path.write_bytes(_encode_values(values))
-        read = MmapedDict.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
+        read = MmapedDict.read_all_values_from_file(str(path))
         assert {key: value for key, value, _, _ in read} == values
 
 

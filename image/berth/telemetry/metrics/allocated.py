@@ -48,6 +48,10 @@ def _warn(path: str) -> None:
 class AllocatedDict(mmap_dict.MmapedDict):  # type: ignore[misc]
     """A MmapedDict whose file has no hole, or that is in memory. Not thread safe, as its base."""
 
+    # Of the base, which is not typed.
+    _m: Any
+    _f: Any
+
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if read_mode:
             super().__init__(filename, read_mode)

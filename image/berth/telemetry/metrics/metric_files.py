@@ -51,7 +51,7 @@ class _Process:
 
 if values.ValueClass is not values.MutexValue:  # PROMETHEUS_MULTIPROC_DIR is set
     if hasattr(os, "memfd_create"):
-        values.MmapedDict = AllocatedDict  # type: ignore[misc]
+        values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(_Process())  # type: ignore[no-untyped-call]
 
 
@@ -115,7 +115,7 @@ def _read_values(path: Path) -> Iterator[tuple[str, float]]:
     if not path.exists() or not path.stat().st_size:
         return
     with suppress(RuntimeError, struct.error, UnicodeDecodeError):
-        for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+        for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):
             yield key, value
 
 
