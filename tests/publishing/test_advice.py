@@ -71,7 +71,8 @@ class Attempt:
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("case", REFUSED)
 def test_the_step_that_a_refusal_names_leads_to_a_served_model(case: str, tmp_path: Path) -> None:
-    attempt, messages = Attempt(REFUSED[case](tmp_path)), []
+    attempt = Attempt(REFUSED[case](tmp_path))
+    messages: list[str] = []
     while (message := attempt.add()) is not None:
         assert len(messages) < STEPS, messages
         messages.append(message)

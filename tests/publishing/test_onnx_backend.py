@@ -76,7 +76,11 @@ def wrong_answers(folder: Path, store: Path) -> list[str]:
     wrong = []
     for inputs, outputs in sets_of(folder):
         request = {"inputs": {spec.name: array.tolist() for spec, array in zip(model.inputs, inputs, strict=True)}}
-        answer = answer_request(request, model, lambda *asked: predictor.predict(*asked, math.inf).outputs)["outputs"]
+        answer = answer_request(
+            request,
+            model,
+            lambda model, tensors, wanted: predictor.predict(model, tensors, wanted, math.inf).outputs,
+        )["outputs"]
         wanted = {node.name: array for node, array in zip(graph.output, outputs, strict=True)}
         wrong += [name for name, array in wanted.items() if name not in answer or not agree(answer[name], array)]
     return wrong

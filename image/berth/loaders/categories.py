@@ -1,8 +1,8 @@
 """Categorical features of XGBoost and LightGBM models: which ones they are, and the codes that stand for their values.
 
 Both libraries are trained on pandas' codes of categories. LightGBM writes the categories at the end of its text,
-XGBoost (3.1 and newer) into its document. What a client sends is looked up there, as the libraries do for a frame; an unknown
-value is a missing one.
+XGBoost (3.1 and newer) into its document. What a client sends is looked up there, as the libraries do for a frame;
+an unknown value is a missing one.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def _frame(inputs: Tensors, names: Sequence[str], columns: dict[str, Column]) ->
     for name, column in known.items():
         if column.categories is not None:
             codes = np.nan_to_num(encode_values(inputs[name], column.categories), nan=-1).astype(np.int64)
-            frame[name] = pd.Categorical.from_codes(codes, list(column.categories))
+            frame[name] = pd.Categorical.from_codes(codes, pd.Index(list(column.categories)))
     # What no part reads must be there all the same.
     return frame if len(filled) == len(names) else frame.reindex(columns=list(names))
 
