@@ -32,6 +32,7 @@ _LIBRARIES = {
     "onnx": ("onnxruntime",),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
 }
 
 
