@@ -92,7 +92,7 @@ volumes:
   {{- end }}
 {{- end -}}
 
-{{/* berth.verifyArgs: arguments that ask whether a Service answers from a slot. Give root, service, slot and connections. */}}
+{{/* berth.verifyArgs: arguments that check whether a Service responds from a slot. Give root, service, slot and connections. */}}
 {{- define "berth.verifyArgs" -}}
 - gate
 - --verify

@@ -88,6 +88,12 @@ env:
   {{- if $slot.auth.enabled }}
   - {name: BERTH_API_KEYS_FILE, value: /etc/berth/keys/api-keys}
   {{- end }}
+  {{- if .root.Values.feedback.existingSecret }}
+  - {name: BERTH_FEEDBACK_KEY_FILE, value: /etc/berth/feedback/keys}
+  {{- end }}
+  {{- with include "berth.signatureKeysEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with $slot.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -119,6 +125,12 @@ volumeMounts:
   {{- if $slot.auth.enabled }}
   - {name: api-keys, mountPath: /etc/berth/keys, readOnly: true}
   {{- end }}
+  {{- if .root.Values.feedback.existingSecret }}
+  - {name: feedback-keys, mountPath: /etc/berth/feedback, readOnly: true}
+  {{- end }}
+  {{- with include "berth.signatureKeysMount" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with $slot.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -143,8 +155,11 @@ envFrom:
   - secretRef:
       name: {{ . }}
 {{- end }}
-{{- if or (eq $slot.model.source "init") $slot.extraEnv }}
+{{- if or (eq $slot.model.source "init") $slot.extraEnv $slot.model.signatureKeysSecret }}
 env:
+  {{- with include "berth.signatureKeysEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- if eq $slot.model.source "init" }}
   # A store that is too large is refused before it comes; the kubelet would evict the pod while it serves.
   - {name: STORE_MAX_BYTES, value: {{ $slot.model.scratchSize | toJson | trimAll "\"" | quote }}}
@@ -160,6 +175,9 @@ securityContext:
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {{- include "berth.modelMount" (dict "slot" $slot "readOnly" false) | nindent 4 }}
+  {{- with include "berth.signatureKeysMount" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{/* berth.serverResources: requests and limits, with the GPUs or claims. */}}

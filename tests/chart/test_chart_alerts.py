@@ -1,7 +1,8 @@
-"""The drift alerts in promtool's simulation: each fires after one window, resolves, and is silent otherwise."""
+"""The alerts in promtool's simulation: each fires in time, resolves, and is silent otherwise."""
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from helm_chart import BOTH, Helm, Values, overlay
 
-ALERTS = ("BerthDrift", "BerthPredictionDrift", "BerthUnusualInputs")
+ALERTS = ("BerthDrift", "BerthPredictionDrift", "BerthQuality", "BerthUnusualInputs")
 COMMON = 'namespace="shop",pod="iris-berth-blue-1",slot="blue",model="iris",version="1"'
 UNUSUAL = {"feature": "width", "kind": "above"}
 
@@ -28,12 +29,19 @@ def drift(psi: str, feature: str, threshold: str = "0.25x300") -> list[dict[str,
     ]
 
 
-def firing(helm: Helm, folder: Path, given: list[dict[str, str]], minute: int, change: Values) -> dict[str, Any]:
-    """The labels of the drift alerts that fire in this minute, by alert, as promtool finds them."""
+def firing(
+    helm: Helm,
+    folder: Path,
+    given: list[dict[str, str]],
+    minute: int,
+    change: Values,
+    alerts: Sequence[str] = ALERTS,
+) -> dict[str, Any]:
+    """The labels of these alerts that fire in this minute, by alert, as promtool finds them."""
     values = overlay(BOTH, {"prometheusRule": {"enabled": True}, "slotDefaults": {"watch": change}})
     spec = helm.objects(values)["PrometheusRule/iris-berth"]["spec"]
-    rules = [rule for rule in spec["groups"][0]["rules"] if rule["alert"] in ALERTS]
-    assert [rule["alert"] for rule in rules] == sorted(ALERTS)
+    rules = [rule for rule in spec["groups"][0]["rules"] if rule["alert"] in alerts]
+    assert [rule["alert"] for rule in rules] == sorted(alerts)
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "berth", "rules": rules}]}))
     # promtool only compares: a query that counts what fires shows it in the failure of an expectation.
     query = 'count by (alertname, feature, kind) (ALERTS{alertstate="firing"})'
@@ -46,7 +54,16 @@ def firing(helm: Helm, folder: Path, given: list[dict[str, str]], minute: int, c
     )
     found = [line for line in (done.stdout + done.stderr).splitlines() if line.strip().startswith("got:")]
     assert len(found) == 1, done.stdout + done.stderr
-    return {alert: found[0] for alert in ALERTS if f'alertname="{alert}"' in found[0]}
+    return {alert: found[0] for alert in alerts if f'alertname="{alert}"' in found[0]}
+
+
+def labels(right: str, wrong: str, reference: str = "0.9x300") -> list[dict[str, str]]:
+    """What feedback exports."""
+    return [
+        series("berth_feedback_total", right, result="right"),
+        series("berth_feedback_total", wrong, result="wrong"),
+        series("berth_feedback_reference", reference, metric="accuracy"),
+    ]
 
 
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
@@ -55,6 +72,8 @@ ENOUGH, FEW = series("berth_drift_rows", "6000x300"), series("berth_drift_rows",
 # 6,000 rows an hour are 100 a minute: two unusual ones a minute are 2 %, one in five minutes 0.2 %.
 MANY, SOME = "0+2x300", "0+0.2x300"
 HOUR: Values = {}
+# After a first minute without labels, as counted by a server that has just started.
+NONE, EIGHTY, NINETY, HUNDRED = "0x300", "0 80x300", "0 90x300", "0 100x300"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +93,17 @@ HOUR: Values = {}
         ([series("berth_unusual_values_total", SOME, **UNUSUAL), ENOUGH], 100, HOUR, []),
         ([series("berth_unusual_values_total", MANY, **UNUSUAL), FEW], 100, HOUR, []),
         ([series("berth_unusual_values_total", "0+2x100 200x200", **UNUSUAL), ENOUGH], 180, HOUR, []),
+        (labels("0 160x300", EIGHTY), 15, HOUR, []),
+        (labels("0 160x300", EIGHTY), 20, HOUR, ["BerthQuality"]),
+        (labels("0 160x60 4000x200", EIGHTY), 60, HOUR, ["BerthQuality"]),
+        (labels("0 160x60 4000x200", EIGHTY), 65, HOUR, []),
+        (labels(NINETY, HUNDRED), 60, HOUR, []),  # 190 labels
+        (labels("0 175x300", "0 25x300"), 60, HOUR, []),  # 0.875 of 200 may be chance
+        (labels("0 8700x300", "0 1300x300"), 60, HOUR, []),  # certain, but by 0.03 only
+        (labels("0 8300x300", "0 1700x300"), 60, HOUR, ["BerthQuality"]),
+        (labels("0 160x300", EIGHTY)[:2], 60, HOUR, []),  # without a reference
+        (labels(NONE, "0 300x300"), 60, HOUR, ["BerthQuality"]),
+        (labels("0 300x300", NONE), 60, HOUR, []),
     ],
 )
 def test_each_fires_and_resolves(
@@ -91,3 +121,31 @@ def test_unusual_inputs_are_those_of_all_pods(helm: Helm, tmp_path: Path) -> Non
 
 def test_rules_stay_valid_where_nothing_is_watched(helm: Helm, tmp_path: Path) -> None:
     assert firing(helm, tmp_path, drift(BELOW, "width"), 100, {"minutes": 0}) == {}
+
+
+def requests(values: str, status: str, model: str = "iris") -> dict[str, str]:
+    """Requests of a model, by status."""
+    return series("berth_requests_total", values, protocol="predict", status=status, of=model)
+
+
+def rejections(values: str) -> dict[str, str]:
+    """Requests that were turned away."""
+    return series("berth_rejected_total", values, reason="overloaded")
+
+
+@pytest.mark.parametrize(
+    ("given", "minute", "fires"),
+    [
+        # One rejection, of a model that had no other request: the share is of all requests.
+        ([rejections("0 1x60"), requests("0 1x60", "429"), requests("0+60x60", "200", "other")], 20, False),
+        # Nor is one of two requests an overload.
+        ([rejections("0x9 1x60"), requests("0x9 1x60", "429"), requests("0x9 1x60", "200")], 14, False),
+        ([rejections("0+2x60"), requests("0+2x60", "429"), requests("0+98x60", "200")], 20, True),
+        ([rejections("0+2x20 40x40"), requests("0+2x20 40x40", "429"), requests("0+98x60", "200")], 30, False),
+        ([rejections("0x60"), requests("0x60", "429"), requests("0+98x60", "200")], 20, False),
+    ],
+)
+def test_overload_is_a_share_of_enough_requests(
+    helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, fires: bool
+) -> None:
+    assert bool(firing(helm, tmp_path, given, minute, HOUR, ["BerthOverloaded"])) is fires

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from helm_chart import BOTH, CHART, Helm, Values, overlay
+from helm_chart import BOTH, CHART, Helm, Refused, Values, overlay
 
 DIGEST = "sha256:" + "0" * 64
 ON = {"enabled": True}
@@ -90,6 +90,11 @@ CASES: dict[str, tuple[Values, str]] = {
         {"httpRoute": {**ON, "parentRefs": [{"name": "web"}]}, "canary": {"weight": 5}} | green({"mode": "absent"}),
         "set slots.green.mode=serve first",
     ),
+    "mirror that Traefik has not": (
+        {"httpRoute": {**ON, "parentRefs": [{"name": "traefik-gateway"}]}, "canary": {"mirrorPercent": 5}}
+        | green({"mode": "serve"}),
+        "Traefik does not mirror requests of an HTTPRoute",
+    ),
     "mirror to standby": (
         {"istio": {**ON, "hosts": ["a"]}, "canary": {"mirrorPercent": 5}} | green({"mode": "standby"}),
         "canary sends requests to green, whose mode is standby",
@@ -136,6 +141,15 @@ def test_every_refusal_has_a_case(helm: Helm) -> None:
 def test_reasons_are_told_at_once(helm: Helm) -> None:
     both = overlay(BOTH, {"ingress": ON, "scoring": ON})
     assert helm.refusal(both).count("berth: ") == 2
+
+
+def test_messages_wrap(helm: Helm) -> None:
+    with pytest.raises(Refused) as refused:
+        helm.render({"slotDefaults": {"model": {"name": ""}}})
+    lines = str(refused.value).splitlines()
+    said = lines[lines.index(next(line for line in lines if line.startswith("berth: "))) :]
+    assert len(said) > 1
+    assert max(map(len, said)) < 110
 
 
 def test_refusals_stand_in_one_template() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from berth.loaders.formats import LoadOptions
+from berth.models.model import Model
 from berth.models.store import read_manifest
 from berth.publishing.adding import AddRequest, add_version
 from berth.serving.opening import open_version
 from berth.serving.predictor import Predictor
+from berth.tensors.arrays import Array, Tensors
 from berth.web.predict import answer_request
 
 onnx = pytest.importorskip("onnx", reason="the onnx package, which has these models, is not installed")
@@ -74,13 +76,13 @@ def wrong_answers(folder: Path, store: Path) -> list[str]:
     assert read_manifest(entry).example or max(math.prod(spec.shape) for spec in model.inputs) > 10_000
     graph = onnx.load(folder / "model.onnx").graph
     wrong = []
+
+    def predict(model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        return predictor.predict(model, tensors, outputs, math.inf).outputs
+
     for inputs, outputs in sets_of(folder):
         request = {"inputs": {spec.name: array.tolist() for spec, array in zip(model.inputs, inputs, strict=True)}}
-        answer = answer_request(
-            request,
-            model,
-            lambda model, tensors, wanted: predictor.predict(model, tensors, wanted, math.inf).outputs,
-        )["outputs"]
+        answer = answer_request(request, model, predict)["outputs"]
         wanted = {node.name: array for node, array in zip(graph.output, outputs, strict=True)}
         wrong += [name for name, array in wanted.items() if name not in answer or not agree(answer[name], array)]
     return wrong

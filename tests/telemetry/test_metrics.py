@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 
+from berth.telemetry.metrics.allocated import AllocatedDict
 from berth.telemetry.metrics.metric_files import _encode_values, merge_dead_worker, render
 from berth.telemetry.metrics.registry import MOST_LABELS, OTHER, VALUES, Metrics
 
@@ -48,6 +49,9 @@ TABLE = {
     "berth_feedback_squared_error": set(),
     "berth_feedback_reward": set(),
     "berth_feedback_delay_seconds": set(),
+    "berth_feedback_reference": {"metric"},
+    "berth_experiment_units_total": {"experiment", "arm", "sticky"},
+    "berth_experiment_file_ok": set(),
 }
 
 WORKER = """
@@ -153,6 +157,9 @@ def test_the_table_is_the_contracts() -> None:
     bound.observe_errors([0.5])
     bound.observe_reward(1.0)
     bound.observe_delay(60.0)
+    bound.set_reference("accuracy", 0.9)
+    bound.count_unit("q4", "iris@3", True)
+    bound.set_experiment_file(True)
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -203,9 +210,9 @@ def test_labels_are_bounded() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(-1e7, 1e7) | st.sampled_from(VALUES), min_size=1))
-def test_values_are_counted_as_prometheus_client_would(values: list[float]) -> None:
-    metrics = Metrics()
+@given(st.lists(st.floats(-1e7, 1e7) | st.sampled_from(VALUES), min_size=1), st.sampled_from((1, 50)))
+def test_values_are_counted_as_prometheus_client_would(values: list[float], times: int) -> None:
+    metrics, values = Metrics(), values * times
     metrics.bind("m", "1").observe_values([*values, float("nan"), float("inf")])
     theirs = CollectorRegistry()
     histogram = Histogram("berth_prediction_value", "", ["model", "slot", "version"], buckets=VALUES, registry=theirs)
@@ -217,10 +224,11 @@ def test_values_are_counted_as_prometheus_client_would(values: list[float]) -> N
     )
 
 
-def test_values_whose_sum_is_too_large_do_no_harm() -> None:
+@pytest.mark.parametrize("count", [10, 1000])
+def test_values_whose_sum_is_too_large_do_no_harm(count: int) -> None:
     metrics = Metrics()
-    metrics.bind("m", "1").observe_values([1e308] * 10)
-    assert _sum(metrics.render(), "berth_prediction_value_count") == 10
+    metrics.bind("m", "1").observe_values([1e308] * count)
+    assert _sum(metrics.render(), "berth_prediction_value_count") == count
 
 
 def test_a_scrape_sums_the_workers(two_workers: tuple[Path, list[int]]) -> None:
@@ -376,3 +384,15 @@ def test_a_scrape_takes_less_than_50_ms(http_workers: tuple[Path, list[int]], tm
         render(directory)
         times.append(time.thread_time() - began)
     assert min(times) < 0.05, json.dumps(times)
+
+
+def test_metrics_files_have_no_holes_and_grow_whole(tmp_path: Path) -> None:
+    file = tmp_path / "counter_1.db"
+    values = AllocatedDict(str(file))
+    assert file.stat().st_blocks * 512 >= file.stat().st_size == 65536
+    for number in range(2000):
+        values.write_value(f"key-{number:04}" + "x" * 50, float(number), 0.0)
+    assert file.stat().st_blocks * 512 >= file.stat().st_size > 65536
+    values.close()
+    read = {key[:8]: value for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file))}
+    assert read == {f"key-{number:04}": float(number) for number in range(2000)}

@@ -27,7 +27,7 @@ def body(iris_rows: Rows) -> dict[str, Any]:
 def test_server(client: FlaskClient) -> None:
     document = told(client.get("/v2"))
     assert document["name"] == "berth"
-    assert "binary_tensor_data" in document["extensions"]
+    assert document["extensions"] == ["binary_tensor_data"]  # what is there in full
     assert document["version"]
 
 
@@ -207,14 +207,17 @@ BAD_INPUTS: dict[str, tuple[Any, str]] = {
     "a negative size": ([tensor("features", [1, 2, 3, 4], [-1, 4])], "shape must be"),
     "no rows": ([tensor("features", [], [0, 4])], "no rows"),
     "a narrow row": ([tensor("features", [1, 2, 3], [1, 3])], "got 3 values in a row, want 4: 'sepal length"),
-    "another name": ([tensor("input-0", [1, 2, 3, 4], [1, 4])], "missing input 'features'"),
+    "other names": (
+        [tensor("input-0", [1, 2, 3, 4], [1, 4]), tensor("input-1", [1, 2, 3, 4], [1, 4])],
+        "missing input 'features'",
+    ),
     "one name too many": (
         [tensor("features", [1, 2, 3, 4], [1, 4]), tensor("more", [1])],
-        "unknown input 'more'; the model takes 'features'",
+        "unknown input 'more'; the model expects 'features'",
     ),
-    "one twice": ([tensor("features", [1, 2, 3, 4], [1, 4])] * 2, "twice"),
+    "one twice": ([tensor("features", [1, 2, 3, 4], [1, 4])] * 2, "duplicated"),
     "a string": ([tensor("features", ["a", 2, 3, 4], [1, 4])], "must be a number"),
-    "strings": ([tensor("features", ["a", "b", "c", "d"], [1, 4], "BYTES")], "is BYTES, but the model takes FP64"),
+    "strings": ([tensor("features", ["a", "b", "c", "d"], [1, 4], "BYTES")], "is BYTES, but the model accepts FP64"),
     "a null in a whole number": ([tensor("features", [None, 2, 3, 4], [1, 4], "INT64")], "must be a whole number"),
     "an int that does not fit": ([tensor("features", [300, 2, 3, 4], [1, 4], "UINT8")], "does not fit UINT8"),
     "parameters a list": ([{**tensor("features", [1], [1]), "parameters": [1]}], "parameters must be an object"),

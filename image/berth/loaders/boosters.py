@@ -1,4 +1,4 @@
-"""XGBoost and LightGBM models in their own file formats, answering as their scikit-learn classes do."""
+"""XGBoost and LightGBM models in their own file formats, predicting as their scikit-learn classes do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact
-from berth.loaders.categories import Categories, lightgbm_categories, xgboost_categories
+from berth.loaders.categories import KnownCategories, lightgbm_categories, xgboost_categories
 from berth.loaders.formats import LoadOptions
 from berth.loaders.lightgbm_text import check_lightgbm
 from berth.loaders.recognition import check_is
@@ -23,7 +23,7 @@ from berth.tensors.arrays import Array, Tensors, TensorSpec, datatype_of
 
 INPUT = "features"
 
-# Rows to what the library answers, and that to the named outputs.
+# Rows to what the library returns, and that to the named outputs.
 _Score: TypeAlias = Callable[[Array], Array]
 _Decode: TypeAlias = Callable[[Array], dict[str, Array]]
 _Signature: TypeAlias = tuple[tuple[TensorSpec, ...], _Decode]
@@ -78,7 +78,7 @@ def _matrix_of(tensors: Tensors) -> Array:
 
 
 def _loaded(
-    score: _Score, features: TensorSpec, signature: _Signature, categories: Categories | None, **built_with: str
+    score: _Score, features: TensorSpec, signature: _Signature, categories: KnownCategories | None, **built_with: str
 ) -> Loaded:
     outputs, decode = signature
     rows_of = _matrix_of if categories is None else categories.encode

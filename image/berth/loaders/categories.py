@@ -1,8 +1,8 @@
 """Categorical features of XGBoost and LightGBM models: which ones they are, and the codes that stand for their values.
 
 Both libraries are trained on pandas' codes of categories. LightGBM writes the categories at the end of its text,
-XGBoost (3.1 and newer) into its document. What a client sends is looked up there, as the libraries do for a frame;
-an unknown value is a missing one.
+XGBoost (3.1 and newer) into its document. What a client sends is looked up there, as the libraries do for a frame; an
+unknown value is a missing one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _key(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Categories:
+class KnownCategories:
     """The categories of each feature of a model, in the order of its features, whose names are known."""
 
     names: tuple[str, ...]
@@ -71,7 +71,7 @@ def encode_values(column: Array, values: Values) -> Array:
     return np.array([code_of(value) for value in column.tolist()], np.float64)
 
 
-def lightgbm_categories(names: Sequence[str], text: str) -> Categories | None:
+def lightgbm_categories(names: Sequence[str], text: str) -> KnownCategories | None:
     """The categories at the end of LightGBM's text, by the places that its parameters name; None without any.
 
     Raises ValueError where it is not clear which feature they belong to.
@@ -87,7 +87,7 @@ def lightgbm_categories(names: Sequence[str], text: str) -> Categories | None:
     values: list[Values] = [None] * len(names)
     for place, known in zip(sorted(places), lists, strict=True):
         values[place] = tuple(known)
-    return Categories(tuple(names), tuple(values))
+    return KnownCategories(tuple(names), tuple(values))
 
 
 def _decode_texts(offsets: Any, data: Any) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def _decode_category(encoded: Mapping[str, Any]) -> Values:
     return tuple(np.asarray(encoded["values"]).tolist()) or None
 
 
-def xgboost_categories(names: Sequence[str] | None, learner: Mapping[str, Any]) -> Categories | None:
+def xgboost_categories(names: Sequence[str] | None, learner: Mapping[str, Any]) -> KnownCategories | None:
     """The categories in XGBoost's document; None without any: then clients send the codes themselves."""
     booster = learner["gradient_booster"]
     model = booster["gbtree"]["model"] if "gbtree" in booster else booster["model"]
@@ -112,13 +112,13 @@ def xgboost_categories(names: Sequence[str] | None, learner: Mapping[str, Any]) 
     if not names or len(encoded) != len(names):
         return None
     values = tuple(_decode_category(one) for one in encoded)
-    return Categories(tuple(names), values) if any(values) else None
+    return KnownCategories(tuple(names), values) if any(values) else None
 
 
 _fitted: WeakKeyDictionary[Any, tuple[Values, ...] | None] = WeakKeyDictionary()
 
 
-def _read_fitted(estimator: Any, library: str) -> Categories | None:
+def _read_fitted(estimator: Any, library: str) -> KnownCategories | None:
     if library == "lightgbm":
         booster = estimator._Booster
         if booster is None or not booster.pandas_categorical:

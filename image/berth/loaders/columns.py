@@ -1,4 +1,4 @@
-"""What a fitted estimator knows of each column that it takes: its name, datatype and a value to try."""
+"""What a fitted estimator knows of each column that it accepts: its name, datatype and a value to try."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Entrance:
 
 
 def is_text_part(part: Any) -> bool:
-    """Whether `part` takes a list of strings, not a table."""
+    """Whether `part` accepts a list of strings, not a table."""
     from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
     return isinstance(part, (CountVectorizer, HashingVectorizer))
@@ -146,7 +146,7 @@ def _from_pandas(name: str, values: Values) -> Column:
 
 
 def _learned(seen: Entrance, names: Sequence[str], count: int) -> Iterator[tuple[int, Column]]:
-    """What one part tells of the columns that it sees."""
+    """What one part knows of the columns that it sees."""
     from sklearn.impute import SimpleImputer
 
     positions = seen.positions if seen.positions is not None else tuple(range(count))
@@ -182,7 +182,7 @@ _DELEGATES = (
 
 
 def _is_foreign(part: Any) -> bool:
-    """Whether what a part takes is not to be known: somebody else's class, or a function."""
+    """Whether what a part accepts is not to be known: somebody else's class, or a function."""
     from sklearn.preprocessing import FunctionTransformer
 
     elsewhere = hasattr(part, "transform") and not type(part).__module__.startswith("sklearn.")
@@ -210,7 +210,7 @@ def feature_names(estimator: Any) -> tuple[str, ...] | None:
 
 
 def find_columns(estimator: Any) -> tuple[Column, ...]:
-    """Every column of a fitted estimator, in order; none where it does not tell how many it takes.
+    """Every column of a fitted estimator, in order; none where it does not say how many it accepts.
 
     Without names they are called x0, x1, … as scikit-learn does.
     """
@@ -221,7 +221,7 @@ def find_columns(estimator: Any) -> tuple[Column, ...]:
     found: dict[int, Column] = {}
     for seen in walk_entrances(estimator, None):
         for at, column in _learned(seen, names, count):
-            # Text is never a number; of two parts that tell the same, the first is as good as any.
+            # Text is never a number; of two parts that say the same, the first is as good as any.
             if at not in found or (column.datatype == "BYTES" and found[at].datatype != "BYTES"):
                 found[at] = column
     read, foreign = find_readers(estimator, count)

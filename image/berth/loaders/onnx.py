@@ -13,6 +13,7 @@ from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact, spec_of, zeros_for
 from berth.loaders.formats import LoadOptions
 from berth.loaders.onnx_refusals import explain_refusal, shorten
+from berth.loaders.onnxruntime_library import import_onnxruntime
 from berth.loaders.recognition import check_is
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded, PredictFunction
@@ -46,8 +47,7 @@ _Convert = Callable[[Any], Array]
 
 def open_session(path: Path, cpu_threads: int) -> Any:
     """An onnxruntime session for `path`, on CUDA where there is one. Raises UnsafeArtifact, LoadError."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpu_threads
     options.inter_op_num_threads = 1
@@ -80,7 +80,7 @@ def _input_specs(session: Any) -> tuple[TensorSpec, ...]:
 
 
 def _feed(session: Any, tensors: Tensors) -> dict[str, Array]:
-    """The tensors as the graph takes them: a column of its own where that is what it declares."""
+    """The tensors as the graph accepts them: a column of its own where that is what it declares."""
     ranks = {node.name: len(node.shape) for node in session.get_inputs()}
     return {
         name: array.reshape(-1, 1) if (array.ndim, ranks.get(name)) == (1, 2) else array
@@ -93,7 +93,7 @@ def _probe(session: Any, inputs: Sequence[TensorSpec]) -> dict[str, Any]:
     names = [node.name for node in session.get_outputs()]
     try:
         return dict(zip(names, session.run(None, _feed(session, zeros_for(inputs))), strict=True))
-    except Exception:  # as in open_session; what stays unknown is told by the caller
+    except Exception:  # as in open_session; the caller reports what stays unknown
         return {}
 
 
@@ -125,7 +125,7 @@ def _output_specs(session: Any, inputs: Sequence[TensorSpec]) -> Iterator[tuple[
         spec = _declared_spec(node, "output")
         if isinstance(answer, np.ndarray) and not spec.shape and answer.ndim:
             spec = spec_of(node.name, answer)
-        # Beside answers that have rows, a scalar is of no use to anybody.
+        # Beside outputs that have rows, a scalar is of no use.
         if spec.shape or not any(other.shape for other in nodes):
             yield spec, np.asarray
 
@@ -150,8 +150,7 @@ def _predict_with(session: Any, inputs: Sequence[TensorSpec], converts: dict[str
 
 def load_onnx(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
     """The version's .onnx file. Raises UnsafeArtifact for data outside the folder, LoadError for the rest."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     path = find_artifact(directory, manifest, (".onnx",))
     check_is(path, "onnx")
     session = open_session(path, options.cpu_threads)

@@ -19,7 +19,7 @@ from berth.errors import BerthError, IntegrityError, LoadError, StoreError
 from berth.loaders.endings import external_files
 from berth.loaders.formats import LoadOptions, detect_format
 from berth.loaders.legacy.made_with import is_foreign, say_made_with
-from berth.models.manifest import MANIFEST, Manifest, check_files, digest_file, encode_manifest, walk_files
+from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, check_files, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
 from berth.models.store import Entry, list_versions, read_manifest, version_key, write_version
 from berth.publishing.accelerating import ACCELERATED, accelerate_version
@@ -29,21 +29,21 @@ from berth.publishing.request_sample import is_request, read_request
 from berth.publishing.samples import Sample, decode_sample, describe_sample, read_sample
 from berth.serving.containment import Report, contain
 from berth.serving.opening import check_answers, load_verified
-from berth.serving.trial import ANSWERED, LOADED, budget_for, import_libraries, size_of
+from berth.serving.trial import ANSWERED, LOADED, budget_of, import_everything
 from berth.telemetry.logs import timestamp
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
 from berth.tensors.schema import column_names, required
 
 # Takes a line for people.
 Tell: TypeAlias = Callable[[str], None]
-_ACCELERATING = "its accelerated form was made"
+_ACCELERATING = "its accelerated model was made"
 # Comparing 10,000 rows takes as many times longer than loading the model.
 _ACCELERATING_TIMES = 20.0
 _EXAMPLE_ROWS = 3
 _TOLERANCE = 1e-6
 # A store reads no model.json above 4 MiB.
 _EXAMPLE_BYTES = 1 << 20
-# Formats whose answers depend on their input alone.
+# Formats whose outputs depend on their input alone.
 _DETERMINISTIC = frozenset({"joblib", "pickle", "skops", "onnx", "xgboost", "lightgbm", "catboost"})
 
 
@@ -78,7 +78,7 @@ def _copy(source: Path, part: Path, format_: str) -> None:
     """Copy plain files only: a link could make the version hold what is not in it."""
     if source.is_dir():
         for name in walk_files(source):
-            if "__pycache__" in Path(name).parts or name == MANIFEST:
+            if "__pycache__" in Path(name).parts or name in (MANIFEST, SIGNATURE):
                 continue
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, part / name)
@@ -98,7 +98,7 @@ def _describe_inputs(loaded: Loaded, request: AddRequest, sample: Sample | None)
     if sample is not None:
         return describe_sample(sample, loaded.inputs, loaded.guessed)
     if not loaded.inputs:
-        raise LoadError("the artifact does not tell its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
+        raise LoadError("the artifact does not name its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
     return loaded.inputs
 
 
@@ -108,7 +108,7 @@ def _describe_output(name: str, array: Array, spec: TensorSpec | None) -> Tensor
 
 
 def _describe_outputs(loaded: Loaded, request: AddRequest, tensors: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    """What was asked for, else what the artifact tells, else what it answers now."""
+    """What was requested, else what the artifact says, else what it returns now."""
     known = {spec.name: spec for spec in request.outputs or loaded.outputs}
     answer = loaded.predict(tensors, [spec.name for spec in required(tuple(known.values()))])
     found = [_describe_output(name, array, known.get(name)) for name, array in answer.items()]
@@ -125,7 +125,7 @@ def _listed(array: Array) -> Any:
 def make_example(
     loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequence[TensorSpec], count: int = _EXAMPLE_ROWS
 ) -> dict[str, Any]:
-    """A few rows (with a `count` of 0, all) and what the model answers now, as model.json keeps them."""
+    """A few rows (with a `count` of 0, all) and what the model returns now, as model.json keeps them."""
     rows = {name: array[:count] if count else array for name, array in tensors.items()}
     answer = loaded.predict(rows, [spec.name for spec in required(outputs)])
     return {
@@ -137,7 +137,7 @@ def make_example(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A loaded artifact, what it takes, and rows that it answers."""
+    """A loaded artifact, what it accepts, and rows that it predicts."""
 
     loaded: Loaded
     inputs: tuple[TensorSpec, ...]
@@ -152,7 +152,7 @@ def _with_rows(manifest: Manifest, inputs: tuple[TensorSpec, ...], rows: Mapping
 
 
 def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRequest) -> _Opened:
-    """The artifact with inputs and rows; read again where the first reading had to guess what it takes."""
+    """The artifact with inputs and rows; read again where the first reading had to guess what it accepts."""
     loaded = load(manifest)
     path = None if is_request(request.sample) else request.sample
     sample = read_sample(path, column_names(loaded.inputs) or ()) if path else None
@@ -196,8 +196,8 @@ def _describe(opened: _Opened, manifest: Manifest, request: AddRequest) -> Manif
         return _with_example(manifest, loaded, opened.rows)
     except BerthError:
         raise
-    except Exception as error:  # whatever a model raises, it does not answer
-        raise LoadError(f"the model does not answer its sample: {shorten(error)}") from error
+    except Exception as error:  # whatever a model raises, it does not predict
+        raise LoadError(f"the model does not predict its sample: {shorten(error)}") from error
 
 
 def _draws(opened: _Opened, manifest: Manifest) -> bool:
@@ -207,7 +207,7 @@ def _draws(opened: _Opened, manifest: Manifest) -> bool:
 
 
 def _make(part: Path, manifest: Manifest, request: AddRequest, options: LoadOptions, report: Report) -> None:
-    """In the child: write the manifest, and the accelerated form where there is one."""
+    """In the child: write the manifest, and the accelerated model where there is one."""
     entry = Entry(manifest.name, manifest.version, part)
     opened = _open(lambda known: load_verified(entry, known, options), manifest, request)
     report.step(ANSWERED)
@@ -270,8 +270,8 @@ def add_version(
             architecture=request.architecture,
             steps=request.steps,
         )
-        import_libraries(draft, options)
-        budget, name = budget_for(options, format_, size_of(draft)), f"{request.name}@{version}"
+        import_everything(part, draft, options)
+        budget, name = budget_of(part, draft, options), f"{request.name}@{version}"
         contain(name, lambda report: _make(part, draft, request, options, report), budget, LOADED, tell, meanwhile)
         _check_made(part, draft)
 

@@ -1,4 +1,4 @@
-"""A row that a model accepts: the proof that it can answer, without which no version is added."""
+"""A row that a model accepts: the proof that it can predict, without which no version is added."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _refusal(loaded: Loaded, inputs: Sequence[TensorSpec], error: BaseException)
 
 
 def find_row(loaded: Loaded, inputs: Sequence[TensorSpec], outputs: Sequence[str]) -> tuple[dict[str, Array], bool]:
-    """The first made-up row that the model answers, and whether likelier ones were tried in vain.
+    """The first made-up row that the model predicts, and whether likelier ones were tried in vain.
 
     Raises LoadError with what the model says of the likeliest one.
     """
@@ -112,7 +112,7 @@ def find_row(loaded: Loaded, inputs: Sequence[TensorSpec], outputs: Sequence[str
                 loaded.predict(row, outputs)
         except BerthError:
             raise
-        except Exception as error:  # whatever a model raises, it does not answer this row
+        except Exception as error:  # whatever a model raises, it does not predict this row
             first = first or error
             continue
         return row, first is not None

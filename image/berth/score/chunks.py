@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from berth.tensors.arrays import Array, TensorSpec
 
@@ -23,14 +23,23 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A chunk's answers: kept columns and outputs by name, one value a row, None for the rows that failed."""
+    """A chunk's results: kept columns and outputs by name, one value a row, None for the rows that failed."""
 
     kept: Mapping[str, Sequence[Any]]
     outputs: Mapping[str, Sequence[Any]]
 
 
+# Whether the chunk of a number belongs to somebody else.
+Skips: TypeAlias = Callable[[int], bool]
+
+
+def keep_all(chunk: int) -> bool:
+    """Of a run alone: no chunk is skipped."""
+    return False
+
+
 class RowSource(Protocol):
-    """A file of rows. `unused` are columns that neither the model takes nor the output keeps; `types` are those of
+    """A file of rows. `unused` are columns that neither the model accepts nor the output keeps; `types` are those of
     the kept columns, where the format has types.
     """
 
@@ -38,8 +47,11 @@ class RowSource(Protocol):
     unused: tuple[str, ...]
     types: Mapping[str, Any]
 
-    def chunks(self, position: int, rows: int) -> Iterator[Chunk]:
-        """The chunks from a position on, each of at most `rows` rows."""
+    def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
+        """The chunks from a position on, each of at most `rows` rows; `skips` counts them from 0.
+
+        The rows of one that is skipped are not decoded, where that saves work not even read: only their number counts.
+        """
 
     def decode(self, rows: Sequence[Any], number: int) -> Mapping[str, Array]:
         """Rows as the model's tensors; `number` is the first row's. Raises RequestError."""
@@ -49,7 +61,7 @@ class RowSource(Protocol):
 
 
 class RowSink(Protocol):
-    """How answers are written: bytes that can be appended and cut off, made into the final file at the end."""
+    """How results are written: bytes that can be appended and cut off, made into the final file at the end."""
 
     def head(self) -> bytes:
         """What stands before the first row."""
@@ -63,7 +75,7 @@ class RowSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a sink is told: the kept columns (with their types where the source has some) and the outputs."""
+    """What a sink knows: the kept columns (with their types where the source has some) and the outputs."""
 
     keep: tuple[str, ...]
     outputs: tuple[TensorSpec, ...]

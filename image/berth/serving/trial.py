@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
+from pathlib import Path
 
+from berth.loaders.ensemble import member_manifests
 from berth.loaders.formats import LoadOptions
 from berth.models.manifest import Manifest
 from berth.models.model import Model
@@ -17,7 +19,7 @@ from berth.serving.containment import Budget, Report, contain
 from berth.serving.memory import free_memory
 from berth.serving.opening import open_version
 
-LOADED, ANSWERED = "it was loaded", "it answered its first rows"
+LOADED, ANSWERED = "it was loaded", "it predicted its first rows"
 # Seconds of CPU time for a small file, where BERTH_LOAD_SECONDS is auto; importing a library is part of it.
 _CPU_SECONDS = {"python": 60.0, "mlflow": 30.0, "torchscript": 30.0, "torch-export": 60.0, "safetensors": 30.0}
 _OTHER_CPU_SECONDS = 6.0
@@ -47,6 +49,20 @@ def budget_for(options: LoadOptions, format_: str, size_bytes: int) -> Budget:
     return Budget(cpu * _CLOCK_TIMES, cpu, memory)
 
 
+def budget_of(folder: Path, manifest: Manifest, options: LoadOptions) -> Budget:
+    """What loading a version may use, the members of an ensemble included."""
+    members = member_manifests(folder, manifest)
+    formats = [manifest.format, *(member.format for member in members)]
+    slowest = max(formats, key=lambda name: _CPU_SECONDS.get(name, _OTHER_CPU_SECONDS))
+    return budget_for(options, slowest, size_of(manifest) + sum(map(size_of, members)))
+
+
+def import_everything(folder: Path, manifest: Manifest, options: LoadOptions) -> None:
+    """What loading a version imports, the members of an ensemble included."""
+    for each in (manifest, *member_manifests(folder, manifest)):
+        import_libraries(each, options)
+
+
 def import_libraries(manifest: Manifest, options: LoadOptions) -> None:
     """What loading a version imports, as far as that is known: a process forked later need not import it again.
 
@@ -66,17 +82,17 @@ def size_of(manifest: Manifest) -> int:
 
 
 def try_version(entry: Entry, options: LoadOptions, version_policy: str) -> None:
-    """Load a version in a child process and have it answer. Raises an OperatorError that says in one line why not."""
+    """Load a version in a child process and have it predict. Raises an OperatorError that says in one line why not."""
     manifest = read_manifest(entry)
 
     def task(report: Report) -> None:
         open_version(entry, options, version_policy, lambda: report.step(ANSWERED))
 
-    contain(entry.key, task, budget_for(options, manifest.format, size_of(manifest)), LOADED)
+    contain(entry.key, task, budget_of(entry.folder, manifest, options), LOADED)
 
 
 def open_tried(entry: Entry, options: LoadOptions, version_policy: str) -> Model:
-    """A model ready to answer, which has first been tried in a child process. Raises an OperatorError."""
-    import_libraries(read_manifest(entry), options)
+    """A model ready to predict, which has first been tried in a child process. Raises an OperatorError."""
+    import_everything(entry.folder, read_manifest(entry), options)
     try_version(entry, options, version_policy)
     return open_version(entry, options, version_policy)

@@ -35,6 +35,11 @@ class ReloadedFile(Generic[T]):
         except (OSError, UnicodeDecodeError, SettingsError) as error:
             raise SettingsError(f"{setting}: cannot read the {noun}: {error}") from error
 
+    @property
+    def fault(self) -> str:
+        """Why the file as it is now is not in force; empty where it is."""
+        return self._fault
+
     def _read(self) -> T:
         stat = os.stat(self._path)
         self._seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)  # first: a bad edit is not parsed at each request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from typing import Any
 
@@ -16,10 +17,12 @@ _MOST_DEPTH = 64
 # So few lists may all lie in one another without harm.
 _FEW_LISTS = 128
 # Decoding and encoding hold the interpreter's lock, for 0.1 us a value and more. Where many threads do that at once,
-# who answers a quick request waits for each of them whenever it wants the lock: one large document at a time.
+# who serves a quick request waits for each of them whenever it wants the lock: one large document at a time.
 _MANY_BYTES = 32768
 _MANY_VALUES = 5000
 _large = threading.Lock()
+# A string, also one that never ends, so that each byte is passed once; or what Python writes for a missing number.
+_STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|\bNaN\b', re.DOTALL)
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -31,7 +34,7 @@ def _count_keys(value: Any, depth: int = 0) -> int:
         return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
     if isinstance(value, list) and value and type(value[0]) in (dict, list):
         if type(value[0]) is list and value[0] and type(value[0][0]) in (float, int):
-            return 0  # rows of numbers; should an object hide among them, its colons tell
+            return 0  # rows of numbers; should an object hide among them, its colons show it
         return sum(_count_keys(item, depth + 1) for item in value)
     return 0
 
@@ -41,7 +44,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise MalformedJson(f"the key {twice[:60]!r} stands twice in one object; keep one")
+        raise MalformedJson(f"the key {twice[:60]!r} is duplicated in one object; keep one")
     return document
 
 
@@ -60,11 +63,21 @@ def decode_json(body: bytes) -> Any:
         return _decode_exactly(body)
 
 
+def _without_nan(body: bytes) -> bytes:
+    return _STRING_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body)
+
+
+def decode_python_json(body: bytes) -> Any:
+    """As `decode_json`, but NaN, which Python's json module writes, is null. Raises MalformedJson."""
+    return decode_json(_without_nan(body))
+
+
 def _decode_exactly(body: bytes) -> Any:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MalformedJson(f"the body is not JSON: {str(error)[:200]}") from None
+        hint = "; JSON has no NaN: send null for a missing value" if _without_nan(body) != body else ""
+        raise MalformedJson(f"the body is not JSON: {str(error)[:200]}{hint}") from None
     # The quick parser keeps the last of two equal keys. Every key has its colon: only where there are
     # more colons than keys (in strings, or for a key that vanished) is the slow, exact look worth it.
     try:
@@ -85,7 +98,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def encode_json(document: Any) -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import parse_qs
 
-from berth.errors import ModelNotFound, NotReady
+from berth.errors import InvalidInput, ModelNotFound, NotReady
 from berth.models.model import Model
 from berth.models.store import Entry
+from berth.web.arms import assign_arm, find_running, first_entry, public_names, stand_in
 from berth.web.auth import check_allowed
 from berth.web.exchange import Backend, Exchange
 
@@ -35,12 +38,32 @@ def names_of(entries: Sequence[Entry]) -> list[str]:
     return list(dict.fromkeys(entry.name for entry in entries))
 
 
+def visible_names(exchange: Exchange, backend: Backend) -> list[str]:
+    """The names that the caller may use: those of models, and those that experiments give to arms."""
+    served = names_of(visible_entries(exchange, backend))
+    return [*served, *(name for name in public_names(backend) if is_visible(exchange, backend, name))]
+
+
+def stand_ins(exchange: Exchange, backend: Backend) -> dict[str, Model]:
+    """The public names of experiments that no served model has, each with its first arm, once that is ready."""
+    ready = {(model.name, model.version): model for model in backend.catalog.models()}
+    found: dict[str, Model] = {}
+    for name in public_names(backend):
+        entry = first_entry(backend, name)
+        if is_visible(exchange, backend, name) and (entry.name, entry.version) in ready:
+            found[name] = ready[entry.name, entry.version]
+    return found
+
+
 def find_entry(exchange: Exchange, backend: Backend, name: str | None, version: str | None) -> Entry:
     """The version behind a request's words. An error names no model that the caller's key is not for.
 
     Raises ModelNotFound, Forbidden.
     """
     catalog, key = backend.catalog, exchange.api_key
+    if name is not None and version is None and name in public_names(backend):
+        check_allowed(key, name)
+        return first_entry(backend, name)
     if key is not None and key.models is not None:
         names = names_of(visible_entries(exchange, backend))
         if name is None:
@@ -52,11 +75,22 @@ def find_entry(exchange: Exchange, backend: Backend, name: str | None, version: 
     return catalog.find(name, version)
 
 
+def _choose_arm(exchange: Exchange, backend: Backend, name: str | None, version: str | None) -> Model | None:
+    """The arm that a request gets, where it predicts and an experiment has its name."""
+    if (running := find_running(backend, name, version)) is None:
+        return None
+    if exchange.endpoint.protocol:
+        return assign_arm(exchange, backend, running)
+    return stand_in(backend, running)
+
+
 def choose_model(exchange: Exchange, backend: Backend, name: str | None, version: str | None = None) -> Model:
     """Note the request's model, once the caller's key is known to be good for it.
 
     Raises Forbidden, ModelNotFound, ModelFailed, NotReady.
     """
+    if (found := _choose_arm(exchange, backend, name, version)) is not None:
+        return found
     if exchange.api_key is not None:
         find_entry(exchange, backend, name, version)
     model = exchange.model = backend.catalog.resolve(name, version)
@@ -74,6 +108,30 @@ def check_ready(exchange: Exchange, backend: Backend) -> None:
     if len(visible_entries(exchange, backend)) < len(backend.catalog.entries):
         raise NotReady("not ready; GET /health with a key for all models says why")
     raise NotReady(readiness.reason)
+
+
+def _query(exchange: Exchange, name: str) -> str | None:
+    values = parse_qs(exchange.environ.get("QUERY_STRING", "")[:2000]).get(name)
+    return values[0] if values else None
+
+
+def visible_reports(exchange: Exchange, backend: Backend, reports: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The reports (with `model` and `version`) that the caller may see and that ?model= and &version= choose.
+
+    Raises InvalidInput, Forbidden, ModelNotFound.
+    """
+    name, version = _query(exchange, "model"), _query(exchange, "version")
+    if version is not None and name is None:
+        raise InvalidInput("version is given without model; send ?model=NAME&version=VERSION")
+    if name is not None:
+        find_entry(exchange, backend, name, version)
+    return [
+        report
+        for report in reports
+        if is_visible(exchange, backend, report["model"])
+        and name in (None, report["model"])
+        and version in (None, report["version"])
+    ]
 
 
 # A sample's label `model`; label values are escaped as in Python.

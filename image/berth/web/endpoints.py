@@ -6,7 +6,18 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from berth.web import console, drift_report, ground_truth, invocations, ops, predict, v1, v2
+from berth.web import (
+    console,
+    drift_report,
+    experiment_report,
+    ground_truth,
+    invocations,
+    ops,
+    predict,
+    quality_report,
+    v1,
+    v2,
+)
 from berth.web.exchange import Endpoint
 from berth.web.openapi import document
 
@@ -18,18 +29,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *ground_truth.ENDPOINTS,
     *ops.ENDPOINTS,
     *drift_report.ENDPOINTS,
+    *quality_report.ENDPOINTS,
+    *experiment_report.ENDPOINTS,
     *document.ENDPOINTS,
     *console.ENDPOINTS,
 )
-# Names as nearly every model has them; a path with any other letter in it is found by Flask's routing.
+# Names as nearly every model has them; Flask's routing finds a path with any other letter in it, at its usual speed.
 _WORD = r"[A-Za-z0-9._-]+"
 _PREDICTIONS = [
     (re.compile(re.sub(r"<(\w+)>", rf"(?P<\1>{_WORD})", re.sub(r"\.", r"\\.", endpoint.rule))), endpoint)
     for endpoint in ENDPOINTS
     if endpoint.protocol
 ]
-
-
 # A longer path is rare, and would fill the cache with what a client made up.
 _MOST_CHARACTERS = 256
 

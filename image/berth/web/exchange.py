@@ -1,4 +1,4 @@
-"""One request and what answers it: the endpoint, what is known of the request so far, and the reply."""
+"""One request and what serves it: the endpoint, what is known of the request so far, and the reply."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from berth.errors import BerthError, Unauthenticated
+from berth.experiments.live import Decision, LiveExperiments, Running
+from berth.experiments.units import read_unit
 from berth.models.model import Model
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import Lifecycle
@@ -93,16 +95,21 @@ class Backend:
     max_rows: int
     api: ApiFacts
     endpoints: Sequence[Endpoint]
-    # What /info tells beside the models, and what /metrics answers.
+    # What /info shows beside the models, and what /metrics returns.
     facts: Mapping[str, Any]
     render_metrics: Callable[[], bytes]
-    # Makes receipts, and counts what comes true.
+    # Makes receipts, and counts what comes true; what all workers have counted.
     tally: FeedbackTally
+    read_quality: Callable[[], list[dict[str, Any]]]
     # None where watching is off.
     drift: DriftMonitor | None = None
+    # None without an experiment file.
+    experiments: LiveExperiments | None = None
 
     def predict(self, exchange: Exchange, model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
         """The wanted outputs for a request. Raises what `Predictor.predict` raises."""
+        if exchange.unsettled is not None:
+            model = self._settle(exchange, exchange.unsettled, model, tensors)
         found = self.predictor.predict(model, tensors, outputs, exchange.deadline, may_wait=exchange.may_wait)
         exchange.rows += found.rows
         exchange.age_seconds = found.age_seconds
@@ -111,6 +118,14 @@ class Backend:
         if self.drift is not None:
             self.drift.offer((model.name, model.version), tensors, found.outputs, found.rows)
         return found.outputs
+
+    def _settle(self, exchange: Exchange, running: Running, model: Model, tensors: Tensors) -> Model:
+        """The arm of a request whose unit is a column. Raises ModelFailed, NotReady."""
+        unit = read_unit(model.inputs, tensors, running.experiment.unit.name)
+        decision, exchange.unsettled = running.decide(unit, exchange.request_id), None
+        exchange.decision = decision
+        settled = exchange.model = self.catalog.resolve(decision.arm.model, decision.arm.version)
+        return settled
 
 
 @dataclass(slots=True)
@@ -133,8 +148,13 @@ class Exchange:
     api_key: ApiKey | None = None
     ticket: int | None = None
     error: BerthError | None = None
+    # What an experiment decided; until its unit, a column, is decoded, the experiment that has to.
+    decision: Decision | None = None
+    unsettled: Running | None = None
     # False on a thread that has others to serve: what would make it wait raises WouldWait instead.
     may_wait: bool = True
+    # What responds in this thread's place when the time runs out (worker/outbox.py); None where nothing can.
+    late: Any = None
     # The body as it was read, where it is kept for the payload log.
     keeps_body: bool = False
     body: bytes | None = None
@@ -146,5 +166,5 @@ class Exchange:
 
     @property
     def counts(self) -> bool:
-        """Whether it asks for a prediction and its caller is known: only such requests are counted and recorded."""
+        """Whether it requests a prediction and its caller is known: only such requests are counted and recorded."""
         return bool(self.endpoint.protocol) and not isinstance(self.error, Unauthenticated)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypeAlias
 
 from berth.errors import BerthError, InvalidInput, InvalidReceipt, shown
@@ -11,6 +12,7 @@ from berth.telemetry.feedback.tally import FeedbackTally, digest_of, encode_valu
 from berth.tensors.codec import decode_json, encode_json
 from berth.web import wire
 from berth.web.access import choose_model
+from berth.web.auth import check_allowed
 from berth.web.exchange import JSON, Backend, Endpoint, Exchange, Reply
 
 RECEIPT_HEADER = "X-Berth-Receipt"
@@ -42,15 +44,34 @@ def _read_reward(value: Any) -> float:
     return float(value)
 
 
+def _choose_receipt(exchange: Exchange, backend: Backend, receipt: Receipt) -> Model:
+    """The model of a receipt; a key for an experiment's public name may report on its arms."""
+    live = backend.experiments
+    found = None if live is None else live.find_reward(receipt.arm, f"{receipt.model}@{receipt.version}")
+    if found is None:
+        return _choose(exchange, backend, receipt.model, receipt.version)
+    check_allowed(exchange.api_key, found[0].experiment.model)
+    return backend.catalog.resolve(receipt.model, receipt.version)
+
+
+def _count_arm(backend: Backend, receipt: Receipt, reward: float) -> None:
+    """Count what a prediction of an arm was worth, as long as its experiment has that arm."""
+    live = backend.experiments
+    found = None if live is None else live.find_reward(receipt.arm, f"{receipt.model}@{receipt.version}")
+    if found is not None and found[1] is not None:
+        found[1].count_reward(reward, time.time())
+
+
 def _count_receipt(exchange: Exchange, backend: Backend, tally: FeedbackTally, item: Item) -> None:
     receipt = tally.read_receipt(item["receipt"])
-    model = _choose(exchange, backend, receipt.model, receipt.version)
+    model = _choose_receipt(exchange, backend, receipt)
     if digest_of(model) != receipt.digest:
         raise InvalidReceipt(f"the receipt is from another file than the one served as {model.name}@{model.version}")
     if "reward" in item:
         reward = _read_reward(item["reward"])
         tally.claim("reward", item["receipt"])
         tally.count_reward(receipt, reward)
+        _count_arm(backend, receipt, reward)
         return
     labels = find_labels(model)
     truth = _check_length(receipt, encode_values(labels, item["truth"], "truth"))

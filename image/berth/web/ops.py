@@ -1,4 +1,4 @@
-"""Probes, state and metrics: what operators and Kubernetes ask."""
+"""Probes, state and metrics: what operators and Kubernetes query."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _worst_states(exchange: Exchange, backend: Backend) -> dict[str, dict[str, s
 
 
 def _describe(model: Model, predictor: Predictor) -> dict[str, Any]:
-    """What /info tells of one model."""
+    """What /info says about one model."""
     return {
         "name": model.name,
         "version": model.version,
@@ -57,13 +57,23 @@ def _readyz(exchange: Exchange, backend: Backend) -> Reply:
     return wire.json_reply({"status": "ready"})
 
 
+def _experiment_file(exchange: Exchange, backend: Backend) -> dict[str, str]:
+    """Whether the experiment file is in force; why not is for those who see every model that it may name."""
+    live = backend.experiments
+    if live is None or not live.fault:
+        return {} if live is None else {"experiment_file": "ok"}
+    sees_all = len(visible_entries(exchange, backend)) == len(backend.catalog.entries)
+    reason = f": {live.fault}" if sees_all else ""
+    return {"experiment_file": f"rejected; the experiments read before stay in force{reason}"}
+
+
 def _health(exchange: Exchange, backend: Backend) -> Reply:
     models = _worst_states(exchange, backend)
     try:
         check_ready(exchange, backend)
     except NotReady as error:
         return wire.error_reply(error, exchange.request_id, status="not ready", models=models)
-    return wire.json_reply({"status": "ready", "models": models})
+    return wire.json_reply({"status": "ready", "models": models, **_experiment_file(exchange, backend)})
 
 
 def _info(exchange: Exchange, backend: Backend) -> Reply:

@@ -1,4 +1,4 @@
-"""/v1: KServe's and TensorFlow Serving's form, `instances` in and `predictions` out."""
+"""/v1: KServe's and TensorFlow Serving's format, `instances` in and `predictions` out."""
 
 from __future__ import annotations
 
@@ -7,53 +7,70 @@ from typing import Any
 from berth.errors import ServerError
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import LOADING, READY, Lifecycle
+from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs, decode_instances
+from berth.tensors.output_names import name_outputs
+from berth.tensors.schema import Specs
 from berth.web import wire
-from berth.web.access import choose_model, find_entry, names_of, visible_entries
+from berth.web.access import choose_model, find_entry, visible_names
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
-from berth.web.row_requests import check_keys, predict_rows
+from berth.web.row_requests import by_output, by_row, check_keys, usual_outputs
 
 _FORMS = {"instances": decode_instances, "inputs": decode_inputs}
-# What clients of either server send besides, without effect here.
-_MORE = ("parameters", "signature_name")
+# What a body may have besides; `parameters` and `signature_name`, which clients of either server send, have no effect.
+_MORE = ("outputs", "parameters", "signature_name")
 # TensorFlow Serving's words; a version that could not be loaded has come to its end.
 _STATES = {READY: "AVAILABLE", LOADING: "LOADING"}
 
 
 def describe_status(catalog: Catalog, lifecycle: Lifecycle, name: str, version: str | None) -> list[dict[str, Any]]:
-    """The versions' states, as TensorFlow Serving tells them."""
+    """The versions' states, as TensorFlow Serving reports them."""
     status = []
     for entry in catalog.entries:
         if entry.name == name and version in (None, entry.version):
             state = _STATES.get(lifecycle.states[entry.key].state, "END")
-            told = {"error_code": "UNKNOWN", "error_message": "could not be loaded; /health tells why"}
+            told = {"error_code": "UNKNOWN", "error_message": "could not be loaded; /health says why"}
             good = {"error_code": "OK", "error_message": ""}
             status.append({"version": entry.version, "state": state, "status": told if state == "END" else good})
     return status
 
 
 def _models(exchange: Exchange, backend: Backend) -> Reply:
-    return wire.json_reply({"models": names_of(visible_entries(exchange, backend))})
+    return wire.json_reply({"models": visible_names(exchange, backend)})
 
 
 def _model(exchange: Exchange, backend: Backend) -> Reply:
     name, version = exchange.args["name"], exchange.args.get("version")
     entry = find_entry(exchange, backend, name, version)
-    status = describe_status(backend.catalog, backend.lifecycle, name, version)
+    shown = name if backend.catalog.versions(name) else entry.name  # the public name of an experiment has no versions
+    status = describe_status(backend.catalog, backend.lifecycle, shown, version)
     try:
         choose_model(exchange, backend, name, version)
     except ServerError as error:
         exchange.error = error
-        told = {"name": entry.name, "ready": False, "model_version_status": status}
+        told = {"name": name, "ready": False, "model_version_status": status}
         return wire.error_reply(error, exchange.request_id, **told)
-    return wire.json_reply({"name": entry.name, "ready": True, "model_version_status": status})
+    return wire.json_reply({"name": name, "ready": True, "model_version_status": status})
+
+
+def decode_rows(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
+    """A body as the model's tensors. Raises InvalidInput."""
+    form = check_keys(document, tuple(_FORMS), _MORE)
+    return _FORMS[form](document[form], specs)
 
 
 def _predict(exchange: Exchange, backend: Backend) -> Reply:
     model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
     document = wire.read_json_object(exchange, backend.max_body_bytes)
-    form = check_keys(document, tuple(_FORMS), _MORE)
-    return predict_rows(exchange, backend, model, _FORMS[form](document[form], model.inputs))
+    tensors = decode_rows(document, model.inputs)
+    if (named := document.get("outputs")) is None:
+        wanted = usual_outputs(model)
+    else:
+        wanted = tuple(name_outputs(named, model.outputs).values())
+    outputs = backend.predict(exchange, model, tensors, wanted)
+    reply = {"predictions": by_row(outputs, wanted)}
+    # TensorFlow Serving's clients read `outputs` where they sent `inputs`, KServe's read `predictions` all the same.
+    return wire.json_reply(reply | {"outputs": by_output(outputs, wanted)} if "inputs" in document else reply)
 
 
 _MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"

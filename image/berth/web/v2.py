@@ -9,14 +9,17 @@ from berth.errors import InvalidInput, Stuck, UnsupportedMediaType, shown
 from berth.models.model import Model
 from berth.serving.lifecycle import LOADING, READY
 from berth.tensors.arrays import TensorSpec
+from berth.tensors.binding import bind_tensors
 from berth.tensors.codec import decode_json, encode_json
-from berth.tensors.schema import bind_tensors
 from berth.web import wire
-from berth.web.access import check_ready, choose_model, names_of, visible_entries
+from berth.web.access import check_ready, choose_model, visible_entries, visible_names
+from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BINARY, BODY_ERRORS, JSON, LENGTH_HEADER, Backend, Endpoint, Exchange, Reply
 from berth.web.infer import decode_body, encode_answer, wanted_outputs
 
-_EXTENSIONS = ["binary_tensor_data", "model_repository"]
+# Only what is there in full: of Triton's `model_repository` there is the index, without load and unload, and its
+# `statistics` are in /metrics.
+_EXTENSIONS = ["binary_tensor_data"]
 _PLATFORMS = {
     "joblib": "sklearn_joblib",
     "pickle": "sklearn_pickle",
@@ -98,7 +101,7 @@ def _server(exchange: Exchange, backend: Backend) -> Reply:
 
 
 def _models(exchange: Exchange, backend: Backend) -> Reply:
-    return wire.json_reply({"models": names_of(visible_entries(exchange, backend))})
+    return wire.json_reply({"models": visible_names(exchange, backend)})
 
 
 def _choose(exchange: Exchange, backend: Backend) -> Model:
@@ -107,11 +110,13 @@ def _choose(exchange: Exchange, backend: Backend) -> Model:
 
 def _model(exchange: Exchange, backend: Backend) -> Reply:
     model = _choose(exchange, backend)
-    return wire.json_reply(describe_model(model, backend.catalog.versions(model.name)))
+    name = exchange.args["name"]
+    return wire.json_reply(describe_model(model, backend.catalog.versions(name)) | {"name": name})
 
 
 def _model_ready(exchange: Exchange, backend: Backend) -> Reply:
-    return wire.json_reply({"name": _choose(exchange, backend).name, "ready": True})
+    _choose(exchange, backend)
+    return wire.json_reply({"name": exchange.args["name"], "ready": True})
 
 
 def _infer(exchange: Exchange, backend: Backend) -> Reply:
@@ -119,9 +124,14 @@ def _infer(exchange: Exchange, backend: Backend) -> Reply:
     header_length = exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     _check_type(exchange, header_length)
     asked = decode_body(wire.read_body(exchange, backend.max_body_bytes), header_length, model.inputs)
-    tensors, wanted = bind_tensors(asked.inputs, model.inputs), wanted_outputs(asked, model)
-    outputs = backend.predict(exchange, model, tensors, wanted)
-    return _reply(*encode_answer(asked, model, {name: outputs[name] for name in wanted}))
+    tensors, wanted = bind_tensors(asked.inputs, model.inputs, asked.frame), wanted_outputs(asked, model)
+    outputs = backend.predict(exchange, model, tensors, tuple(wanted.values()))
+    model = exchange.model or model  # an experiment has chosen one of its arms
+    document, tail = encode_answer(asked, model, outputs, wanted)
+    if asked.unusual:
+        rows = len(next(iter(tensors.values())))
+        document["parameters"] = {"unusual": describe_unusual(backend, model, tensors, rows)}
+    return _reply(document, tail)
 
 
 _ONE, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"

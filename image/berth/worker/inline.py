@@ -1,4 +1,4 @@
-"""Predictions answered from bytes to bytes, by the thread that found them, where nothing has to be waited for.
+"""Predictions served from bytes to bytes, by the thread that found them, where nothing has to be waited for.
 
 Handing a request to another thread, and the connection back, costs several times what a small model does.
 """
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from berth.errors import BerthError
 from berth.serving.predictor import WouldWait
+from berth.web.arms import find_running
 from berth.web.direct import STATUS_LINES
 from berth.web.endpoints import match_prediction
 from berth.web.exchange import Endpoint
@@ -25,7 +26,7 @@ class InlineAnswer(NamedTuple):
     closes: bool
 
 
-# The request is plain so far, and its rest is on the way.
+# The request can be served here so far, and its rest is on the way.
 INCOMPLETE = InlineAnswer(b"", closes=False)
 # A longer line is rare, and would fill the cache with what a client made up.
 _MOST_LINE_BYTES = 256
@@ -46,7 +47,7 @@ def _match_line(line: bytes) -> tuple[str, Endpoint, Mapping[str, str]] | None:
 
 
 class InlineAnswers:
-    """Answers predictions on the worker's main thread, through the same pipeline as all others."""
+    """Serves predictions on the worker's main thread, through the same pipeline as all others."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -58,15 +59,15 @@ class InlineAnswers:
         return _read_line(data) is not None
 
     def answer_plain(self, data: bytes, client: str, waiting: int = 0) -> InlineAnswer | None:
-        """The answer to a request as it came, or INCOMPLETE.
+        """The response to a request as it came, or INCOMPLETE.
 
-        `waiting` is how many more predictions have arrived and will be answered by this thread: they count as in
+        `waiting` is how many more predictions have arrived and will be served by this thread: they count as in
         flight. None, and nothing has happened, for a request that is not for a prediction or would have to wait.
         """
         gate = self._pipeline.gate
-        gate.waiting = waiting
+        gate.waiting = waiting  # reported by the gate's next ticket, or below where there is none
         answer = self._answer(data, client)
-        gate.tell()
+        gate.report()
         return answer
 
     def _answer(self, data: bytes, client: str) -> InlineAnswer | None:
@@ -89,9 +90,12 @@ class InlineAnswers:
         return InlineAnswer(encode_response(STATUS_LINES[status], headers, body, closes), closes)
 
     def _may_try(self, args: Mapping[str, str]) -> bool:
-        """Whether it is worth trying to answer without waiting; the model that a body names is not known yet."""
+        """Whether it is worth trying to serve without waiting; the model that a body names is not known yet."""
+        name, version = args.get("name"), args.get("version")
+        if self._backend.experiments is not None and find_running(self._backend, name, version) is not None:
+            return True  # which arm it gets is not known yet; `predict` decides
         try:
-            model = self._backend.catalog.resolve(args.get("name"), args.get("version"))
+            model = self._backend.catalog.resolve(name, version)
         except BerthError:  # not loaded or unknown, which is said at once
             return True
         return self._backend.predictor.may_answer_at_once(model)

@@ -74,7 +74,7 @@ def parse_allow(text: str) -> tuple[Name, ...]:
             continue
         match = _FORM.fullmatch(item)
         if match is None:
-            raise SettingsError(f"BERTH_PICKLE_ALLOW: {item!r} is not of the form package.module:Name")
+            raise SettingsError(f"BERTH_PICKLE_ALLOW: {item!r} is not package.module:Name")
         module, name = match.groups()
         if is_never(module):
             raise SettingsError(

@@ -4,7 +4,7 @@ Restricted means: no code of the file's choosing runs while it loads, and none t
 afterwards but a function that belongs there, with arguments that are known to be harmless (called.py); a prediction
 opens no file that a request names and allocates nothing out of proportion (behaviour.py); a file that is made to be
 slow to load is refused (hashing.py). It does not mean that a model is good: its numbers are the file's, so a stranger's
-model may still answer wrongly.
+model may still predict wrongly.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from berth.errors import BerthError, LoadError
 from berth.loaders.artifacts import find_artifact
 from berth.loaders.formats import LoadOptions
+from berth.loaders.onnxruntime_library import import_onnxruntime
 from berth.loaders.pt2 import clean_export
 from berth.loaders.torch import read_module
 from berth.loaders.torch_archives import clean_torchscript
@@ -39,7 +40,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The version that is made over, where the new files go, and a few rows it answers."""
+    """The version that is made over, where the new files go, and a few rows it predicts."""
 
     folder: Path
     manifest: Manifest
@@ -69,7 +70,7 @@ def parse_method(text: str) -> Method:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the deprecations that torch and onnxruntime tell, and for which the reader can do nothing."""
+    """Without the deprecations that torch and onnxruntime report, and for which the reader can do nothing."""
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -89,6 +90,8 @@ def _count_operators(path: Path) -> Counter[str]:
 def _quantize_onnx(source: Artifact, method: Method) -> str:
     """Weights as unsigned bytes: signed ones saturate on some CPUs, and convolutions lack them."""
     import onnx
+
+    import_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path = find_artifact(source.folder, source.manifest, (".onnx",))
@@ -196,7 +199,7 @@ def check_method(key: str, format_: str, method: Method) -> None:
         can = "; ".join(
             f"{name}: {', '.join(form for form, wanted in _MAKERS if wanted == name)}" for name in ("int8", "prune")
         )
-        raise LoadError(f"{key} is {format_}, which {method.name} does not take; what can be optimised: {can}")
+        raise LoadError(f"{key} is {format_}, which {method.name} does not accept; what can be optimised: {can}")
 
 
 def make_artifact(source: Artifact, method: Method) -> str:

@@ -30,7 +30,7 @@ def measure_psi(counts: Array, shares: Array, sample_rows: int) -> float:
     return float(((observed - expected) * np.log(observed / expected)).sum())
 
 
-def _exceeds(x: float, degrees: int) -> float:
+def chi_squared_tail(x: float, degrees: int) -> float:
     """The probability that a chi-squared variable is above x; exact for whole degrees of freedom."""
     half = x / 2
     term = math.exp(-half)
@@ -54,7 +54,7 @@ def chi_squared_quantile(probability: float, degrees: int) -> float:
     low, high = 0.0, 10.0 * degrees + 100.0
     while high - low > 1e-9 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if _exceeds(middle, degrees) > 1 - probability else (low, middle)
+        low, high = (middle, high) if chi_squared_tail(middle, degrees) > 1 - probability else (low, middle)
     return (low + high) / 2
 
 

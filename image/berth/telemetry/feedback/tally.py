@@ -33,7 +33,7 @@ _MOST_CLASSES = 65_536
 
 
 class FeedbackMetrics(Protocol):
-    """What a model's metrics take of feedback."""
+    """What feedback adds to a model's metrics."""
 
     def count_truths(self, predicted: str, truth: str, right: bool, rows: int) -> None:
         """So many rows had this class predicted, and that one was true."""
@@ -112,8 +112,11 @@ class FeedbackTally:
             return None
         return [float(place) for place in found if place is not None]
 
-    def make_receipt(self, model: Model, outputs: Mapping[str, Array]) -> str | None:
-        """The receipt for a prediction; None where receipts are off, or it has no classes or numbers to compare."""
+    def make_receipt(self, model: Model, outputs: Mapping[str, Array], arm: str = "") -> str | None:
+        """The receipt for a prediction; None where receipts are off, or it has no classes or numbers to compare.
+
+        `arm` is the arm of an experiment, else the slot is named.
+        """
         predictions = outputs.get(PREDICTION)
         if self._book is None or predictions is None or predictions.ndim != 1:
             return None
@@ -125,10 +128,15 @@ class FeedbackTally:
                 values = predictions.astype(np.float32).tolist()
         if values is None:
             return None
-        names = model.name, model.version, self._arm
+        names = model.name, model.version, arm or self._arm
         serial = getrandbits(64).to_bytes(8, "big")
         receipt = Receipt(int(self._now()), digest_of(model), *names, tuple(values), is_classifier, serial)
         return self._book.make(receipt)
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What receipts are signed with; none where there are no receipts."""
+        return () if self._book is None else self._book.secrets
 
     def read_receipt(self, text: Any) -> Receipt:
         """What a receipt says. Raises InvalidReceipt."""

@@ -28,13 +28,15 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from berth.telemetry.metrics.allocated import AllocatedDict
+
 # A scrape and a merge take milliseconds; a process that was stopped while it scrapes must not stop the others.
 LOCK_SECONDS = 2.0
 _SUMMED = ("counter", "histogram", "summary")
 
 
 class _Process:
-    """This process's id, asked of the kernel once: a request updates fifteen values, and each wants to know."""
+    """This process's id, read from the kernel once: a request updates fifteen values, and each wants to know."""
 
     def __init__(self) -> None:
         self._refresh()
@@ -48,6 +50,8 @@ class _Process:
 
 
 if values.ValueClass is not values.MutexValue:  # PROMETHEUS_MULTIPROC_DIR is set
+    if hasattr(os, "memfd_create"):
+        values.MmapedDict = AllocatedDict  # type: ignore[misc]
     values.ValueClass = values.MultiProcessValue(_Process())  # type: ignore[no-untyped-call]
 
 
@@ -87,14 +91,22 @@ def _locked(directory: Path, mode: int) -> Iterator[None]:
         yield
 
 
-def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
-    """The metrics of all workers, alive and dead, and those of `computed`, in Prometheus's text form."""
-    registry = CollectorRegistry()
-    for collector in computed:
-        registry.register(collector)
+def _sum_files(directory: Path) -> _Files:
     with _locked(directory, fcntl.LOCK_SH):
         # A worker that has just begun (or was killed then) has an empty file for a moment.
-        registry.register(_Files([path for path in directory.glob("*.db") if path.stat().st_size]))
+        return _Files([path for path in directory.glob("*.db") if path.stat().st_size])
+
+
+def collect(directory: Path) -> Iterable[Metric]:
+    """The metrics of all workers, alive and dead."""
+    return _sum_files(directory).collect()
+
+
+def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
+    """The same and those of `computed`, in Prometheus's text format."""
+    registry = CollectorRegistry()
+    for collector in (*computed, _sum_files(directory)):
+        registry.register(collector)
     return generate_latest(registry)
 
 
@@ -108,7 +120,7 @@ def _read_values(path: Path) -> Iterator[tuple[str, float]]:
 
 
 def _encode_values(values: Mapping[str, float]) -> bytes:
-    """The form that MmapedDict reads. It would write it through a memory map, where a full disk is a fatal signal."""
+    """The layout that MmapedDict reads. It would write it through a memory map, where a full disk is a fatal signal."""
     entries = []
     for key, value in values.items():
         text = key.encode()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from berth.models.model import Model
 from berth.tensors.codec import encode_json
-from berth.web.access import visible_models
+from berth.web.access import stand_ins, visible_models
 from berth.web.exchange import BINARY, HTML, JSON, LENGTH_HEADER, ApiFacts, Backend, Endpoint, Exchange, Reply
 from berth.web.openapi.bodies import BODIES
 from berth.web.openapi.model_schemas import model_components
 from berth.web.openapi.responses import ANSWERS, STATUSES
 
 _TAGS = {
-    "predict": ("Predict", "The short form: features in, prediction out."),
+    "predict": ("Predict", "The short format: features in, prediction out."),
     "v2": ("Open Inference V2", "The protocol of KServe, Triton and MLServer."),
     "v1": ("KServe V1", "The protocol of KServe V1 and TensorFlow Serving."),
     "mlflow": ("MLflow", "MLflow's scoring protocol."),
@@ -57,7 +58,7 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.page is not None:
         content[HTML] = {"schema": {"type": "string"}}
     if endpoint.body == "infer":
-        content[BINARY] = {}
+        content[BINARY] = {"schema": {"type": "string", "format": "binary"}}
     answer: dict[str, Any] = {"description": endpoint.summary, "headers": _HEADERS, "content": content}
     return answer
 
@@ -67,7 +68,7 @@ def _responses(endpoint: Endpoint, keyed: bool) -> dict[str, Any]:
     if keyed and (endpoint.protocol or "{model}" in endpoint.path):
         statuses.add(403)
     errors: dict[str, Any] = {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
-    if endpoint.response in ("Health", "V1Status"):  # not ready is told with the states as well
+    if endpoint.response in ("Health", "V1Status"):  # not ready comes with the states as well
         both = [{"$ref": "#/components/schemas/Error"}, {"$ref": f"#/components/schemas/{endpoint.response}"}]
         errors["503"] = {"description": STATUSES[503], "content": {JSON: {"schema": {"allOf": both}}}}
     some = {"207": _success(endpoint)} if 207 in endpoint.errors else {}  # some of a list, and why not the others
@@ -135,7 +136,7 @@ def openapi_document(models: Sequence[Model], facts: ApiFacts, endpoints: Sequen
             "title": "Berth",
             "version": facts.version,
             "description": f"This server has {served}. Every error, on every route, has one shape, Error; "
-            "a method that a path does not list is answered 405 in it.",
+            "a method that a path does not list gets 405 in it.",
         },
         "tags": [{"name": name, "description": text, "x-displayName": title} for name, (title, text) in _TAGS.items()],
         "paths": paths,
@@ -152,12 +153,18 @@ _lock = threading.Lock()
 def _answer(exchange: Exchange, backend: Backend) -> Reply:
     """The document; it is made again when another model has become ready."""
     models = visible_models(exchange, backend)
-    key = (backend.api, *map(id, models))  # the models are kept beside it, so that no other has the same id
+    public = stand_ins(exchange, backend)
+    key = (
+        backend.api,
+        *map(id, models),
+        *((name, id(model)) for name, model in public.items()),
+    )  # the models are kept beside it, so that no other has the same id
     with _lock:
         if key not in _made:
             if len(_made) >= _MOST_KEPT:
                 _made.clear()
-            _made[key] = models, encode_json(openapi_document(models, backend.api, backend.endpoints))
+            everything = [*models, *(replace(model, name=name) for name, model in public.items())]
+            _made[key] = everything, encode_json(openapi_document(everything, backend.api, backend.endpoints))
         return Reply(_made[key][1])
 
 

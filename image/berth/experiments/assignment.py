@@ -1,0 +1,39 @@
+"""Which arm a unit belongs to: a function of the seed, the unit and the weights alone.
+
+    bucket = blake2b(seed, NUL, unit; 8 bytes, big-endian) mod 10,000
+
+Arms own contiguous ranges of buckets in the order of the file. Going from 90/10 to 80/20 therefore moves the buckets
+8,000 to 8,999 and no others, and every worker, pod and restart agrees without asking another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+BUCKETS = 10_000
+
+
+def hash_unit(seed: str, unit: str) -> int:
+    """64 bits of a unit; another seed gives other bits."""
+    text = f"{seed}\0{unit}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+
+
+def split_buckets(weights: Sequence[float]) -> tuple[int, ...]:
+    """The end of each arm's range; the last is 10,000. The weights need not add up to 1, but to more than 0."""
+    total = sum(weights)
+    return tuple(round(BUCKETS * part / total) for part in accumulate(weights))
+
+
+def find_arm(ends: Sequence[int], bucket: int) -> int:
+    """The index of the arm that owns a bucket."""
+    return bisect_right(ends, bucket)
+
+
+def shares_of(ends: Sequence[int]) -> tuple[float, ...]:
+    """Each arm's probability."""
+    starts = (0, *ends[:-1])
+    return tuple((end - start) / BUCKETS for start, end in zip(starts, ends, strict=True))

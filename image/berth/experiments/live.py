@@ -1,0 +1,207 @@
+"""The experiments of one worker: what the file says now, and which arm a request goes to.
+
+A thread of the worker's own reads the file again when it changes, and the weights that the pod's leader computes. A
+request reads one mapping, which is replaced as a whole and never changed, so that it takes no lock for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from berth.experiments.arm_counts import ArmKey, ArmPlace, CountFile, open_counts
+from berth.experiments.arm_signatures import Manifests, check_arms, read_manifests
+from berth.experiments.assignment import BUCKETS, find_arm, hash_unit, shares_of, split_buckets
+from berth.experiments.count_state import CountState
+from berth.experiments.experiment_file import FIXED, SETTING, Arm, Experiment, parse_experiments
+from berth.experiments.peer_tokens import make_token
+from berth.experiments.peers import fetch_states
+from berth.experiments.pod_state import PodState
+from berth.models.store import Entry
+from berth.telemetry.logs import log
+from berth.telemetry.reloaded_file import ReloadedFile
+
+_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one request got: its arm, with which probability, and whether its unit will get it again."""
+
+    experiment: str
+    arm: Arm
+    probability: float
+    sticky: bool
+    unit: int = 0
+    place: ArmPlace | None = None
+
+    @property
+    def receipt(self) -> str:
+        """How a receipt names the arm."""
+        return f"{self.experiment}/{self.arm.key}"
+
+    def count(self, seconds: float, status: int) -> None:
+        """The request is about to get its response."""
+        if self.place is not None:
+            self.place.count_request(self.unit, self.sticky, seconds, status >= 500)
+
+
+class Running:
+    """An experiment with the shares that its arms have now, and where they are counted."""
+
+    def __init__(self, experiment: Experiment, weights: Sequence[float], counts: CountFile | None = None) -> None:
+        self.experiment = experiment
+        self.ends = split_buckets(weights)
+        self.shares = shares_of(self.ends)
+        self.places = [None if counts is None else counts.find(self.key(arm)) for arm in experiment.arms]
+
+    def key(self, arm: Arm) -> ArmKey:
+        """What the arm's requests and rewards are counted under; the split only where it is the file's."""
+        split = ",".join(map(str, self.ends)) if self.experiment.policy == FIXED else ""
+        return ArmKey(self.experiment.name, arm.key, self.experiment.half_life_days, split)
+
+    def decide(self, unit: str | None, request_id: str) -> Decision:
+        """The arm of a unit; of the request itself where it has none."""
+        found = hash_unit(self.experiment.seed, request_id if unit is None else unit)
+        at = find_arm(self.ends, found % BUCKETS)
+        arm = self.experiment.arms[at]
+        return Decision(self.experiment.name, arm, self.shares[at], unit is not None, found, self.places[at])
+
+
+class LiveExperiments:
+    """The experiments of a file that is read again when it changes.
+
+    `manifests` are those of the versions that are served. Raises SettingsError when the first reading fails.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifests: Manifests,
+        pod: PodState,
+        make_counts: Callable[[], CountFile],
+        on_read: Callable[[bool], None] = lambda ok: None,
+    ) -> None:
+        self._manifests = manifests
+        self._pod = pod
+        self._make_counts = make_counts
+        self._on_read = on_read
+        self._file = ReloadedFile(SETTING, "experiments", path, self._parse)
+        self._counts: CountFile | None = None
+        self._built: object = None
+        self._content: tuple[Experiment, ...] = ()
+        self._weights: Mapping[str, Sequence[float]] = {}
+        self._running: Mapping[str, Running] = {}
+        self._thread: threading.Thread | None = None
+        self.refresh()
+
+    def _parse(self, text: str) -> tuple[Experiment, ...]:
+        experiments = parse_experiments(text)
+        check_arms(experiments, self._manifests)
+        return experiments
+
+    def start(self) -> None:
+        """Open this worker's counts and follow the file, after the fork."""
+        if self._thread is not None:
+            return
+        try:
+            self._counts = self._make_counts()
+        except OSError as error:
+            log("experiments are not counted: the disk refuses", level=logging.WARNING, error=str(error))
+        self.refresh()
+        self._thread = threading.Thread(target=self._follow, name="experiments", daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        while True:
+            try:
+                self.refresh()
+                if self._counts is not None:
+                    self._pod.tick(self._content)
+            except Exception as error:  # a full disk, a peer's nonsense: the next second tries again
+                log("experiments could not be refreshed", level=logging.WARNING, error=repr(error))
+            time.sleep(_PAUSE_SECONDS)
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed, and the weights; a bad file changes nothing but `fault`."""
+        content, weights = self._file.content, self._pod.weights()
+        wanted = (content, id(weights), id(self._counts))
+        if wanted != self._built:
+            found = [Running(each, self._weights_of(each, weights), self._counts) for each in content if each.arms]
+            self._running = {running.experiment.model: running for running in found}
+            self._content, self._built = content, wanted
+            self._weights = weights  # kept, so that no other has its id
+        self._on_read(not self.fault)
+
+    @staticmethod
+    def _weights_of(experiment: Experiment, weights: Mapping[str, Sequence[float]]) -> Sequence[float]:
+        found = weights.get(experiment.name, ())
+        if experiment.policy == FIXED or len(found) != len(experiment.arms):
+            return [arm.weight for arm in experiment.arms]
+        return found
+
+    @property
+    def fault(self) -> str:
+        """Why the file as it is now is not in force; empty where it is."""
+        return self._file.fault
+
+    @property
+    def experiments(self) -> tuple[Experiment, ...]:
+        """What the file says."""
+        return self._content
+
+    @property
+    def running(self) -> Mapping[str, Running]:
+        """The experiments with arms, by their public names."""
+        return self._running
+
+    def find(self, model: str) -> Running | None:
+        """The experiment that a public name stands for."""
+        return self._running.get(model)
+
+    def find_reward(self, receipt_arm: str, key: str) -> tuple[Running, ArmPlace | None] | None:
+        """The experiment that a receipt names (as `Decision.receipt` does) and where the arm is counted."""
+        name = receipt_arm.partition("/")[0] if "/" in receipt_arm else ""
+        for running in self._running.values():
+            if running.experiment.name == name:
+                for arm, place in zip(running.experiment.arms, running.places, strict=True):
+                    if arm.key == key:
+                        return running, place
+        return None
+
+    def state(self) -> CountState:
+        """What this pod's workers and its peers have counted."""
+        return self._pod.merged()
+
+
+@dataclass(frozen=True)
+class CountPlaces:
+    """Where counts are kept and found: this server's folder, its peers, a directory that outlives all pods.
+
+    `secrets` gives what peers sign their tokens with.
+    """
+
+    folder: Path
+    peers: Sequence[tuple[str, int]] = ()
+    directory: str = ""
+    secrets: Callable[[], Sequence[bytes]] = tuple
+
+
+def open_experiments(
+    path: str, entries: Sequence[Entry], on_read: Callable[[bool], None], places: CountPlaces
+) -> LiveExperiments | None:
+    """The experiments of a file over the served versions; None without a file. Raises SettingsError."""
+    if not path:
+        return None
+
+    def fetch() -> list[CountState]:
+        return fetch_states(places.peers, lambda: make_token(places.secrets(), time.time()))
+
+    host = socket.gethostname()
+    pod = PodState(places.folder, host, fetch, Path(places.directory) if places.directory else None)
+    return LiveExperiments(Path(path), read_manifests(entries), pod, lambda: open_counts(places.folder, host), on_read)

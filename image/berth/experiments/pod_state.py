@@ -1,0 +1,157 @@
+"""What the workers of a pod share: their counts, what peers counted, and the weights that follow from both.
+
+PID….counts    one worker's counts, written by it alone
+heard.json     what peers and the state directory know, written by the leader every 5 seconds
+weights.json   the bandits' weights, written by the leader once a minute, on the minute of the clock
+leader         whoever holds its lock leads; the kernel gives it back when that worker dies
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from berth.experiments.arm_counts import VALUES
+from berth.experiments.bandits import Rewards, choose_weights
+from berth.experiments.count_state import (
+    CountState,
+    decode_state,
+    encode_state,
+    merge_states,
+    read_folder,
+    sum_arms,
+)
+from berth.experiments.experiment_file import FIXED, Experiment
+
+SYNC_SECONDS = 5.0
+WEIGHTS_SECONDS = 60.0
+_HEARD, _WEIGHTS, _LEADER = "heard.json", "weights.json", "leader"
+_AT = {name: at for at, name in enumerate(VALUES)}
+
+
+def _write(path: Path, document: Any) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(document), "utf-8")
+    part.replace(path)
+
+
+def read_state(path: Path) -> CountState:
+    """A state in a file; none where there is no such file, or another one."""
+    with suppress(OSError, ValueError):
+        return decode_state(json.loads(path.read_text("utf-8")))
+    return CountState()
+
+
+def sum_rewards(
+    experiment: Experiment, state: CountState, now: float, *, faded: bool = True
+) -> tuple[list[Rewards], list[float]]:
+    """Each arm's rewards, faded ones where the experiment has a half-life, and the number that came in."""
+    totals = sum_arms(state, now)
+    prefix = "faded_" if experiment.half_life_days and faded else ""
+    rewards, counted = [], []
+    for arm in experiment.arms:
+        keys = [key for key in totals if (key.experiment, key.arm) == (experiment.name, arm.key)]
+        if prefix:
+            keys = [key for key in keys if key.half_life_days == experiment.half_life_days]
+        parts = [sum(totals[key][_AT[f"{prefix}{name}"]] for key in keys) for name in ("rewards", "sum", "squares")]
+        rewards.append(Rewards(*parts))
+        counted.append(sum(totals[key][_AT["rewards"]] for key in keys))
+    return rewards, counted
+
+
+def compute_weights(experiments: Sequence[Experiment], state: CountState, now: float) -> dict[str, list[float]]:
+    """The weights of the bandits among the experiments."""
+    return {
+        each.name: choose_weights(each, *sum_rewards(each, state, now))
+        for each in experiments
+        if each.arms and each.policy != FIXED
+    }
+
+
+class PodState:
+    """This pod's view of all counts; every worker has one, and one of them leads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        fetch: Callable[[], Sequence[CountState]] = tuple,
+        directory: Path | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._host = host
+        self._fetch = fetch
+        self._directory = directory
+        self._now = now
+        self._leader: int | None = None
+        self._synced = -SYNC_SECONDS
+        self._computed: object = None
+        self._seen: dict[str, tuple[int, Any]] = {}
+
+    def _cached(self, name: str, read: Callable[[Path], Any]) -> Any:
+        """What a file holds, read again when it is another one."""
+        path = self._folder / name
+        try:
+            found = path.stat().st_mtime_ns
+        except OSError:
+            found = 0
+        if name not in self._seen or self._seen[name][0] != found:
+            self._seen[name] = found, read(path)
+        return self._seen[name][1]
+
+    def merged(self) -> CountState:
+        """What this pod knows now."""
+        heard: CountState = self._cached(_HEARD, read_state)
+        return merge_states(heard, read_folder(self._folder))
+
+    def weights(self) -> Mapping[str, Sequence[float]]:
+        """The bandits' weights as the leader last computed them."""
+
+        def read(path: Path) -> Any:
+            with suppress(OSError, ValueError):
+                return json.loads(path.read_text("utf-8"))
+            return {}
+
+        found: Mapping[str, Sequence[float]] = self._cached(_WEIGHTS, read)
+        return found
+
+    def _leads(self) -> bool:
+        if self._leader is None:
+            descriptor = os.open(self._folder / _LEADER, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                return False
+            self._leader = descriptor
+        return True
+
+    def tick(self, experiments: Sequence[Experiment]) -> None:
+        """What the leader does about once a second. Raises OSError when the disk is full."""
+        if not self._leads():
+            return
+        if time.monotonic() - self._synced >= SYNC_SECONDS:
+            self._synced = time.monotonic()
+            self._sync()
+        due = (int(self._now() // WEIGHTS_SECONDS), tuple(experiments))
+        if due != self._computed:
+            self._computed = due
+            _write(self._folder / _WEIGHTS, compute_weights(experiments, self.merged(), self._now()))
+
+    def _sync(self) -> None:
+        heard: CountState = self._cached(_HEARD, read_state)
+        for path in sorted(self._directory.glob("*.json")) if self._directory else ():
+            heard = merge_states(heard, read_state(path))
+        for state in self._fetch():
+            heard = merge_states(heard, state)
+        _write(self._folder / _HEARD, encode_state(heard))
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            _write(self._directory / f"{self._host}.json", encode_state(merge_states(heard, read_folder(self._folder))))

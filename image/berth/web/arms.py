@@ -1,0 +1,62 @@
+"""Which arm of an experiment serves a request, and what a public name stands for where nothing is predicted."""
+
+from __future__ import annotations
+
+from berth.errors import ModelNotFound
+from berth.experiments.experiment_file import FIELD, HEADER
+from berth.experiments.live import Running
+from berth.models.model import Model
+from berth.models.store import Entry
+from berth.web.auth import check_allowed
+from berth.web.exchange import Backend, Exchange
+
+
+def find_running(backend: Backend, name: str | None, version: str | None) -> Running | None:
+    """The experiment that a request's words reach; naming a version bypasses it."""
+    live = backend.experiments
+    if live is None or version is not None:
+        return None
+    return live.find(backend.catalog.entries[0].name if name is None else name)
+
+
+def public_names(backend: Backend) -> list[str]:
+    """The names of experiments that no served model has."""
+    running = {} if backend.experiments is None else backend.experiments.running
+    return [name for name in running if not backend.catalog.versions(name)]
+
+
+def assign_arm(exchange: Exchange, backend: Backend, running: Running) -> Model:
+    """Note the request's arm; of a unit that is a column, only until it is decoded.
+
+    Raises Forbidden, ModelFailed, NotReady.
+    """
+    experiment = running.experiment
+    check_allowed(exchange.api_key, experiment.model)
+    if experiment.unit.kind == FIELD:
+        exchange.unsettled = running
+        arm = experiment.arms[0]
+    else:
+        unit = exchange.environ.get(experiment.unit.variable) if experiment.unit.kind == HEADER else None
+        exchange.decision = running.decide(unit or None, exchange.request_id)
+        arm = exchange.decision.arm
+    model = exchange.model = backend.catalog.resolve(arm.model, arm.version)
+    return model
+
+
+def stand_in(backend: Backend, running: Running) -> Model | None:
+    """What describes a public name that no served model has: its first arm, once all are ready; None for others.
+
+    Raises ModelFailed, NotReady.
+    """
+    if backend.catalog.versions(running.experiment.model):
+        return None
+    arms = [backend.catalog.resolve(arm.model, arm.version) for arm in running.experiment.arms]
+    return arms[0]
+
+
+def first_entry(backend: Backend, name: str) -> Entry:
+    """The first arm's entry for a public name. Raises ModelNotFound."""
+    if (running := find_running(backend, name, None)) is None:
+        raise ModelNotFound(f"no model {name[:128]!r} here")
+    arm = running.experiment.arms[0]
+    return backend.catalog.find(arm.model, arm.version)

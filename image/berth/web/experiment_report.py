@@ -1,0 +1,68 @@
+"""GET /experiments: what the arms got and what they were worth; /experiments/state is what peers and reports add up."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from berth.errors import Unauthenticated
+from berth.experiments.arm_counts import decode_key
+from berth.experiments.count_state import CountState, encode_state
+from berth.experiments.experiment_file import Experiment, encode_experiment
+from berth.experiments.peer_tokens import is_peer
+from berth.experiments.verdicts import describe_experiment
+from berth.web import wire
+from berth.web.access import is_visible
+from berth.web.exchange import Backend, Endpoint, Exchange, Reply
+
+_OFF = "no experiments: set BERTH_EXPERIMENT_FILE"
+
+
+def _is_peer(exchange: Exchange, backend: Backend) -> bool:
+    return is_peer(backend.tally.secrets, exchange.environ.get("HTTP_X_BERTH_PEER", ""), time.time())
+
+
+def _chosen(exchange: Exchange, backend: Backend, everything: bool) -> list[Experiment]:
+    """The experiments whose public names the caller may use."""
+    found = () if backend.experiments is None else backend.experiments.experiments
+    return [each for each in found if everything or is_visible(exchange, backend, each.model)]
+
+
+def _experiments(exchange: Exchange, backend: Backend) -> Reply:
+    document: dict[str, Any] = {"slot": backend.facts["slot"], "experiments": []}
+    if backend.experiments is None:
+        return wire.json_reply({**document, "reason": _OFF})
+    state, now = backend.experiments.state(), time.time()
+    found = [describe_experiment(each, state, now) for each in _chosen(exchange, backend, False)]
+    shares = {each.experiment.name: each.shares for each in backend.experiments.running.values()}
+    for each in found:
+        for arm, share in zip(each["arms"], shares.get(each["name"], ()), strict=False):
+            arm["share"] = share  # as requests get it now
+    return wire.json_reply({**document, "experiments": found})
+
+
+def _state(exchange: Exchange, backend: Backend) -> Reply:
+    peer = _is_peer(exchange, backend)
+    if backend.api.secured and exchange.api_key is None and not peer:
+        raise Unauthenticated(
+            "this route needs a key, or the token of a pod with the same BERTH_FEEDBACK_KEY_FILE",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    chosen = _chosen(exchange, backend, peer)
+    names = {each.name for each in chosen}
+    state = CountState() if backend.experiments is None else backend.experiments.state()
+    sources = {
+        name: {key: values for key, values in arms.items() if peer or decode_key(key).experiment in names}
+        for name, arms in state.sources.items()
+    }
+    cells = {key: bits for key, bits in state.cells.items() if peer or decode_key(key).experiment in names}
+    definitions = [encode_experiment(each) for each in chosen]
+    return wire.json_reply({"experiments": definitions, "state": encode_state(CountState(sources, cells))})
+
+
+ENDPOINTS = (
+    Endpoint("get", "/experiments", "experiments", "operate", "Each experiment's arms, intervals and verdict",
+             _experiments, "Object"),
+    Endpoint("get", "/experiments/state", "experiments_state", "operate", "Counts of the arms, for peers and reports",
+             _state, "Object", errors=(401,), access="open"),
+)  # fmt: skip
