@@ -71,11 +71,7 @@ class Lifecycle:
             try:
                 write_whole(self._folder / f"{os.getpid()}.json", json.dumps(document))
             except OSError as error:  # a full disk: it can still predict, if it was ready before
-                log(
-                    "the state of this worker could not be written for the others",
-                    level=logging.ERROR,
-                    error=str(error),
-                )
+                log("the state of this worker could not be written for the others", level=logging.ERROR, error=str(error))
         if self.readiness().ready:
             (self._run_dir / "all-ready").touch()
 
