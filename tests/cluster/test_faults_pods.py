@@ -74,8 +74,8 @@ def measure(blue: Release, fault: Fault, cause: Callable[[str], None], allowed: 
     victim = name_of(blue.pods("blue")[0])
     with load(blue.namespace.client(), blue.url, allowed=allowed) as counts:
         time.sleep(2)
-        cause(victim)
         watch = Stopwatch()
+        cause(victim)
         wait_for_two(blue)
         seconds = watch.seconds
         time.sleep(2)
