@@ -139,7 +139,7 @@ def test_a_wrong_password(front: Front, tmp_path: Path) -> None:
     front.authorization = "Basic x"
     given = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "hunter2"}
     result = add(tmp_path, front.url, "models:/churn@champion", **given)
-    refused(tmp_path, result, "answered 401: set MLFLOW_TRACKING_USERNAME")
+    refused(tmp_path, result, "returned 401: set MLFLOW_TRACKING_USERNAME")
     assert "hunter2" not in result.output + str(result.exception)
 
 
@@ -152,7 +152,7 @@ def test_a_wrong_password(front: Front, tmp_path: Path) -> None:
         ("models:/m-0123", "Logged model with ID 'm-0123' not found"),
         ("runs:/0123/model", "Run with id=0123 not found"),
         ("models:/churn", "an address must be mlflow:models:/NAME@ALIAS"),
-        ("models:/../x/1", "answered 404"),
+        ("models:/../x/1", "returned 404"),
     ],
 )
 def test_what_is_not_there(tracking: Tracking, tmp_path: Path, address: str, reason: str) -> None:
@@ -194,5 +194,5 @@ def test_an_alias_that_moves_meanwhile(tracking: Tracking, front: Front, tmp_pat
 
 def test_files_that_only_the_server_can_read(tracking: Tracking, front: Front, tmp_path: Path) -> None:
     refused(tmp_path, add(tmp_path, "file:///mlruns", "models:/churn/1"), "want the http(s) URL of a tracking server")
-    refused(tmp_path, add(tmp_path, f"{tracking.url}/nothing", "models:/churn/1"), "answered 404")
+    refused(tmp_path, add(tmp_path, f"{tracking.url}/nothing", "models:/churn/1"), "returned 404")
     refused(tmp_path, add(tmp_path, "", "models:/churn/1"), "needs MLFLOW_TRACKING_URI")
