@@ -142,7 +142,7 @@ def test_a_wrong_password(front: Front, tmp_path: Path) -> None:
     front.authorization = "Basic x"
     given = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "hunter2"}
     result = add(tmp_path, front.url, "models:/churn@champion", **given)
-    refused(tmp_path, result, "answered 401: set MLFLOW_TRACKING_USERNAME")
+    refused(tmp_path, result, "returned 401: set MLFLOW_TRACKING_USERNAME")
     assert "hunter2" not in result.output + str(result.exception)
 
 
@@ -197,7 +197,7 @@ def test_an_alias_that_moves_meanwhile(tracking: Tracking, front: Front, tmp_pat
 
 def test_files_that_only_the_server_can_read(tracking: Tracking, front: Front, tmp_path: Path) -> None:
     refused(tmp_path, add(tmp_path, "file:///mlruns", "models:/churn/1"), "want the http(s) URL of a tracking server")
-    refused(tmp_path, add(tmp_path, f"{tracking.url}/nothing", "models:/churn/1"), "answered 404")
+    refused(tmp_path, add(tmp_path, f"{tracking.url}/nothing", "models:/churn/1"), "returned 404")
     refused(tmp_path, add(tmp_path, "", "models:/churn/1"), "needs MLFLOW_TRACKING_URI")
 
 
