@@ -186,6 +186,7 @@ class Settings:
     run_dir: str = _setting(
         "", str, "Directory for drain and readiness files and metrics; made fresh at every start.", shown="a fresh one"
     )
+    shards: int | None = _setting(None, _auto(_whole), "Shards of a `berth score` run; auto is no shards.", low=1)
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Lowest level that is logged.")
     log_format: str = _setting("", _choice("json", "text", ""), "json or text.", shown="json, text on a terminal")
     payload_log: str = _setting(
