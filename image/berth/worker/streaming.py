@@ -57,7 +57,7 @@ class StreamThreads:
     def __init__(self, worker: Worker, connections: Connections) -> None:
         self._worker, self._connections = worker, connections
         # The application's (StreamAnswers); None with another application.
-        self._streams = getattr(getattr(worker.wsgi, "extensions", {}).get("berth"), "streams", None)
+        self._streams: Any = getattr(getattr(worker.wsgi, "extensions", {}).get("berth"), "streams", None)
         self._running = 0
 
     def take(self, conn: Connection) -> bool:
