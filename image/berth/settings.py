@@ -226,8 +226,7 @@ def _refuse_unknown(name: str, value: str) -> None:
         raise SettingsError(
             f"{name}={value!r} looks like a Kubernetes service link; set enableServiceLinks: false on the pod"
         )
-    # Without the prefix, which would make every name look near.
-    words = [known.removeprefix(PREFIX) for known in _BY_NAME]
+    words = [known.removeprefix(PREFIX) for known in _BY_NAME]  # with the prefix every name would look near
     near = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), words, n=1)
     raise SettingsError(
         f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else "; see `berth settings`")

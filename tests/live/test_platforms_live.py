@@ -15,6 +15,8 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
 from live.berths import Serve, ask
 from live.server import HOST, Server, free_port, wait_until
 
@@ -31,6 +33,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     joblib.dump(LogisticRegression(max_iter=1000).fit(*load_iris(return_X_y=True)), folder / "model.joblib")
     return folder
+
+
+@pytest.fixture(scope="module")
+def stored(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model in a store, which starts sooner."""
+    store = tmp_path_factory.mktemp("stored")
+    add_version(store, folder / "model.joblib", AddRequest("iris", "1"), LoadOptions())
+    return store
 
 
 def start(serve: Serve, port: int, variables: Mapping[str, str], health: str, folder: Path) -> Server:
@@ -62,13 +72,13 @@ def test_sagemaker(serve: Serve, folder: Path, tmp_path: Path) -> None:
     assert post(server, "/invocations", headerless, "text/csv") == (200, {"predictions": [0, 2]})
 
 
-def test_vertex(serve: Serve, folder: Path, tmp_path: Path) -> None:
+def test_vertex(serve: Serve, stored: Path, tmp_path: Path) -> None:
     port = free_port()
     variables = {
         "AIP_HTTP_PORT": str(port),
         "AIP_HEALTH_ROUTE": VERTEX,
         "AIP_PREDICT_ROUTE": f"{VERTEX}:predict",
-        "AIP_STORAGE_URI": str(folder),
+        "AIP_STORAGE_URI": str(stored),
         "AIP_MODE": "PREDICTION",
     }
     server = start(serve, port, variables, VERTEX, tmp_path)
@@ -79,22 +89,22 @@ def test_vertex(serve: Serve, folder: Path, tmp_path: Path) -> None:
     assert {VERTEX, f"{VERTEX}:predict"} <= set(paths)
 
 
-def test_vertex_with_berths_own_routes(serve: Serve, folder: Path, tmp_path: Path) -> None:
+def test_vertex_with_berths_own_routes(serve: Serve, stored: Path, tmp_path: Path) -> None:
     port = free_port()
     variables = {
         "AIP_HTTP_PORT": str(port),
         "AIP_HEALTH_ROUTE": "/health",
         "AIP_PREDICT_ROUTE": "/predict",
-        "AIP_STORAGE_URI": str(folder),
+        "AIP_STORAGE_URI": str(stored),
     }
     server = start(serve, port, variables, "/health", tmp_path)
     assert ask(server, "POST", "/predict", INSTANCES) == (200, {"predictions": [0, 2]})
     assert ask(server, "POST", "/predict", {"features": ROW})[1]["prediction"] == [0]
 
 
-def test_azure(serve: Serve, folder: Path, tmp_path: Path) -> None:
+def test_azure(serve: Serve, stored: Path, tmp_path: Path) -> None:
     port = free_port()  # 5001 may be in use here
-    variables = {"AZUREML_MODEL_DIR": str(folder), "BERTH_PORT": str(port)}
+    variables = {"AZUREML_MODEL_DIR": str(stored), "BERTH_PORT": str(port)}
     server = start(serve, port, variables, "/readyz", tmp_path)
     assert ask(server, "GET", "/")[0] == 200
     split = {"columns": [0, 1, 2, 3], "index": [0, 1], "data": INSTANCES["instances"]}
@@ -104,8 +114,8 @@ def test_azure(serve: Serve, folder: Path, tmp_path: Path) -> None:
     assert (status, error["code"]) == (400, "invalid_input")
 
 
-def test_port_alone(serve: Serve, folder: Path, tmp_path: Path) -> None:
+def test_port_alone(serve: Serve, stored: Path, tmp_path: Path) -> None:
     port = free_port()
-    server = start(serve, port, {"PORT": str(port), "BERTH_MODEL_STORE": str(folder)}, "/readyz", tmp_path)
+    server = start(serve, port, {"PORT": str(port), "BERTH_MODEL_STORE": str(stored)}, "/readyz", tmp_path)
     assert ask(server, "POST", "/predict", {"features": ROW})[1]["prediction"] == [0]
     assert ask(server, "POST", "/score", {"data": [ROW]})[0] == 404
