@@ -88,6 +88,9 @@ env:
   {{- if $slot.auth.enabled }}
   - {name: BERTH_API_KEYS_FILE, value: /etc/berth/keys/api-keys}
   {{- end }}
+  {{- with include "berth.experimentEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with $slot.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -118,6 +121,9 @@ volumeMounts:
   {{- end }}
   {{- if $slot.auth.enabled }}
   - {name: api-keys, mountPath: /etc/berth/keys, readOnly: true}
+  {{- end }}
+  {{- with include "berth.experimentMounts" $slot.experiment }}
+  {{- . | nindent 2 }}
   {{- end }}
   {{- with $slot.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}

@@ -27,6 +27,9 @@ readOnly: true
     secretName: {{ $slot.auth.existingSecret | default (include "berth.name" (dict "root" .root "suffix" "api-keys")) }}
     items: [{key: api-keys, path: api-keys}]
 {{- end }}
+{{- with include "berth.experimentVolumes" . }}
+{{ . }}
+{{- end }}
 {{- with $slot.extraVolumes }}
 {{ toYaml . }}
 {{- end }}

@@ -35,6 +35,7 @@ from berth.telemetry.drift.watcher import Watched
 from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
+from berth.telemetry.metrics.experiment_metrics import ExperimentCollector
 from berth.telemetry.metrics.registry import SECONDS, Metrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
@@ -193,7 +194,10 @@ def make_experiments(
     secrets = (lambda: book.secrets) if book else tuple[bytes, ...]
     places = CountPlaces(run_dir / "experiments", parse_peers(settings.peers), settings.experiment_state_dir, secrets)
     on_read = metrics.bind("", "").set_experiment_file
-    return open_experiments(settings.experiment_file, entries, on_read, places)
+    live = open_experiments(settings.experiment_file, entries, on_read, places)
+    if live is not None:
+        metrics.add_computed(ExperimentCollector(live.report, settings.slot))
+    return live
 
 
 def make_tally(settings: Settings, metrics: Metrics) -> FeedbackTally:
@@ -284,7 +288,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
 
     app = make_flask()
-    observe = observe_requests(metrics, export_http_metrics(app, metrics.registry, SECONDS))
+    observe = observe_requests(metrics, export_http_metrics(app, metrics.registry, SECONDS), gate, catalog)
     recorder = make_recorder(settings, payloads, tracing)
     pipeline = make_pipeline(settings, backend, gate, observe, metrics, recorder)
     add_routes(app, pipeline)

@@ -28,15 +28,22 @@ def drift(psi: str, feature: str, threshold: str = "0.25x300") -> list[dict[str,
     ]
 
 
-def firing(helm: Helm, folder: Path, given: list[dict[str, str]], minute: int, change: Values) -> dict[str, Any]:
-    """The labels of the drift alerts that fire in this minute, by alert, as promtool finds them."""
+def firing(
+    helm: Helm,
+    folder: Path,
+    given: list[dict[str, str]],
+    minute: int,
+    change: Values,
+    alerts: tuple[str, ...] = ALERTS,
+) -> dict[str, Any]:
+    """The labels of these alerts that fire in this minute, by alert, as promtool finds them."""
     values = overlay(BOTH, {"prometheusRule": {"enabled": True}, "slotDefaults": {"watch": change}})
     spec = helm.objects(values)["PrometheusRule/iris-berth"]["spec"]
-    rules = [rule for rule in spec["groups"][0]["rules"] if rule["alert"] in ALERTS]
-    assert [rule["alert"] for rule in rules] == sorted(ALERTS)
+    rules = [rule for rule in spec["groups"][0]["rules"] if rule["alert"] in alerts]
+    assert [rule["alert"] for rule in rules] == sorted(alerts)
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "berth", "rules": rules}]}))
     # promtool only compares: a query that counts what fires shows it in the failure of an expectation.
-    query = 'count by (alertname, feature, kind) (ALERTS{alertstate="firing"})'
+    query = 'count by (alertname, feature, kind, experiment, arm) (ALERTS{alertstate="firing"})'
     asked = {"expr": query, "eval_time": f"{minute}m", "exp_samples": [{"labels": "none", "value": -1}]}
     test = {"interval": "1m", "input_series": given, "promql_expr_test": [asked]}
     case = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
@@ -46,7 +53,7 @@ def firing(helm: Helm, folder: Path, given: list[dict[str, str]], minute: int, c
     )
     found = [line for line in (done.stdout + done.stderr).splitlines() if line.strip().startswith("got:")]
     assert len(found) == 1, done.stdout + done.stderr
-    return {alert: found[0] for alert in ALERTS if f'alertname="{alert}"' in found[0]}
+    return {alert: found[0] for alert in alerts if f'alertname="{alert}"' in found[0]}
 
 
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
@@ -91,3 +98,28 @@ def test_unusual_inputs_are_those_of_all_pods(helm: Helm, tmp_path: Path) -> Non
 
 def test_rules_stay_valid_where_nothing_is_watched(helm: Helm, tmp_path: Path) -> None:
     assert firing(helm, tmp_path, drift(BELOW, "width"), 100, {"minutes": 0}) == {}
+
+
+SPLIT = {"experiment": "q4"}
+WORSE = {"experiment": "q4", "arm": "iris@2", "bound": "high"}
+NOBODY: Values = {}
+
+
+@pytest.mark.parametrize(
+    ("given", "minute", "alerts"),
+    [
+        ([series("berth_experiment_split_p", "0.0002x60", **SPLIT)], 9, []),
+        ([series("berth_experiment_split_p", "0.0002x60", **SPLIT)], 11, ["BerthSampleRatio"]),
+        ([series("berth_experiment_split_p", "0.002x60", **SPLIT)], 60, []),
+        ([series("berth_experiment_split_p", "0.0002x20 0.5x60", **SPLIT)], 40, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE)], 9, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE)], 11, ["BerthArmWorse"]),
+        ([series("berth_experiment_difference", "0.01x60", **WORSE)], 60, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE | {"bound": "low"})], 60, []),
+    ],
+)
+def test_experiments_are_watched(
+    helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, alerts: list[str]
+) -> None:
+    known = ("BerthArmWorse", "BerthSampleRatio")
+    assert sorted(firing(helm, tmp_path, given, minute, NOBODY, known)) == alerts

@@ -50,6 +50,9 @@ TABLE = {
     "berth_feedback_delay_seconds": set(),
     "berth_experiment_units_total": {"experiment", "arm", "sticky"},
     "berth_experiment_file_ok": set(),
+    "berth_shadow_total": {"result"},
+    "berth_shadow_duration_seconds": set(),
+    "berth_shadow_difference": set(),
 }
 
 WORKER = """
@@ -157,6 +160,9 @@ def test_the_table_is_the_contracts() -> None:
     bound.observe_delay(60.0)
     bound.count_unit("q4", "iris@3", True)
     bound.set_experiment_file(True)
+    bound.count_shadow("agree")
+    bound.observe_shadow(0.01)
+    bound.observe_shadow_difference([0.5])
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

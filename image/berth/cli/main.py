@@ -15,6 +15,7 @@ from berth.cli import (
     bench_command,
     check_commands,
     drift_command,
+    experiment_commands,
     gate_command,
     health_command,
     openapi_command,
@@ -51,6 +52,7 @@ _MODULES = (
     pull_command,
     health_command,
     drift_command,
+    experiment_commands,
     bench_command,
     optimize_command,
 )

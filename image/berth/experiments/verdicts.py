@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from berth.experiments.arm_counts import VALUES, ArmKey
+from berth.experiments.arm_counts import SHADOW, VALUES, ArmKey
 from berth.experiments.assignment import shares_of, split_buckets
 from berth.experiments.bandits import Rewards, choose_weights
 from berth.experiments.count_state import CountState, count_cells, sum_arms
@@ -130,7 +130,8 @@ def _describe_shadow(experiment: Experiment, totals: Totals) -> dict[str, Any] |
     if experiment.shadow is None:
         return None
     shadow = experiment.shadow
-    values = _sum_keys(totals, _keys_of(totals, experiment, shadow.arm))
+    keys = [key for key in _keys_of(totals, experiment, shadow.arm) if key.split == SHADOW]
+    values = _sum_keys(totals, keys)
     agree, differ = values["agree"], values["differ"]
     return {
         "model": shadow.arm.key,

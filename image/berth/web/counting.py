@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import time
+
+from berth.experiments.shadowing import ShadowJob, ShadowQueue
+from berth.serving.admission import Gate
+from berth.serving.catalog import Catalog
 from berth.telemetry.metrics.registry import Metrics
 from berth.web.exchange import Exchange
 from berth.web.http_metrics import ObserveHttp
 from berth.web.pipeline import Observe
 
 
-def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
+def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> ShadowJob | None:
+    """What a shadow has to do for a request that was predicted; None where it has none."""
+    found, tensors = exchange.shadowing, exchange.tensors
+    if found is None or tensors is None or not exchange.outputs:
+        return None
+    arm = found.shadow.arm
+
+    return ShadowJob(
+        lambda: catalog.resolve(arm.model, arm.version),
+        tensors,
+        exchange.outputs,
+        metrics.bind(arm.model, arm.version),
+        found.place,
+        time.monotonic(),
+    )
+
+
+def observe_requests(metrics: Metrics, observe_http: ObserveHttp, gate: Gate, catalog: Catalog) -> Observe:
     """What the pipeline calls when a request that could predict is about to be answered."""
+    shadows = ShadowQueue(lambda: gate.inside > 0)
 
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
         endpoint, model = exchange.endpoint, exchange.model
@@ -20,6 +43,8 @@ def observe_requests(metrics: Metrics, observe_http: ObserveHttp) -> Observe:
             if (decision := exchange.decision) is not None:
                 bound.count_unit(decision.experiment, decision.arm.key, decision.sticky)
                 decision.count(seconds, status)
+            if exchange.shadowing is not None and (job := make_shadow_job(exchange, catalog, metrics)) is not None:
+                shadows.offer(job)
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe

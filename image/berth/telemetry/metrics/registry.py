@@ -99,6 +99,9 @@ class Metrics:
         self.experiment_file_ok = self._gauge(
             "berth_experiment_file_ok", "0 while the experiment file cannot be used as it is.", "livemin"
         )
+        self.shadow = self._counter("berth_shadow_total", "Requests that a shadow predicted again.", "result")
+        self.shadow_seconds = self._histogram("berth_shadow_duration_seconds", "One call of a shadow.", SECONDS)
+        self.shadow_difference = self._histogram("berth_shadow_difference", "Largest difference of numbers.", ERRORS)
 
     def _labels(self, own: tuple[str, ...]) -> tuple[str, ...]:
         return ("model", "version", "slot", *own)
@@ -251,3 +254,15 @@ class ModelMetrics:
     def set_experiment_file(self, ok: bool) -> None:
         """Whether the experiment file is in force as it is now."""
         self._update(make_setter, self._metrics.experiment_file_ok)(ok)
+
+    def count_shadow(self, result: str) -> None:
+        """This version, a shadow, agreed, differed or failed, or its request was dropped."""
+        self._update(make_adder, self._metrics.shadow, result)(1)
+
+    def observe_shadow(self, seconds: float) -> None:
+        """This version, a shadow, was called once."""
+        self._update(make_observer, self._metrics.shadow_seconds)(seconds)
+
+    def observe_shadow_difference(self, differences: Sequence[float]) -> None:
+        """How far numbers were from those of the response; what is not finite is left out."""
+        self._update(make_many_observer, self._metrics.shadow_difference)(differences)
