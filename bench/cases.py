@@ -1,4 +1,4 @@
-"""What is asked: the models, the rows sent to them, and the right answers."""
+"""The cases: the models, the rows sent to them, and the correct predictions."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Case:
     title: str
     model: str
     rows: int
+    binary: bool = False  # V2 with binary tensors instead of the server's own JSON
 
 
 CASES = (
@@ -31,6 +32,7 @@ CASES = (
     Case("forest-1", "forest of 100 trees, 1 row", "forest", 1),
     Case("forest-64", "forest of 100 trees, 64 rows", "forest", 64),
     Case("ridge-1000", "ridge regression, 1000 rows of 30", "ridge", 1000),
+    Case("ridge-1000-v2", "ridge regression, 1000 rows of 30, V2 binary", "ridge", 1000, binary=True),
     Case("mlp-1", "torch MLP 30-64-64-3, 1 row", "mlp", 1),
 )
 
@@ -114,6 +116,6 @@ def rows_of(case: Case) -> list[list[float]]:
 
 
 def answers_of(case: Case) -> list[Any]:
-    """What the model itself answers to them."""
+    """What the model itself predicts for them."""
     answers: list[Any] = json.loads((MODELS / f"{case.model}.json").read_text("utf-8"))["answers"][: case.rows]
     return answers

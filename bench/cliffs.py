@@ -30,7 +30,7 @@ from wrk import run_wrk
 KEY = "bench-key"
 ROW = [5.1, 3.5, 1.4, 0.2]
 TENSOR = {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": ROW}
-# What each must reach of the default, and what its ratio is taken of.
+# What each must reach of the default, and what what its ratio is relative to.
 ROUTE, SETTING = 0.8, 0.85
 
 
@@ -69,7 +69,7 @@ def list_lines(folder: Path, collector: str) -> list[Cliff]:
 
 @contextmanager
 def collecting() -> Iterator[str]:
-    """The URL of a collector that takes traces and forgets them."""
+    """The URL of a collector that accepts traces and forgets them."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -93,7 +93,7 @@ def collecting() -> Iterator[str]:
 
 
 def measure(lines: list[Cliff], folder: Path, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Requests a second of each line, a figure a round. Raises RuntimeError when an answer is an error."""
+    """Requests a second of each line, a figure a round. Raises RuntimeError when a response is an error."""
     rates: dict[str, list[float]] = {line.name: [] for line in lines}
     settings = list({json.dumps(dict(line.settings), default=str): line.settings for line in lines}.values())
     with ExitStack() as stack:

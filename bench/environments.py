@@ -1,4 +1,4 @@
-"""The peers' virtual environments: made once from pinned requirements; what cannot be installed is told."""
+"""The peers' virtual environments: made once from pinned requirements; what cannot be installed is reported."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Cell:
     """One server in one case: what each round saw, and one load at half of its own capacity."""
 
     rounds: list[Seen] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)  # the server's CPU time for each good answer
+    cpu_ms: list[float] = field(default_factory=list)  # the server's CPU time for each good response
     paced: Seen | None = None
     paced_rate: float = 0.0
     problem: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
@@ -11,12 +10,12 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-from cases import Case, answers_of, model_file, rows_of
+from cases import Case, answers_of, model_file
 from figures import Cell, Figures, Plan
 from peers import Peer, Start, Variant
-from servers import Server, ServerFailed, decode, free_port, post, running
+from servers import Server, ServerFailed, free_port, post, running
+from wire import Request, flat, numbers_of, request_of
 from wrk import run_wrk
 
 Tell = Callable[[str], None]
@@ -35,31 +34,20 @@ def _environ(peer: Peer, start: Start) -> Mapping[str, str]:
     return {**kept, **threads, **silent, **given, **start.options}
 
 
-def _flat(value: Any) -> list[float]:
-    return [number for one in value for number in _flat(one)] if isinstance(value, list) else [float(value)]
-
-
-def check_answer(server: Server, peer: Peer, case: Case, body: bytes) -> None:
-    """The server answers what the model itself answers. Raises ServerFailed."""
+def check_answer(server: Server, peer: Peer, case: Case, request: Request) -> None:
+    """The server returns what the model itself predicts. Raises ServerFailed."""
     try:
-        status, said = post(server.port, peer.path, body)
+        status, said = post(server.port, request.path, request.body, request.headers)
     except (OSError, HTTPException) as error:
-        raise ServerFailed(f"no answer: {error}") from error
+        raise ServerFailed(f"no response: {error}") from error
     if status != 200:
-        raise ServerFailed(f"it answered {status}: {said[:200]!r}")
-    try:
-        got = _flat(peer.pick(decode(said)))
-    except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
-        raise ServerFailed(f"an answer of another shape: {said[:200]!r}") from error
-    want = _flat(answers_of(case))
+        raise ServerFailed(f"it returned {status}: {said[:200]!r}")
+    got = numbers_of(peer, case, said)
+    want = flat(answers_of(case))
     if peer.name != "floor" and (
         len(got) != len(want) or any(abs(a - b) > _TOLERANCE for a, b in zip(got, want, strict=True))
     ):
-        raise ServerFailed(f"a wrong answer: {got[:5]}, want {want[:5]}")
-
-
-def _body(peer: Peer, case: Case) -> bytes:
-    return json.dumps(peer.ask(rows_of(case)), separators=(",", ":")).encode()
+        raise ServerFailed(f"a wrong prediction: {got[:5]}, want {want[:5]}")
 
 
 @contextmanager
@@ -67,21 +55,22 @@ def _serving(peer: Peer, variant: Variant, case: Case) -> Iterator[tuple[Server,
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         start = Start(peer.python, case, free_port(), Path(name), variant.options)
         command = peer.command(start)
-        ask = (peer.path, _body(peer, case))
+        first = request_of(peer, case)
+        ask = (first.path, first.body, first.headers)
         with running(command, _environ(peer, start), start.port, ask, Path(name)) as server:
             yield server, Path(name)
 
 
 def _load(server: Server, peer: Peer, case: Case, plan: Plan, folder: Path, cell: Cell, pace: bool) -> None:
-    body = _body(peer, case)
-    url = f"http://127.0.0.1:{server.port}{peer.path}"
-    check_answer(server, peer, case, body)
-    run_wrk(url, body, folder, seconds=plan.warm_seconds, connections=plan.connections)
+    request = request_of(peer, case)
+    url, body, headers = f"http://127.0.0.1:{server.port}{request.path}", request.body, request.headers
+    check_answer(server, peer, case, request)
+    run_wrk(url, body, folder, seconds=plan.warm_seconds, connections=plan.connections, headers=headers)
     before = server.cpu_seconds()
-    seen = run_wrk(url, body, folder, seconds=plan.seconds, connections=plan.connections)
+    seen = run_wrk(url, body, folder, seconds=plan.seconds, connections=plan.connections, headers=headers)
     cpu = server.cpu_seconds() - before
     if seen.wrong or seen.broken:
-        raise ServerFailed(f"{seen.wrong} answers were errors and {seen.broken} never came")
+        raise ServerFailed(f"{seen.wrong} responses were errors and {seen.broken} never came")
     cell.rounds.append(seen)
     cell.cpu_ms.append(cpu * 1000 / max(1, seen.good))
     if pace and case.name in _PACED_CASES:
@@ -89,7 +78,7 @@ def _load(server: Server, peer: Peer, case: Case, plan: Plan, folder: Path, cell
         cell.paced = run_wrk(
             url, body, folder, seconds=plan.seconds, connections=plan.connections, rate=cell.paced_rate
         )
-    check_answer(server, peer, case, body)
+    check_answer(server, peer, case, request)
 
 
 def _measure_server(peer: Peer, cases: Sequence[Case], figures: Figures, last: bool, tell: Tell) -> None:

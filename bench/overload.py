@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What happens at ten times the load that a model can take: refusals, probes, accepted answers, memory.
+"""What happens at ten times the load that a model can handle: refusals, probes, accepted requests, memory.
 
 Usage: bench/overload.py [--seconds 20]
 
 A model that takes 50 ms behind two workers, each computing one prediction at a time and holding two at most, can
-answer 40 requests/s. First it is asked by one client at a time (unloaded), then 400 times a second.
+serve 40 requests/s. First it gets requests from one client at a time (unloaded), then 400 a second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BODY = json.dumps({"features": [1.0]})
 HEADERS = {"Content-Type": "application/json"}
 
 
-class Seen:
+class Outcomes:
     """Statuses and milliseconds of one kind of request."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Seen:
         self._lock = threading.Lock()
 
     def add(self, status: int, milliseconds: float) -> None:
-        """Note one answer."""
+        """Note one response."""
         with self._lock:
             self.milliseconds.setdefault(status, []).append(milliseconds)
 
@@ -55,7 +55,7 @@ class Seen:
         """Print a line for each status."""
         for status, values in sorted(self.milliseconds.items()):
             p50, p99 = quantile(values, 0.5), quantile(values, 0.99)
-            click.echo(f"{what:<22} {status}: {len(values):>6} answers, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms")
+            click.echo(f"{what:<22} {status}: {len(values):>6} responses, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms")
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -64,8 +64,8 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def call_paced(port: int, path: str, per_second: float, until: float, seen: Seen) -> None:
-    """One kept connection that asks at a fixed pace, late answers or not."""
+def call_paced(port: int, path: str, per_second: float, until: float, seen: Outcomes) -> None:
+    """One kept connection that sends at a fixed pace, late responses or not."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     due = time.monotonic()
     while due < until:
@@ -83,9 +83,9 @@ def call_paced(port: int, path: str, per_second: float, until: float, seen: Seen
 
 
 def run_clients(
-    port: int, path: str, clients: int, per_second: float, seconds: float, seen: Seen
+    port: int, path: str, clients: int, per_second: float, seconds: float, seen: Outcomes
 ) -> list[threading.Thread]:
-    """Start `clients` connections that together ask `per_second` times a second."""
+    """Start `clients` connections that together send `per_second` requests a second."""
     until = time.monotonic() + seconds
     arguments = (port, path, per_second / clients, until, seen)
     threads = [threading.Thread(target=call_paced, args=arguments) for _ in range(clients)]
@@ -103,9 +103,9 @@ def fill_store(folder: Path) -> Path:
     return folder / "store"
 
 
-def measure(port: int, pid: int, seconds: float) -> tuple[Seen, Seen, Seen]:
+def measure(port: int, pid: int, seconds: float) -> tuple[Outcomes, Outcomes, Outcomes]:
     """Unloaded, then ten times the capacity with probes beside it."""
-    unloaded, loaded, probes = Seen(), Seen(), Seen()
+    unloaded, loaded, probes = Outcomes(), Outcomes(), Outcomes()
     for thread in run_clients(port, "/predict", 1, 10, 5, unloaded):
         thread.join()
     before = memory_mib(pid)

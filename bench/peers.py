@@ -2,7 +2,7 @@
 
 Every server has two workers or what its documentation recommends for two cores, access logs off where they can be, and
 one thread for BLAS and torch in each worker. Where the documentation leaves a choice that matters (batching, processes
-beside the workers), every way is a variant, and the best of them for a model is taken. Berth runs as it is installed.
+beside the workers), every way is a variant, and the best of them for a model counts. Berth runs as it is installed.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Peer:
     path: str = "/predict"
     ask: Ask = lambda rows: {"features": rows}
     pick: Pick = lambda document: document["prediction"]
+    binary_path: str = ""  # its V2 route that accepts binary tensors, for a {model}; none without one
+    binary_input: str = "features"
     venv: str = ""  # Berth's own without one
     models: frozenset[str] = EVERY
     cases: frozenset[str] = frozenset()  # all without any
@@ -67,7 +69,8 @@ class Peer:
 
     def takes(self, case: Case) -> bool:
         """Whether it is measured in this case."""
-        return case.model in self.models and (not self.cases or case.name in self.cases)
+        listed = case.model in self.models and (not self.cases or case.name in self.cases)
+        return listed and (not case.binary or bool(self.binary_path))
 
     @property
     def python(self) -> str:
@@ -101,7 +104,7 @@ def _litserve(start: Start) -> list[str]:
 
 def _bentoml(start: Start) -> list[str]:
     place = ["--host", "127.0.0.1", "--port", str(start.port), "--working-dir", str(APPS)]
-    return [start.program("bentoml"), "serve", "bentoml_app:Model", *place]
+    return [start.program("bentoml"), "serve", "bentoml_app:Served", *place]
 
 
 def _mlserver(start: Start) -> list[str]:
@@ -150,13 +153,14 @@ PEERS = (
     Peer(
         "berth", "Berth", "berth", "`berth serve`, every setting at its default", _berth,
         pick=lambda document: document["prediction" if "prediction" in document else "output"],
+        binary_path="/v2/models/{model}/infer",
     ),
     Peer(
-        "floor", "bare gunicorn", "gunicorn", "2 gthread workers, 8 threads, a constant answer",
+        "floor", "bare gunicorn", "gunicorn", "2 gthread workers, 8 threads, a constant response",
         _gunicorn("floor_app:app"), cases=frozenset({"lr-1"}),
     ),
     Peer(
-        "article", "the article's Flask app", "flask", "gunicorn, 2 gthread workers, 8 threads",
+        "article", "tutorial app (Flask)", "flask", "gunicorn, 2 gthread workers, 8 threads",
         _gunicorn("article_app:app"), venv="flask",
     ),
     Peer(
@@ -190,6 +194,7 @@ PEERS = (
         "kserve", "KServe", "kserve", "V1, 2 workers, gRPC and latency log off", _kserve,
         path="/v1/models/model:predict", ask=lambda rows: {"instances": rows},
         pick=lambda document: document["predictions"], venv="kserve", models=SKLEARN,
+        binary_path="/v2/models/model/infer",
     ),
     Peer(
         "mlflow", "MLflow", "mlflow", "`mlflow models serve`, 2 workers, `inputs` without a signature", _mlflow,

@@ -20,7 +20,7 @@ def _text(x: float, y: float, words: str, **attributes: object) -> str:
 
 
 def _group(title: str, row: Mapping[str, Cell], top: float) -> tuple[list[str], float]:
-    """The bars of one case, the longest first, and where the next group begins."""
+    """The bars of one case, the highest first, and where the next group begins."""
     titles = {peer.name: peer.title for peer in PEERS}
     measured = sorted(((cell.rate, name) for name, cell in row.items() if cell.rate == cell.rate), reverse=True)
     lines = [_text(0, top + 12, title, font_weight=600)]

@@ -1,4 +1,4 @@
-"""One server process tree at a time: start it, wait for its first right answer, weigh it, end all of it."""
+"""One server process tree at a time: start it, wait for its first correct response, weigh it, end all of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MIB = 1024
 
 
 class ServerFailed(Exception):
-    """The server ended, never answered, or answered something else; the message says which."""
+    """The server ended, never responded, or returned something else; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Weight:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def post(port: int, path: str, body: bytes) -> tuple[int, bytes]:
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
     """One request on a connection of its own. Raises OSError, HTTPException."""
     connection = HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        connection.request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -55,7 +55,7 @@ def post(port: int, path: str, body: bytes) -> tuple[int, bytes]:
 
 @dataclass(frozen=True)
 class Process:
-    """A process that another one cannot be taken for: numbers are used again, with another start."""
+    """What identifies a process: numbers are used again, with another start."""
 
     pid: int
     parent: int = field(compare=False)  # becomes 1 when the parent ends first
@@ -129,7 +129,7 @@ class Server:
         return sum(_cpu_seconds(one.pid) for one in tree_of(self._process.pid))
 
     def settle(self) -> None:
-        """Wait until it no longer computes: the other workers are still starting when the first one answers."""
+        """Wait until it no longer computes: the other workers are still starting when the first one responds."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
             before = self.cpu_seconds()
@@ -149,9 +149,9 @@ class Server:
         self._process.wait()
 
 
-def _answers(server: Server, path: str, body: bytes) -> bool:
+def _answers(server: Server, path: str, body: bytes, headers: Mapping[str, str]) -> bool:
     try:
-        status, _ = post(server.port, path, body)
+        status, _ = post(server.port, path, body, headers)
     except (OSError, HTTPException):
         return False
     return status == 200
@@ -159,9 +159,13 @@ def _answers(server: Server, path: str, body: bytes) -> bool:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], environ: Mapping[str, str], port: int, ask: tuple[str, bytes], folder: Path
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    port: int,
+    ask: tuple[str, bytes, Mapping[str, str]],
+    folder: Path,
 ) -> Iterator[Server]:
-    """The server once it has answered `ask` (path, body) with 200. Raises ServerFailed."""
+    """The server once it has responded to `ask` (path, body, headers) with 200. Raises ServerFailed."""
     log = folder / "server.log"
     with log.open("wb") as output:
         began = time.monotonic()
@@ -173,7 +177,7 @@ def running(
         while not _answers(server, *ask):
             server.check_alive()
             if time.monotonic() - began > _START_SECONDS:
-                raise ServerFailed(f"no answer within {_START_SECONDS:g} s")
+                raise ServerFailed(f"no response within {_START_SECONDS:g} s")
             time.sleep(0.02)
         server.ready_seconds = time.monotonic() - began
         server.settle()
@@ -183,8 +187,8 @@ def running(
 
 
 def decode(body: bytes) -> Any:
-    """An answer as Python; what it begins with when it is not JSON. Raises ServerFailed."""
+    """A response as Python; what it begins with when it is not JSON. Raises ServerFailed."""
     try:
         return json.loads(body)
     except ValueError as error:
-        raise ServerFailed(f"the answer is not JSON: {body[:100]!r}") from error
+        raise ServerFailed(f"the response is not JSON: {body[:100]!r}") from error

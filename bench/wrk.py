@@ -39,7 +39,7 @@ function request()
 end
 """
 # Requests at a fixed rate: each connection that is free takes the next place in the timetable. A server that falls
-# behind is sent what is late at once, so the rate that was reached tells whether it kept up.
+# behind is sent what is late at once, so the rate that was reached shows whether it kept up.
 _PACED = """
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long s; long ns; } moment; int clock_gettime(int, moment *);")
@@ -56,7 +56,7 @@ end
 
 @dataclass(frozen=True)
 class Seen:
-    """Good answers and their rate a second, milliseconds, and what was not a good answer."""
+    """Good responses and their rate a second, milliseconds, and what was not a good response."""
 
     good: int
     rate: float
@@ -72,7 +72,7 @@ def find_wrk() -> str | None:
 
 
 def _table(values: Mapping[str, str]) -> str:
-    """Lua's form of a mapping."""
+    """A mapping as Lua writes it."""
     return "{" + ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in values.items()) + "}"
 
 

@@ -1,4 +1,4 @@
-"""What ci/publish and ci/verify share: crane, cosign and helm, and how they are told whom to trust.
+"""What ci/publish and ci/verify share: crane, cosign and helm, and how they learn whom to trust.
 
 COSIGN_KEY and COSIGN_PUBLIC_KEY name a pair of key files; without them signing is keyless, which wants the identity of
 a GitHub workflow. PLAIN_HTTP=1 is for a registry on this machine.

@@ -1,4 +1,4 @@
-"""What ci/smoke asks a server, from inside a container that shares its network; only the standard library.
+"""What ci/smoke requests of a server, from inside a container that shares its network; only the standard library.
 
 Usage: python - ready SECONDS | ask | load CLIENTS
 """
@@ -36,7 +36,7 @@ def check(what: str, have: Any, want: Any) -> None:
 
 
 def wait_ready(seconds: float) -> None:
-    """Return when /readyz answers 200."""
+    """Return when /readyz returns 200."""
     deadline = time.monotonic() + seconds
     said: Any = "nothing"
     while time.monotonic() < deadline:
@@ -71,7 +71,7 @@ def inflight() -> float:
 
 
 def send_load(clients: int) -> None:
-    """Say `sent` when every client's heavy request is being worked on, then `answered N` when all have answers."""
+    """Say `sent` when every client's heavy request is being worked on, then `served N` when all have responses."""
     connections = [http.client.HTTPConnection(*ADDRESS, timeout=60) for _ in range(clients)]
     for connection in connections:
         check("a warm-up request", ask("POST", "/predict", {"features": FLOWER}, connection)[0], 200)
@@ -90,8 +90,8 @@ def send_load(clients: int) -> None:
     print("sent", flush=True)
     for thread in threads:
         thread.join()
-    check("answers after SIGTERM", answers, [(200, HEAVY_ROWS)] * clients)
-    print(f"answered {len(answers)}", flush=True)
+    check("responses after SIGTERM", answers, [(200, HEAVY_ROWS)] * clients)
+    print(f"served {len(answers)}", flush=True)
 
 
 if __name__ == "__main__":

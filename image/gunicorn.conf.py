@@ -30,7 +30,12 @@ RESERVED_FILES = 200
 try:
     SETTINGS = parse_settings(os.environ)
     PLAN = plan_cpu(
-        read_cpu_budget().limit, SETTINGS.workers, SETTINGS.cpu_threads, SETTINGS.max_inflight, SETTINGS.threads
+        read_cpu_budget().limit,
+        SETTINGS.workers,
+        SETTINGS.cpu_threads,
+        SETTINGS.max_inflight,
+        SETTINGS.threads,
+        compute_slots=SETTINGS.compute_slots,
     )
 except SettingsError as error:
     sys.exit(f"Error: {error}")
@@ -76,7 +81,7 @@ logconfig_dict = {
 
 
 class ErrorLogger(Logger):
-    """gunicorn's log without its access lines: with a `logconfig_dict` it makes their fields for nobody (40 us)."""
+    """gunicorn's log without its access lines: with a `logconfig_dict` it makes their fields for nothing (40 us)."""
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """One line per request is the application's."""
@@ -105,7 +110,7 @@ def post_fork(server: Arbiter, worker: FairThreadWorker) -> None:
 
 
 def post_worker_init(worker: ThreadWorker) -> None:
-    """Start loading models; a replacement worker takes no connection before it has them."""
+    """Start loading models; a replacement worker accepts no connection before it has them."""
     berth = getattr(worker.app.callable, "extensions", {}).get("berth")
     if berth is None:
         return
@@ -142,7 +147,8 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
         with contextlib.suppress(OSError):
             if crashed := condemn_loading(Path(RUN_DIR), worker.pid):
                 server.log.error("worker %s died while it loaded %s, which is not tried again", worker.pid, crashed)
-        for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), Path(RUN_DIR, f"stuck-{worker.pid}")):
+        marks = [Path(RUN_DIR, f"{what}-{worker.pid}") for what in ("stuck", "blocked")]
+        for path in (Path(RUN_DIR, "workers", f"{worker.pid}.json"), *marks):
             with contextlib.suppress(OSError):
                 path.unlink()
 

@@ -61,6 +61,12 @@ class Never(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         raise RuntimeError("the service that this asks is gone")
 
 
+def age_of(table: Any) -> Any:
+    """A user's own function that takes dates, and nothing else."""
+    days = (pd.Timestamp("2024-12-31") - pd.to_datetime(table["when"], format="%Y-%m-%d")).dt.days
+    return pd.DataFrame({"days": days, "fare": table["fare"]})
+
+
 def text_to_number(table: pd.DataFrame) -> pd.DataFrame:
     """A user's own function over a frame."""
     return table.assign(sex=(table["sex"] == "male").astype(float))
@@ -118,6 +124,12 @@ def _matrix(model: Any) -> Made:
     return _alone(model.fit(NUMBERS.to_numpy(), Y), [[30, 9.5]])
 
 
+def _dates() -> Made:
+    table = NUMBERS.assign(when=pd.Series(["2024-01-31", "2023-06-01"] * 40))[["when", "fare"]]
+    model = make_pipeline(FunctionTransformer(age_of), StandardScaler(), LogisticRegression())
+    return _alone(model.fit(table, Y), table.iloc[:1])
+
+
 MODELS: dict[str, Callable[[], Made]] = {
     "pandas_columns": _pandas_columns,
     "unused_column": lambda: _alone(
@@ -136,6 +148,7 @@ MODELS: dict[str, Callable[[], Made]] = {
     "memory": lambda: _matrix(make_pipeline(StandardScaler(), LogisticRegression(), memory=joblib.Memory(None))),
     "odd_names": _odd_names,
     "parts": _parts,
+    "dates": _dates,
     "strings": lambda: _alone(
         make_pipeline(OneHotEncoder(), LogisticRegression()).fit(PEOPLE[["sex", "city"]], Y),
         pd.DataFrame({"sex": ["male"], "city": ["Oslo"]}),

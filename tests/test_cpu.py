@@ -18,7 +18,6 @@ from berth.cpu import (
     parse_cpu_max,
     plan_cpu,
     read_cpu_budget,
-    read_cpu_limit,
     thread_environment,
 )
 from berth.errors import SettingsError
@@ -111,11 +110,10 @@ def test_budget(name: str, tmp_path: Path) -> None:
     (tmp_path / "cgroup").write_text(membership, "ascii")
     budget = read_cpu_budget(tmp_path / "fs", tmp_path / "cgroup", VISIBLE)
     assert (budget.limit, budget.source) == (limit, source)
-    assert read_cpu_limit(tmp_path / "fs", tmp_path / "cgroup", VISIBLE) == limit
 
 
 def test_budget_of_this_machine_is_possible() -> None:
-    assert 0 < read_cpu_limit() <= (os.cpu_count() or 1)
+    assert 0 < read_cpu_budget().limit <= (os.cpu_count() or 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
@@ -123,7 +121,7 @@ def test_affinity_counts(tmp_path: Path) -> None:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
-        assert read_cpu_limit(tmp_path, tmp_path / "none") == 1
+        assert read_cpu_budget(tmp_path, tmp_path / "none").limit == 1
     finally:
         os.sched_setaffinity(0, before)
 

@@ -1,4 +1,4 @@
-"""ci/check-language: the documentation uses the glossary's words, and pages, links and the index agree."""
+"""ci/check-language: pages and code use the glossary's words, and pages, links and the index agree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check(*files: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(call, capture_output=True, text=True, check=False)
 
 
-def test_the_documentation_uses_the_glossary() -> None:
+def test_all_texts_use_the_glossary() -> None:
     done = check()
     assert done.returncode == 0, done.stdout
     assert int(done.stdout.split()[0]) >= len(PAGES)
@@ -50,6 +50,30 @@ def test_code_and_generated_regions_are_not_checked(tmp_path: Path, text: str) -
     page = tmp_path / "page.md"
     page.write_text(text, "utf-8")
     assert check(page).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ('raise ValueError(f"{key!r} is not read here; send JSON")', 1),
+        ('def load():\n    """From a file to a model.\n\n    The model is asked once.\n    """', 4),
+        ("x = 1\ny = 2  # what the file tells", 2),
+        ('text = (\n    "the rows are "\n    "taken"\n)', 2),
+    ],
+)
+def test_a_word_to_change_is_found_in_code(tmp_path: Path, code: str, line: int) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(code, "utf-8")
+    done = check(file)
+    assert done.returncode == 1
+    assert f"module.py:{line}: " in done.stdout
+
+
+@pytest.mark.parametrize("code", ['told = {"answer": asked}', 'message = f"{told} {tells!r} of {longest}"'])
+def test_names_are_not_checked(tmp_path: Path, code: str) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(code, "utf-8")
+    assert check(file).returncode == 0
 
 
 def heading_anchors(text: str) -> set[str]:

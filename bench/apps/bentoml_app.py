@@ -10,7 +10,7 @@ BATCH = int(os.environ["BENCH_BATCH"])
 
 
 @bentoml.service(workers=2, traffic={"timeout": 30}, metrics={"enabled": False}, logging={"access": {"enabled": False}})
-class Model:
+class Served:
     """One route over the model."""
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""FastAPI as its documentation has it: a declared body, a declared answer (pydantic reads and writes both)."""
+"""FastAPI as its documentation has it: a declared body, a declared response (pydantic reads and writes both)."""
 
 import numpy as np
 from fastapi import FastAPI
@@ -16,7 +16,7 @@ class Rows(BaseModel):
 
 
 class Predictions(BaseModel):
-    """One answer per row: a number, or a list of them."""
+    """One result per row: a number, or a list of them."""
 
     prediction: list
 

@@ -1,4 +1,4 @@
-"""What every application of ours loads: a joblib estimator or a TorchScript net, as a function from rows to answers."""
+"""What every application here loads: a joblib estimator or a TorchScript net, as a function of rows."""
 
 import os
 

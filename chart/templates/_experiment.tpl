@@ -1,13 +1,10 @@
-{{/* berth.experimentEnv: where the server finds its experiments, the key of its receipts and its peers. Give root and slot. */}}
+{{/* berth.experimentEnv: where the server finds its experiments and its peers. Give root and slot. */}}
 {{- define "berth.experimentEnv" -}}
 {{- $experiment := .slot.experiment -}}
 {{- if $experiment.experiments }}
 - {name: BERTH_EXPERIMENT_FILE, value: /etc/berth/experiments/experiments.json}
 - name: BERTH_PEERS
   value: {{ printf "%s:8000" (include "berth.host" (dict "root" .root "name" (include "berth.name" (dict "root" .root "suffix" (printf "%s-pods" .slot.name))))) }}
-{{- end }}
-{{- if $experiment.feedbackSecret }}
-- {name: BERTH_FEEDBACK_KEY_FILE, value: /etc/berth/feedback/feedback-key}
 {{- end }}
 {{- if $experiment.stateClaim }}
 - {name: BERTH_EXPERIMENT_STATE_DIR, value: /var/lib/berth/experiments}
@@ -19,9 +16,6 @@
 {{- if .experiments }}
 # A directory: a file mounted by subPath would never change.
 - {name: experiments, mountPath: /etc/berth/experiments, readOnly: true}
-{{- end }}
-{{- if .feedbackSecret }}
-- {name: feedback-key, mountPath: /etc/berth/feedback, readOnly: true}
 {{- end }}
 {{- if .stateClaim }}
 - {name: experiment-state, mountPath: /var/lib/berth/experiments}
@@ -35,12 +29,6 @@
 - name: experiments
   configMap:
     name: {{ include "berth.name" (dict "root" .root "suffix" (printf "%s-experiments" .slot.name)) }}
-{{- end }}
-{{- with $experiment.feedbackSecret }}
-- name: feedback-key
-  secret:
-    secretName: {{ . }}
-    items: [{key: feedback-key, path: feedback-key}]
 {{- end }}
 {{- with $experiment.stateClaim }}
 - name: experiment-state

@@ -91,6 +91,12 @@ env:
   {{- with include "berth.experimentEnv" . }}
   {{- . | nindent 2 }}
   {{- end }}
+  {{- if .root.Values.feedback.existingSecret }}
+  - {name: BERTH_FEEDBACK_KEY_FILE, value: /etc/berth/feedback/keys}
+  {{- end }}
+  {{- with include "berth.signatureKeysEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with $slot.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -125,6 +131,12 @@ volumeMounts:
   {{- with include "berth.experimentMounts" $slot.experiment }}
   {{- . | nindent 2 }}
   {{- end }}
+  {{- if .root.Values.feedback.existingSecret }}
+  - {name: feedback-keys, mountPath: /etc/berth/feedback, readOnly: true}
+  {{- end }}
+  {{- with include "berth.signatureKeysMount" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with $slot.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -149,8 +161,11 @@ envFrom:
   - secretRef:
       name: {{ . }}
 {{- end }}
-{{- if or (eq $slot.model.source "init") $slot.extraEnv }}
+{{- if or (eq $slot.model.source "init") $slot.extraEnv $slot.model.signatureKeysSecret }}
 env:
+  {{- with include "berth.signatureKeysEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- if eq $slot.model.source "init" }}
   # A store that is too large is refused before it comes; the kubelet would evict the pod while it serves.
   - {name: STORE_MAX_BYTES, value: {{ $slot.model.scratchSize | toJson | trimAll "\"" | quote }}}
@@ -166,6 +181,9 @@ securityContext:
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {{- include "berth.modelMount" (dict "slot" $slot "readOnly" false) | nindent 4 }}
+  {{- with include "berth.signatureKeysMount" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{/* berth.serverResources: requests and limits, with the GPUs or claims. */}}

@@ -21,6 +21,9 @@ readOnly: true
 - name: models
   {{- include "berth.modelVolume" . | nindent 2 }}
 {{- end }}
+{{- with include "berth.signatureKeysVolume" . }}
+{{ . }}
+{{- end }}
 {{- if $slot.auth.enabled }}
 - name: api-keys
   secret:
@@ -30,8 +33,40 @@ readOnly: true
 {{- with include "berth.experimentVolumes" . }}
 {{ . }}
 {{- end }}
+{{- with .root.Values.feedback }}
+{{- if .existingSecret }}
+- name: feedback-keys
+  secret:
+    secretName: {{ .existingSecret }}
+    items: [{key: {{ .key }}, path: keys}]
+{{- end }}
+{{- end }}
 {{- with $slot.extraVolumes }}
 {{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* berth.signatureKeysVolume: the Secret with the public keys of who may sign models, if any. Give slot. */}}
+{{- define "berth.signatureKeysVolume" -}}
+{{- with .slot.model.signatureKeysSecret -}}
+- name: signature-keys
+  secret:
+    secretName: {{ . }}
+    items: [{key: keys.pem, path: keys.pem}]
+{{- end }}
+{{- end -}}
+
+{{/* berth.signatureKeysMount: where that Secret is mounted. Give slot. */}}
+{{- define "berth.signatureKeysMount" -}}
+{{- if .slot.model.signatureKeysSecret -}}
+- {name: signature-keys, mountPath: /etc/berth/signature-keys, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{/* berth.signatureKeysEnv: the setting that names the file. Give slot. */}}
+{{- define "berth.signatureKeysEnv" -}}
+{{- if .slot.model.signatureKeysSecret -}}
+- {name: BERTH_SIGNATURE_KEYS_FILE, value: /etc/berth/signature-keys/keys.pem}
 {{- end }}
 {{- end -}}
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from berth.experiments.peers import parse_peers
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.profile import decode_profile
+from berth.models.signing import read_public_keys
 from berth.models.store import Entry, read_manifest, select_models
 from berth.serving.admission import Gate
 from berth.serving.cache import PredictionCache
@@ -32,6 +30,7 @@ from berth.settings import Settings, parse_settings, read_environment, store_dir
 from berth.telemetry import logs
 from berth.telemetry.drift.monitor import DriftMonitor
 from berth.telemetry.drift.watcher import Watched
+from berth.telemetry.feedback.quality import describe_quality, read_reference
 from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
@@ -40,7 +39,7 @@ from berth.telemetry.metrics.registry import SECONDS, Metrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
-from berth.web.counting import observe_requests
+from berth.web.counting import count_rejections, observe_requests
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
 from berth.web.exchange import ApiFacts, Backend
@@ -49,45 +48,7 @@ from berth.web.http_metrics import export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
 from berth.web.recording import Recorder
 from berth.worker.inline import InlineAnswers
-
-_WATCH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Service:
-    """What runs in one worker beside Flask; the gunicorn file starts it after the fork."""
-
-    catalog: Catalog
-    lifecycle: Lifecycle
-    gate: Gate
-    stuck_seconds: float
-    trials: Trials
-    payloads: PayloadLog | None = None
-    tracing: Tracing | None = None
-    express: InlineAnswers | None = None
-    drift: DriftMonitor | None = None
-    experiments: LiveExperiments | None = None
-
-    def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
-        """Load the models in the background and watch for stuck predictions.
-
-        A gunicorn worker, which passes `notify`, has no threads yet and may fork: models are tried in a child first.
-        """
-        if notify is not None:
-            self.trials.begin()
-        self.catalog.start(respawned=respawned, notify=notify or (lambda: None))
-        if self.drift is not None:
-            self.drift.start()
-        if self.experiments is not None:
-            self.experiments.start()
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        if self.tracing is not None:
-            self.tracing.start()
-
-    def _watch(self) -> None:
-        while True:
-            self.lifecycle.mark_stuck(self.gate.oldest_seconds() > self.stuck_seconds)
-            time.sleep(_WATCH_SECONDS)
+from berth.worker.service import Service, WatchLimits
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -98,6 +59,8 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
         bound = metrics.bind(model.name, model.version)
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
         bound.set_ready(True)
+        for metric, value in read_reference(model.metadata).items():
+            bound.set_reference(metric, value)
 
     return prepare
 
@@ -121,8 +84,20 @@ def _facts(settings: Settings) -> dict[str, Any]:
     }
 
 
+def make_plan(settings: Settings) -> CpuPlan:
+    """How this worker and the others share the CPUs. Raises SettingsError."""
+    return plan_cpu(
+        read_cpu_budget().limit,
+        settings.workers,
+        settings.cpu_threads,
+        settings.max_inflight,
+        settings.threads,
+        compute_slots=settings.compute_slots,
+    )
+
+
 def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
-    """What calls the models, with the cache and the batching that the settings ask for."""
+    """What calls the models, with the cache and the batching that the settings call for."""
     return Predictor(
         plan.compute_slots,
         settings.max_rows,
@@ -131,6 +106,8 @@ def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_valu
         batch_wait_seconds=settings.batch_wait_ms / 1000,
         cache=PredictionCache(settings.cache_bytes) if settings.cache_bytes else None,
         log_values=log_values,
+        max_wait_seconds=None if settings.max_wait_ms is None else settings.max_wait_ms / 1000,
+        request_seconds=settings.request_timeout_seconds,
     )
 
 
@@ -207,7 +184,7 @@ def make_tally(settings: Settings, metrics: Metrics) -> FeedbackTally:
 
 
 def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Tracing | None) -> Recorder | None:
-    """What keeps prediction requests for others to look at; None where nothing does."""
+    """What keeps prediction requests for others to read; None where nothing does."""
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
 
@@ -240,6 +217,7 @@ def make_backend(
         _facts(settings),
         metrics.render,
         make_tally(settings, metrics),
+        lambda: describe_quality(metrics.read("berth_feedback")),
         drift,
         experiments,
     )
@@ -257,7 +235,7 @@ def make_pipeline(
         settings.slot,
         settings.log_format or "json",
         observe,
-        metrics.bind("", "").reject,
+        count_rejections(metrics),
         recorder,
     )
 
@@ -271,12 +249,11 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     settings = parse_settings(environ)
     logs.configure(settings.log_level, settings.log_format or "json")
     run_dir = Path(settings.run_dir or tempfile.mkdtemp(prefix="berth-"))
-    plan = plan_cpu(
-        read_cpu_budget().limit, settings.workers, settings.cpu_threads, settings.max_inflight, settings.threads
-    )
+    plan = make_plan(settings)
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     entries = choose_entries(settings)
+    read_public_keys(load_options(settings).signature_keys)  # a server whose keys cannot be read must not start
     lifecycle = Lifecycle(run_dir, plan.workers, [entry.key for entry in entries])
     trials = Trials(run_dir, plan.workers, entries, load_options(settings), settings.version_policy)
     payloads, tracing = open_payload_log(settings, metrics), make_tracing(environ, __version__)
@@ -294,7 +271,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
-    app.extensions["berth"] = Service(
-        catalog, lifecycle, gate, settings.stuck_seconds, trials, payloads, tracing, express, drift, experiments
-    )
+    limits = WatchLimits(settings.stuck_seconds, settings.request_timeout_seconds)
+    parts = (trials, payloads, tracing, express, drift, experiments)
+    app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
     return app

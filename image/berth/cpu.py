@@ -1,6 +1,6 @@
 """How many CPUs this process may use, and how workers and threads share them out.
 
-A container sees all of its host's CPUs; what it may use is the least of its cgroups' quotas and its affinity.
+A container sees all of its host's CPUs; what it may use is the minimum of its cgroups' quotas and its affinity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from berth.errors import SettingsError
 LEAST_INFLIGHT = 32
 # Waiting predictions per computing one, where a worker computes more than a few at once.
 INFLIGHT_PER_SLOT = 4
-# Threads that predictions never take: probes, metrics and refusals answer on these.
+# Threads that predictions never take: probes, metrics and refusals run on these.
 HEADROOM = 8
 # Everything that sizes a thread pool when it is first imported.
 THREAD_VARIABLES = (
@@ -120,22 +120,13 @@ def read_cpu_budget(
     membership: Path = Path("/proc/self/cgroup"),
     visible: tuple[float, str] | None = None,
 ) -> CpuBudget:
-    """The least of the cgroups' quotas (v2 and v1, every level) and the CPUs the scheduler lets us use."""
+    """The minimum of the cgroups' quotas (v2 and v1, every level) and the CPUs the scheduler lets us use."""
     paths = parse_cgroup_paths(_read(membership))
     candidates = [visible or _visible_cpus()]
     candidates += [(quota, "cgroup v2 cpu.max") for quota in _quotas_v2(root, paths)]
     candidates += [(quota, "cgroup v1 cpu.cfs_quota_us") for quota in _quotas_v1(root, paths)]
     limit, source = min(candidates)
     return CpuBudget(limit, source)
-
-
-def read_cpu_limit(
-    root: Path = Path("/sys/fs/cgroup"),
-    membership: Path = Path("/proc/self/cgroup"),
-    visible: tuple[float, str] | None = None,
-) -> float:
-    """The number of `read_cpu_budget`."""
-    return read_cpu_budget(root, membership, visible).limit
 
 
 def count_gpus(devices: Path = Path("/dev")) -> int:
@@ -153,6 +144,7 @@ def plan_cpu(
     max_inflight: int | None = None,
     threads: int | None = None,
     gpus: int = 0,
+    compute_slots: int | None = None,
 ) -> CpuPlan:
     """Fill in what was not set by hand, so that workers x cpu_threads <= CPUs and probes always find a thread.
 
@@ -162,8 +154,10 @@ def plan_cpu(
         workers = 1 if gpus else max(1, math.floor(limit))
     if cpu_threads is None:
         cpu_threads = max(1, math.floor(limit / workers))
+    if compute_slots is None:
+        compute_slots = cpu_threads
     if max_inflight is None:
-        automatic = max(LEAST_INFLIGHT, INFLIGHT_PER_SLOT * cpu_threads)
+        automatic = max(LEAST_INFLIGHT, INFLIGHT_PER_SLOT * compute_slots)
         max_inflight = automatic if threads is None else max(1, min(automatic, threads - HEADROOM))
     if threads is None:
         threads = max_inflight + HEADROOM
@@ -172,7 +166,7 @@ def plan_cpu(
             f"BERTH_THREADS={threads} must be greater than BERTH_MAX_INFLIGHT={max_inflight}, "
             f"or probes wait behind predictions; leave it auto, or set {max_inflight + HEADROOM}"
         )
-    return CpuPlan(limit, workers, cpu_threads, max(1, cpu_threads), max_inflight, threads)
+    return CpuPlan(limit, workers, cpu_threads, compute_slots, max_inflight, threads)
 
 
 def thread_environment(cpu_threads: int) -> dict[str, str]:

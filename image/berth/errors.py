@@ -3,10 +3,10 @@
     BerthError
     ├── RequestError                  the client can fix it (4xx)
     │   ├── MalformedJson             400 the body is not the JSON we can read
-    │   ├── InvalidInput              400 the body is JSON, but not what the model takes
+    │   ├── InvalidInput              400 the body is JSON, but not what the model accepts
     │   ├── InvalidReceipt            400 feedback for a receipt that was not made here, or was changed
     │   ├── DuplicateFeedback         400 feedback that was counted before
-    │   ├── UnknownOutput             400 an output was asked for that the model does not have
+    │   ├── UnknownOutput             400 an output was requested that the model does not have
     │   ├── RejectedByModel           400 the model itself refused the values
     │   ├── Unauthenticated           401 no key, or an unknown one
     │   ├── Forbidden                 403 a key that is not for this model
@@ -16,7 +16,7 @@
     │   ├── BodyTimeout               408 the client stopped in the middle of the body
     │   ├── BodyTooLarge              413 longer than BERTH_MAX_BODY_BYTES
     │   ├── UnsupportedMediaType      415 a Content-Type or Content-Encoding we do not read
-    │   └── Overloaded                429 more in flight than this worker takes
+    │   └── Overloaded                429 more in flight than this worker accepts
     ├── ServerError                   the operator can fix it (5xx)
     │   ├── PredictionFailed          500 the model broke on values that its schema allows
     │   ├── NotReady                  503 the model is still loading, or the server drains
@@ -43,7 +43,7 @@ _SHOWN_BITS = 200
 
 
 def shown(value: Any) -> str:
-    """A JSON value as an error tells it: one short line, however long or deep the value is."""
+    """A JSON value as an error shows it: one short line, however long or deep the value is."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
@@ -58,7 +58,7 @@ def shown(value: Any) -> str:
 class BerthError(Exception):
     """A mistake of the server's own, unless a subclass says otherwise; its log has the reason.
 
-    `message` tells what was wrong, with the value, and what to do.
+    `message` says what was wrong, with the value, and what to do.
     """
 
     status: ClassVar[int] = 500
@@ -84,7 +84,7 @@ class MalformedJson(RequestError):
 
 
 class InvalidInput(RequestError):
-    """The body is JSON, but not what the model takes."""
+    """The body is JSON, but not what the model accepts."""
 
     code = "invalid_input"
 
@@ -102,7 +102,7 @@ class DuplicateFeedback(RequestError):
 
 
 class UnknownOutput(RequestError):
-    """An output was asked for that the model does not have."""
+    """An output was requested that the model does not have."""
 
     code = "unknown_output"
 
@@ -170,7 +170,7 @@ class UnsupportedMediaType(RequestError):
 
 
 class Overloaded(RequestError):
-    """More predictions are in flight than this worker takes; come back after `Retry-After`."""
+    """More predictions are in flight than this worker accepts; come back after `Retry-After`."""
 
     status = 429
     code = "overloaded"
@@ -201,7 +201,7 @@ class Stuck(ServerError):
 
 
 class ModelFailed(ServerError):
-    """The model could not be loaded; /health tells why."""
+    """The model could not be loaded; /health says why."""
 
     status = 503
     code = "model_failed"

@@ -1,4 +1,4 @@
-"""From settings to what the layers below take as values: they never see the settings object."""
+"""From settings to what the layers below expect as values: they never see the settings object."""
 
 from __future__ import annotations
 
@@ -18,4 +18,5 @@ def load_options(settings: Settings) -> LoadOptions:
         accelerate=settings.accelerate,
         load_seconds=settings.load_seconds,
         load_memory_bytes=settings.load_memory_bytes,
+        signature_keys=(settings.signature_keys_file,) if settings.signature_keys_file else (),
     )

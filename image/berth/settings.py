@@ -72,9 +72,9 @@ def _setting(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the server was told. None in a number means: found out from the machine (auto)."""
+    """What the server is configured with. None in a number means: found out from the machine (auto)."""
 
-    host: str = _setting("0.0.0.0", str, "Address to listen on.")  # noqa: S104 - a container must answer from outside
+    host: str = _setting("0.0.0.0", str, "Address to listen on.")  # noqa: S104 - a container is reached from outside
     port: int = _setting(8000, _whole, "Port to listen on.", low=1, high=65535)
     workers: int | None = _setting(
         None, _auto(_whole), "gunicorn workers; auto is the whole part of the CPU limit, 1 with a GPU.", low=1, high=256
@@ -98,7 +98,7 @@ class Settings:
         "", str, "Which models, as name@version,…; empty is all names at latest. The first is the default of /predict."
     )
     model_version: str = _setting("", str, "Version of the default model, where BERTH_MODELS names none.")
-    accelerate: str = _setting("auto", _choice("auto", "off", "require"), "Use a model's accelerated form.")
+    accelerate: str = _setting("auto", _choice("auto", "off", "require"), "Use of accelerated models.")
     batch_max_rows: int | None = _setting(
         None, _auto(_whole), "Rows that waiting requests may share in one model call; 1 is off.", low=1, high=1_000_000
     )
@@ -107,8 +107,22 @@ class Settings:
     max_inflight: int | None = _setting(
         None, _auto(_whole), "Predictions inside one worker; the next gets 429. auto is 32 or more.", low=1, high=4096
     )
-    max_body_bytes: int = _setting(16_777_216, _whole, "Longest body, sent or unpacked; a longer one gets 413.", low=1)
-    max_rows: int = _setting(100_000, _whole, "Most rows in one request.", low=1)
+    max_wait_ms: float | None = _setting(
+        None,
+        _auto(_number),
+        "Expected wait for a turn beyond which a request gets 429; auto is a tenth of BERTH_REQUEST_TIMEOUT_SECONDS.",
+        low=1,
+        high=3_600_000,
+    )
+    compute_slots: int | None = _setting(
+        None,
+        _auto(_whole),
+        "Predictions that a worker computes at once; auto is its CPUs. More for models that wait for others.",
+        low=1,
+        high=1024,
+    )
+    max_body_bytes: int = _setting(16_777_216, _whole, "Maximum body, sent or unpacked; a longer one gets 413.", low=1)
+    max_rows: int = _setting(100_000, _whole, "Maximum rows in one request.", low=1)
     request_timeout_seconds: float = _setting(
         30.0, _number, "Time a request may take; then it gets 504. X-Request-Timeout-Ms may shorten it.", low=0.001
     )
@@ -123,6 +137,9 @@ class Settings:
     version_policy: str = _setting(
         "warn", _choice("warn", "strict"), "What to do when a model was built with other library versions."
     )
+    signature_keys_file: str = _setting(
+        "", str, "File with PEM public keys; versions that none of them signed are refused.", shown="unset"
+    )
     watch_minutes: float = _setting(
         60.0, _number, "Minutes of requests that are compared with a model's sample; 0 turns watching off.", low=0
     )
@@ -130,12 +147,12 @@ class Settings:
     load_seconds: float | None = _setting(
         None,
         _auto(_number),
-        "Time for loading and first answering a model; auto is CPU time, by its format and size.",
+        "Time for loading a model and its first prediction; auto is CPU time, by its format and size.",
         low=0.1,
         high=86400,
     )
     load_memory_bytes: int | None = _setting(
-        None, _auto(_whole), "Memory for trying a model; auto is most of what is free.", low=1 << 20
+        None, _auto(_whole), "Memory for trying a model; auto is a large part of what is free.", low=1 << 20
     )
     feedback_key_file: str = _setting(
         "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
@@ -151,16 +168,16 @@ class Settings:
     api_keys_file: str = _setting(
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"
     )
-    protect_metrics: bool = _setting(False, _flag, "Ask for a key at /metrics too.")
+    protect_metrics: bool = _setting(False, _flag, "Require a key at /metrics too.")
     slot: str = _setting("", str, "The slot this server runs in; set by the chart.")
     fingerprint: str = _setting("", str, "The slot's fingerprint; set by the chart.")
     run_dir: str = _setting(
         "", str, "Directory for drain and readiness files and metrics; made fresh at every start.", shown="a fresh one"
     )
-    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Least level that is logged.")
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Lowest level that is logged.")
     log_format: str = _setting("", _choice("json", "text", ""), "json or text.", shown="json, text on a terminal")
     payload_log: str = _setting(
-        "off", str, "Where sampled requests and answers are written: a path or an http URL.", shown="off"
+        "off", str, "Where sampled requests and responses are written: a path or an http URL.", shown="off"
     )
 
 
@@ -238,7 +255,7 @@ def parse_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def read_environment() -> Mapping[str, str]:
-    """The process's environment: the one place outside cpu.py and the gunicorn file that looks at it."""
+    """The process's environment: the one place outside cpu.py and the gunicorn file that reads it."""
     import os
 
     return os.environ

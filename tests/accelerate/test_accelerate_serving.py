@@ -153,7 +153,7 @@ def test_other_formats_have_no_accelerated_form(tmp_path: Path) -> None:
     )
     entry = add_version(tmp_path / "store", folder, request, options)
     assert read_manifest(entry).accelerated is None
-    with pytest.raises(LoadError, match="the format python has no accelerated form"):
+    with pytest.raises(LoadError, match="the format python is never accelerated"):
         open_version(entry, replace(options, accelerate="require"), "warn")
 
 

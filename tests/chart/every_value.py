@@ -15,6 +15,8 @@ SET: Values = {
     "batchWaitMs": 1000,
     "cacheBytes": 2**40,
     "maxInflight": 4096,
+    "maxWaitMs": 3600000,
+    "computeSlots": 1024,
     "maxBodyBytes": 2**40,
     "maxRows": 2**40,
     "requestTimeoutSeconds": 86400,
@@ -51,7 +53,6 @@ EXPERIMENT: Values = {
             "shadow": {"model": "iris@1", "share": 0.2},
         }
     ],
-    "feedbackSecret": "feedback",
     "stateClaim": "state",
 }
 
@@ -66,6 +67,7 @@ EVERYTHING: Values = overlay(
                 "sha256": KEY,
                 "subPath": "store",
                 "others": [{"name": "iris", "version": "2"}],
+                "signatureKeysSecret": "team",
             },
             "watch": {"minutes": 10080, "rowsPerSecond": 1000000},
             "experiment": EXPERIMENT,
@@ -86,7 +88,8 @@ EVERYTHING: Values = overlay(
             "image": {"pullSecrets": ["registry"]},
         },
         "slots": {"blue": {"autoscaling": {**ON, "memoryUtilization": 80, "inflight": 8, "latencyMs": 150}}},
-        "gate": {"apiKeySecret": {"name": "gate-key"}, "maxLatencyMs": 50, "requireAgreement": True},
+        "gate": {"apiKeySecret": {"name": "gate-key"}, "maxLatencyMs": 50, "maxDrift": 1.5, "requireAgreement": True},
+        "feedback": {"existingSecret": "receipts", "key": "keys"},
         "service": {"type": "LoadBalancer", "nodePort": 30123, "sessionAffinity": "ClientIP"},
         "scoring": {**ON, "input": "/data/in.csv", "output": "/data/out.csv", "existingClaim": "data"},
         "apiKeys": {"ann": KEY},

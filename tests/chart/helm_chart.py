@@ -96,11 +96,11 @@ class Helm:
         return {each.key: each.object for each in self.render(values, release)}
 
     def refusal(self, values: Values) -> str:
-        """What helm says about values that must not render."""
+        """What helm says about values that must not render, its wrapped lines joined again."""
         try:
             self.render(values)
         except Refused as refused:
-            return str(refused)
+            return str(refused).replace("\n  ", " ")
         raise AssertionError("rendered, though it should have been refused")
 
     def notes(self, values: Values) -> str:

@@ -1,4 +1,4 @@
-"""The drift alerts in promtool's simulation: each fires after one window, resolves, and is silent otherwise."""
+"""The alerts on drift and quality in promtool's simulation: each fires in time, resolves, and is silent otherwise."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 import yaml
 from helm_chart import BOTH, Helm, Values, overlay
 
-ALERTS = ("BerthDrift", "BerthPredictionDrift", "BerthUnusualInputs")
+ALERTS = ("BerthDrift", "BerthPredictionDrift", "BerthQuality", "BerthUnusualInputs")
 COMMON = 'namespace="shop",pod="iris-berth-blue-1",slot="blue",model="iris",version="1"'
 UNUSUAL = {"feature": "width", "kind": "above"}
 
@@ -56,12 +56,23 @@ def firing(
     return {alert: found[0] for alert in alerts if f'alertname="{alert}"' in found[0]}
 
 
+def labels(right: str, wrong: str, reference: str = "0.9x300") -> list[dict[str, str]]:
+    """What feedback exports."""
+    return [
+        series("berth_feedback_total", right, result="right"),
+        series("berth_feedback_total", wrong, result="wrong"),
+        series("berth_feedback_reference", reference, metric="accuracy"),
+    ]
+
+
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
 ABOVE, BELOW = "0.3x300", "0.2x300"
 ENOUGH, FEW = series("berth_drift_rows", "6000x300"), series("berth_drift_rows", "99x300")
 # 6,000 rows an hour are 100 a minute: two unusual ones a minute are 2 %, one in five minutes 0.2 %.
 MANY, SOME = "0+2x300", "0+0.2x300"
 HOUR: Values = {}
+# After a first minute without labels, as counted by a server that has just started.
+NONE, EIGHTY, NINETY, HUNDRED = "0x300", "0 80x300", "0 90x300", "0 100x300"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +92,17 @@ HOUR: Values = {}
         ([series("berth_unusual_values_total", SOME, **UNUSUAL), ENOUGH], 100, HOUR, []),
         ([series("berth_unusual_values_total", MANY, **UNUSUAL), FEW], 100, HOUR, []),
         ([series("berth_unusual_values_total", "0+2x100 200x200", **UNUSUAL), ENOUGH], 180, HOUR, []),
+        (labels("0 160x300", EIGHTY), 15, HOUR, []),
+        (labels("0 160x300", EIGHTY), 20, HOUR, ["BerthQuality"]),
+        (labels("0 160x60 4000x200", EIGHTY), 60, HOUR, ["BerthQuality"]),
+        (labels("0 160x60 4000x200", EIGHTY), 65, HOUR, []),
+        (labels(NINETY, HUNDRED), 60, HOUR, []),  # 190 labels
+        (labels("0 175x300", "0 25x300"), 60, HOUR, []),  # 0.875 of 200 may be chance
+        (labels("0 8700x300", "0 1300x300"), 60, HOUR, []),  # certain, but by 0.03 only
+        (labels("0 8300x300", "0 1700x300"), 60, HOUR, ["BerthQuality"]),
+        (labels("0 160x300", EIGHTY)[:2], 60, HOUR, []),  # without a reference
+        (labels(NONE, "0 300x300"), 60, HOUR, ["BerthQuality"]),
+        (labels("0 300x300", NONE), 60, HOUR, []),
     ],
 )
 def test_each_fires_and_resolves(

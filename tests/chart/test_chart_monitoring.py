@@ -103,6 +103,14 @@ def test_every_drift_metric_is_used() -> None:
     assert len(watched) == 6
 
 
+def test_every_feedback_metric_is_used() -> None:
+    used = {re.sub("_(total|bucket|sum|count)$", "", name) for name in used_metrics()}
+    made = {re.sub("_(total|bucket|sum|count)$", "", name) for name in exported()["registry"]}
+    feedback = {name for name in made if name.startswith("berth_feedback")}
+    assert feedback - used == set()
+    assert len(feedback) == 7
+
+
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_dashboard_is_whole(path: Path) -> None:
     board = json.loads(path.read_text())

@@ -79,3 +79,9 @@ def test_chart_describes_itself(helm: Helm) -> None:
     description = yaml.safe_load(done.stdout)
     assert description["version"] == description["appVersion"]
     assert read_values(CHART / "values.yaml")["slotDefaults"]["image"]["tag"].startswith(description["appVersion"])
+
+
+def test_notes_say_how_labels_are_seen(helm: Helm) -> None:
+    assert "berth quality" not in helm.notes(QUICKSTART)
+    notes = helm.notes(overlay(QUICKSTART, {"feedback": {"existingSecret": "receipts"}}))
+    assert "exec deploy/iris-berth-blue -- berth quality --headless-host iris-berth-blue-pods" in notes

@@ -179,3 +179,16 @@ def test_escape_hatches_end_in_the_pod(everything: list[Rendered]) -> None:
     assert (spec["priorityClassName"], spec["runtimeClassName"]) == ("high", "gvisor")
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
     assert {"ConfigMap/iris-x", "ConfigMap/blue"} <= {each.key for each in everything}
+
+
+def test_feedback_mounts_the_keys_of_its_secret(helm: Helm) -> None:
+    for values, on in ((BOTH, False), (overlay(BOTH, {"feedback": {"existingSecret": "receipts", "key": "k"}}), True)):
+        pod = pods(helm.render(values))["Deployment/iris-berth-blue"]["spec"]
+        container = pod["containers"][0]
+        environment = {each["name"]: each.get("value") for each in container["env"]}
+        mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+        volumes = {each["name"]: each for each in pod["volumes"]}
+        assert environment.get("BERTH_FEEDBACK_KEY_FILE") == ("/etc/berth/feedback/keys" if on else None)
+        assert mounts.get("feedback-keys") == ("/etc/berth/feedback" if on else None)
+        secret = {"secretName": "receipts", "items": [{"key": "k", "path": "keys"}]}
+        assert volumes.get("feedback-keys") == ({"name": "feedback-keys", "secret": secret} if on else None)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from helm_chart import BOTH, CHART, Helm, Values, overlay
+from helm_chart import BOTH, CHART, Helm, Refused, Values, overlay
 
 DIGEST = "sha256:" + "0" * 64
 ON = {"enabled": True}
@@ -136,6 +136,15 @@ def test_every_refusal_has_a_case(helm: Helm) -> None:
 def test_reasons_are_told_at_once(helm: Helm) -> None:
     both = overlay(BOTH, {"ingress": ON, "scoring": ON})
     assert helm.refusal(both).count("berth: ") == 2
+
+
+def test_messages_wrap(helm: Helm) -> None:
+    with pytest.raises(Refused) as refused:
+        helm.render({"slotDefaults": {"model": {"name": ""}}})
+    lines = str(refused.value).splitlines()
+    said = lines[lines.index(next(line for line in lines if line.startswith("berth: "))) :]
+    assert len(said) > 1
+    assert max(map(len, said)) < 110
 
 
 def test_refusals_stand_in_one_template() -> None:

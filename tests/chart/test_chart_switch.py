@@ -183,3 +183,9 @@ def test_tests_ask_the_active_and_the_preview_service(helm: Helm) -> None:
         "iris-berth-test-blue": ["http://iris-berth-blue.shop.svc:80", "blue"],
         "iris-berth-test-green": ["http://iris-berth-preview.shop.svc:80", "green"],
     }
+
+
+def test_the_gate_limits_drift_where_it_should(helm: Helm) -> None:
+    assert not [arg for arg in gate(helm.objects(BOTH)) if arg.startswith("--max-drift")]
+    assert "--max-drift=2" in gate(helm.objects(overlay(BOTH, {"gate": {"maxDrift": 2}})))
+    assert "--max-drift=0.5" in gate(helm.objects(overlay(BOTH, {"gate": {"maxDrift": 0.5}})))

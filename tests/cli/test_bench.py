@@ -85,7 +85,7 @@ def test_a_server_is_sent_its_own_example(bench: Bench, berth_url: str, model: s
     code, out, err = bench(berth_url, *(["--model", model] if model else []))
     assert (code, "refused" in out) == (0, False), out + err
     assert f"POST {berth_url}/predict" in out
-    assert re.search(r"^[1-9]\d* requests/s answered \([1-9]\d* in 0.3 s\)$", out, re.MULTILINE)
+    assert re.search(r"^[1-9]\d* requests/s \([1-9]\d* in 0.3 s\)$", out, re.MULTILINE)
     assert re.search(r"^p50 [\d.]+ ms · p95 [\d.]+ ms · p99 [\d.]+ ms · max [\d.]+ ms$", out, re.MULTILINE)
 
 
@@ -97,7 +97,7 @@ def test_a_route_is_sent_a_file(bench: Bench, berth_url: str, tmp_path: Path) ->
     (tmp_path / "body.json").write_text("{}")
     code, out, _ = bench(f"{berth_url}/predict", "--body", tmp_path / "body.json")
     assert code == 1
-    assert re.search(r"^\d+ answered 400: .*invalid_input", out, re.MULTILINE)
+    assert re.search(r"^\d+ returned 400: .*invalid_input", out, re.MULTILINE)
 
 
 def test_everything_sent_is_counted(bench: Bench, scripted: str, tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_everything_sent_is_counted(bench: Bench, scripted: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("path", "code", "said"),
     [
-        ("500", 1, r"^[1-9]\d* answered 500: said$"),
-        ("302", 1, r"^[1-9]\d* answered 302: said$"),
-        ("429", 1, r"^[1-9]\d* refused \(429\): the server asked for less load$"),
-        ("close", 1, r"^[1-9]\d* without an answer: Remote end closed connection without response$"),
+        ("500", 1, r"^[1-9]\d* returned 500: said$"),
+        ("302", 1, r"^[1-9]\d* returned 302: said$"),
+        ("429", 1, r"^[1-9]\d* refused \(429\): the server demands less load$"),
+        ("close", 1, r"^[1-9]\d* without a response: Remote end closed connection without response$"),
     ],
 )
 def test_what_goes_wrong(bench: Bench, scripted: str, tmp_path: Path, path: str, code: int, said: str) -> None:
@@ -121,7 +121,7 @@ def test_what_goes_wrong(bench: Bench, scripted: str, tmp_path: Path, path: str,
     ended, out, _ = bench(f"{scripted}/{path}", "--body", tmp_path / "body")
     assert ended == code
     assert re.search(said, out, re.MULTILINE)
-    assert out.splitlines()[1] == "0 requests/s answered (0 in 0.3 s)"
+    assert out.splitlines()[1] == "0 requests/s (0 in 0.3 s)"
 
 
 def test_refusals_alone_are_no_fault() -> None:
@@ -152,7 +152,7 @@ def test_a_model_or_server_that_is_not_there(bench: Bench, berth_url: str, scrip
     assert (code, err) == (1, "berth: the server has no model 'roses'; it has iris, people\n")
     code, _, err = bench(scripted)
     assert code == 1
-    assert "/info answered 501" in err
+    assert "/info returned 501" in err
     assert "give the body with --body FILE" in err
 
 

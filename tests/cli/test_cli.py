@@ -250,7 +250,7 @@ def test_predict_json_and_csv(run: Run, store: Path, tmp_path: Path) -> None:
     [
         ("r.json", "{", 2, "not JSON"),
         ("r.json", '{"features": [NaN]}', 2, "not JSON"),
-        ("r.json", '{"features": 1, "features": 1}', 2, "stands twice"),
+        ("r.json", '{"features": 1, "features": 1}', 2, "is duplicated"),
         ("r.json", "[1]", 2, "must hold an object"),
         ("r.json", {"features": [1]}, 1, "got 1 values in a row, want 4"),
         ("r.json", {**ROW, "outputs": ["x"]}, 1, "unknown output 'x'"),

@@ -92,7 +92,7 @@ def test_rows_that_fail(run: Run, tmp_path: Path) -> None:
         (["absent.csv", "out.csv"], 2, "INPUT: there is no file 'absent.csv'"),
         (["in.csv", "/tmp", "--overwrite"], 2, "OUTPUT: '/tmp' is a directory; name a file in it"),
         (["in.csv"], 2, "Missing argument 'OUTPUT'"),
-        (["in.csv", "out.txt"], 2, "'out.txt' ends in none of .csv, .jsonl, .ndjson, .parquet, .pq; tell its format"),
+        (["in.csv", "out.txt"], 2, "'out.txt' ends in none of .csv, .jsonl, .ndjson, .parquet, .pq; name its format"),
         (["in.csv", "out.jsonl", "--format", "parquet"], 2, "--format parquet, but by their endings the files are csv"),
         (["in.csv", "./in.csv"], 2, "must be three different files"),
         (["in.csv", "out.csv", "--errors", "out.csv"], 2, "must be three different files"),

@@ -68,7 +68,7 @@ def test_a_slot_that_answers_wrongly(blue: Release) -> None:
     blue.ready("green")
     strict = {"gate": {"requireAgreement": True, "request": DISPUTED}}
     command = "--set gate.requireAgreement=false"
-    check_refusal(blue, forest, strict, says="where the live slot answers", command=command)
+    check_refusal(blue, forest, strict, says="where the live slot returns", command=command)
 
 
 def test_a_slot_that_cannot_answer_the_sample(blue: Release) -> None:

@@ -21,8 +21,8 @@ from berth.experiments.count_state import (
     sum_arms,
 )
 from berth.experiments.experiment_file import Arm, Experiment
-from berth.experiments.intervals import estimate_units
 from berth.experiments.pod_state import PodState, compute_weights, sum_rewards
+from berth.experiments.sequences import estimate_units
 
 KEY = ArmKey("q4", "churn@3", 0.0, "5000,10000")
 BANDIT = Experiment("q4", "churn", (Arm("churn", "3"), Arm("churn", "4")), policy="thompson", seed="s")

@@ -11,7 +11,7 @@ from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
 from berth.experiments.bandits import Rewards, choose_weights
 from berth.experiments.count_state import CountState
 from berth.experiments.experiment_file import Arm, Experiment
-from berth.experiments.intervals import ALARM, compare_means, half_width, measure_split
+from berth.experiments.sequences import ALARM, compare_means, half_width, measure_split
 from berth.experiments.verdicts import GOOD, STOP, UNDECIDED, describe_experiment
 
 ARMS = (Arm("churn", "3"), Arm("churn", "4"))

@@ -90,7 +90,7 @@ def test_it_keeps_its_promises(checkout: Path, image: str) -> None:
     # A busy machine starts slowly; the promise of five seconds is the script's own default.
     said = ci("smoke", image, "--ready-seconds", "60", cwd=checkout)
     assert "ok  it is not larger than 400 MB" in said
-    assert "ok  SIGTERM loses none of them: answered 12" in said
+    assert "ok  SIGTERM loses none of them: served 12" in said
 
 
 def append(path: Path, text: str) -> None:

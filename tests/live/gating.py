@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from berth.switchgate.asking import Caller, key_headers
+from berth.switchgate.asking import Caller, Resolve, key_headers
 from berth.switchgate.decide import Outcome
 from berth.switchgate.inquiry import Inquiry
 from berth.switchgate.judging import judge_switch, verify_traffic
@@ -46,7 +46,7 @@ def switch(active_url: str, target_url: str) -> SwitchPlan:
     )
 
 
-def judge(plan: SwitchPlan, lookup: Lookup, told: list[str], key: str = "") -> tuple[bool, str]:
+def judge(plan: SwitchPlan, lookup: Resolve, told: list[str], key: str = "") -> tuple[bool, str]:
     """Whether the gate lets the upgrade go on, and what it says."""
     caller = Caller(key_headers(key), lookup)
     verdict = judge_switch(plan, Inquiry(caller, plan.timeout_seconds, told.append, pause=0.05))
@@ -54,7 +54,7 @@ def judge(plan: SwitchPlan, lookup: Lookup, told: list[str], key: str = "") -> t
     return verdict.outcome is Outcome.PASS, verdict.sentence
 
 
-def verify(url: str, lookup: Lookup, told: list[str], **more: Any) -> tuple[bool, str]:
+def verify(url: str, lookup: Resolve, told: list[str], **more: Any) -> tuple[bool, str]:
     """Whether verify is content, and what it says."""
     plan = VerifyPlan(url, "green", **{"connections": 6, "timeout_seconds": 20} | more)
     verdict = verify_traffic(plan, Inquiry(Caller(key_headers(""), lookup), plan.timeout_seconds, told.append, 0.05))

@@ -20,7 +20,7 @@ Import = Callable[[str], Any]
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> Import:
-    """tool("report"): a module of bench/, which is no package."""
+    """tool("results_page"): a module of bench/, which is no package."""
     monkeypatch.syspath_prepend(str(BENCH))
     return importlib.import_module
 
@@ -47,11 +47,11 @@ def test_promises_are_held_against_the_best_peer_and_the_floor(tool: Import) -> 
 
 def test_a_load_with_errors_counts_for_nothing(tool: Import) -> None:
     found = figures(tool, {"berth": [1000], "fastapi": [5000], "article": [500]})
-    found.cells["lr-1"]["fastapi"].problem = "7 answers were errors"
+    found.cells["lr-1"]["fastapi"].problem = "7 responses were errors"
     (best,) = tool("promises").check_promises(found)
     assert (best.against, best.reached) == ("article", "2.00 ×")
-    page = tool("report").describe(found, None)
-    assert "- FastAPI + uvicorn, lr-1: 7 answers were errors" in page
+    page = tool("results_page").describe(found, None)
+    assert "- FastAPI + uvicorn, lr-1: 7 responses were errors" in page
     assert "| FastAPI + uvicorn | failed |" in page
 
 
@@ -60,7 +60,7 @@ def test_the_page_tells_the_noise_and_the_run_before(tool: Import, tmp_path: Pat
     found.write(tmp_path / "before.json")
     assert json.loads((tmp_path / "before.json").read_text())["cells"]["lr-1"]["berth"]["rate"] == 1000
     found = figures(tool, {"berth": [950, 1050, 1150]})
-    page = tool("report").describe(found, tmp_path / "before.json")
+    page = tool("results_page").describe(found, tmp_path / "before.json")
     assert "moved by ± 10% in the median and ± 10% at most" in page
     assert "of 2026-01-02, was 5% away in the median and 5% at most" in page
 
@@ -69,7 +69,7 @@ def test_the_picture_is_svg_with_a_bar_for_each_server(tool: Import) -> None:
     found = figures(tool, {"berth": [1000], "article": [500], "fastapi": []})
     root = ElementTree.fromstring(tool("picture").draw(found))
     words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"Berth", "1,000", "the article's Flask app", "500"} <= set(words)
+    assert {"Berth", "1,000", "tutorial app (Flask)", "500"} <= set(words)
     assert "FastAPI + uvicorn" not in words
 
 

@@ -92,8 +92,17 @@ def test_unusual_values_are_named_where_they_are_asked_for(server: Server) -> No
     assert status == 200
     assert document["unusual"] == [[], [{"feature": "petal width (cm)", "kind": "above", "value": 900.0}]]
     assert "unusual" not in ask(server, "POST", "/predict", {"features": ROW})[1]
+    tensor = BLANK | {"shape": [2, 4], "data": [*ROW, 5.1, 3.5, 1.4, 901.0]}
+    path = "/v2/models/iris/infer"
+    status, document = ask(server, "POST", path, {"inputs": [tensor], "parameters": {"unusual": True}})
+    assert document["parameters"] == {
+        "unusual": [[], [{"feature": "petal width (cm)", "kind": "above", "value": 901.0}]]
+    }
+    assert "parameters" not in ask(server, "POST", path, {"inputs": [tensor]})[1]
+    status, document = ask(server, "POST", path, {"inputs": [tensor], "parameters": {"unusual": 1}})
+    assert (status, document["code"]) == (400, "invalid_input")
     key = 'berth_unusual_values_total{feature="petal width (cm)",kind="above",model="iris",slot="",version="1"}'
-    wait_for(lambda: samples(server, "berth_unusual_values_total")[key] == 1)
+    wait_for(lambda: samples(server, "berth_unusual_values_total")[key] == 3)
     status, document = ask(server, "POST", "/predict", {"features": ROW, "parameters": {"unusual": 1}})
     assert (status, document["code"]) == (400, "invalid_input")
 

@@ -14,11 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
 from berth.switchgate.asking import Caller, key_headers
 from berth.switchgate.plan import SwitchPlan
 from live.berths import Serve, ask, start_berth, start_ready
@@ -60,7 +63,7 @@ def plan_of(slots: Slots) -> SwitchPlan:
 def test_a_good_switch_passes_and_tells_what_was_looked_at(slots: Slots, lookup: Lookup, told: list[str]) -> None:
     assert judge(plan_of(slots), lookup, told) == (True, "traffic may go to slot green")
     patterns = ["slot blue is live", "mode stays serve", f"fingerprint {GREEN}: iris@2, people@1", "1 pods, 1 wanted"]
-    patterns += ["2 sample predictions are taken", "5 of 5 connections"]
+    patterns += ["2 sample predictions come", "5 of 5 connections"]
     assert len(told) == len(patterns)
     for line, pattern in zip(told, patterns, strict=True):
         assert line.startswith("ok    ")
@@ -98,7 +101,7 @@ def test_dns_that_is_down_is_no_first_install(slots: Slots, lookup: Lookup, told
     lookup.missing["active.shop.svc"] = socket.EAI_AGAIN
     passed, sentence = judge(replace(plan_of(slots), timeout_seconds=0.5), lookup, told)
     assert not passed
-    assert "DNS did not answer" in sentence
+    assert "DNS did not respond" in sentence
 
 
 def test_in_an_outage_the_target_is_judged_alone(slots: Slots, lookup: Lookup, told: list[str]) -> None:
@@ -131,7 +134,7 @@ def test_a_silent_target_is_refused_when_the_time_is_up(slots: Slots, lookup: Lo
     plan = replace(plan_of(slots), target_url=f"http://target.shop.svc:{free_port()}", timeout_seconds=0.6)
     passed, sentence = judge(plan, lookup, told)
     assert not passed
-    assert "brought no answer (Connection refused)" in sentence
+    assert "gave no response (Connection refused)" in sentence
     assert "stage first" in sentence
     assert sum("wait" in line for line in told) == 1  # the same sentence is not printed again and again
 
@@ -190,14 +193,14 @@ def test_agreement(slots: Slots, lookup: Lookup, told: list[str]) -> None:
     assert judge(plan, lookup, told)[0]
     passed, sentence = judge(replace(plan, request={"features": other}), lookup, told)
     assert not passed
-    assert re.search(r"slot green answers \{'prediction': \[\d\]\} where the live slot answers", sentence)
+    assert re.search(r"slot green returns \{'prediction': \[\d\]\} where the live slot returns", sentence)
     assert judge(replace(plan, request={"features": other}, require_agreement=False), lookup, told)[0]
 
 
 def test_a_request_that_the_model_does_not_take(slots: Slots, lookup: Lookup, told: list[str]) -> None:
     passed, sentence = judge(replace(plan_of(slots), request={"features": [1, 2]}), lookup, told)
     assert not passed
-    assert "answered 400: features: got 2 values" in sentence
+    assert "returned 400: features: got 2 values" in sentence
     assert "gate.request" in sentence
 
 
@@ -211,7 +214,7 @@ def test_a_slot_behind_a_key(
     plan = replace(plan_of(slots), target_url=locked.url)
     passed, sentence = judge(plan, lookup, told)
     assert not passed
-    assert "answered 401" in sentence
+    assert "returned 401" in sentence
     assert "gate.apiKeySecret.name" in sentence
     assert judge(plan, lookup, told, key="open sesame")[0]
     assert "sesame" not in repr(Caller(key_headers("open sesame"))) + "".join(told)
@@ -225,7 +228,7 @@ def test_verify_of_real_slots(slots: Slots, lookup: Lookup, told: list[str]) -> 
     passed, sentence = verify(slots[0].url, lookup, told, timeout_seconds=0.5)
     assert not passed
     assert "connection 1 of 6" in sentence
-    assert "was answered by slot blue instead of green" in sentence
+    assert "a response from slot blue instead of green" in sentence
     assert "helm rollback" in sentence
 
 
@@ -294,3 +297,28 @@ def test_wrong_use(changes: dict[str, str], words: str) -> None:
     assert "Traceback" not in result.output
     missing = CliRunner().invoke(group, ["gate", f"--active-url=http://{HOST}", "--target-slot=green"])
     assert (missing.exit_code, "missing --release" in missing.stderr) == (2, True)
+
+
+def test_a_slot_whose_requests_have_drifted_is_refused(
+    serve: Serve, slots: Slots, tmp_path: Path, run_dir: Path, told: list[str]
+) -> None:
+    """Green has a profile: at first too few rows, then 300 that are all one flower."""
+    iris = load_iris()
+    names = ",".join(iris.feature_names)
+    np.savetxt(tmp_path / "sample.csv", iris.data, delimiter=",", header=names, comments="")
+    model = LogisticRegression(max_iter=1000).fit(iris.data, iris.target)
+    joblib.dump(model, tmp_path / "iris.joblib")
+    request = AddRequest("iris", "3", sample=tmp_path / "sample.csv")
+    add_version(tmp_path / "store", tmp_path / "iris.joblib", request, LoadOptions())
+    green = start_ready(serve, tmp_path / "store", run_dir, slot="green", fingerprint=GREEN, workers=1)
+    plan = replace(plan_of((slots[0], green)), max_drift=1.5, pod_port=green.port)
+    lookup = Lookup([HOST])
+    assert judge(plan, lookup, told)[0]
+    assert any("too few for a figure, so gate.maxDrift judges nothing" in line for line in told)
+    assert ask(green, "POST", "/predict", {"features": [iris.data[0].tolist()] * 300})[0] == 200
+    wait_until(lambda: ask(green, "GET", "/drift")[1]["models"][0]["rows"] >= 300, "the counts")
+    passed, sentence = judge(plan, lookup, told)
+    assert not passed
+    assert "of iris@3 has drifted in slot green" in sentence
+    assert "gate.maxDrift allows 1.5" in sentence
+    assert judge(replace(plan, max_drift=None), lookup, told)[0]

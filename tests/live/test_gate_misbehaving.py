@@ -123,7 +123,7 @@ def test_every_request_is_bounded(blue: str, lookup: Lookup, told: list[str]) ->
         stop.set()
         thread.join()
     assert not passed
-    assert "brought no answer" in sentence
+    assert "gave no response" in sentence
 
 
 def test_verify_never_uses_a_connection_twice_and_begins_again_after_a_miss(

@@ -63,6 +63,25 @@ def test_16_connections_are_never_refused_by_the_automatic_limit(
     assert set(_flood(server.port, clients=16, requests=8, seconds=0.01)) == {200}
 
 
+def test_whatever_is_not_refused_is_answered(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
+    settings = {"workers": 1, "cpu_threads": 1, "max_wait_ms": 100, "batch_max_rows": 1, "allow_code": "true"}
+    server = start_ready(serve, sleeper_store, run_dir, **settings)
+    statuses = _flood(server.port, clients=12, requests=10, seconds=0.05)
+    assert len(statuses) == 120
+    accepted, refused = statuses.count(200), statuses.count(429)
+    assert accepted + refused == 120
+    assert min(accepted, refused) > 0  # 32 may be in flight, but not wait for half a second
+    assert metric(server, "berth_rejected_total", model="sleeper", reason="overloaded") == refused
+    assert metric(server, "berth_requests_total", model="sleeper", status="200") == accepted
+    assert metric(server, "berth_inflight") == 0
+
+
+def test_more_compute_slots_for_a_model_that_waits(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
+    settings = {"workers": 1, "cpu_threads": 1, "compute_slots": 16, "max_wait_ms": 1, "allow_code": "true"}
+    server = start_ready(serve, sleeper_store, run_dir, **settings)
+    assert set(_flood(server.port, clients=16, requests=4, seconds=0.1)) == {200}
+
+
 def test_a_refusal_comes_before_the_body_is_read(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
     server = start_ready(serve, sleeper_store, run_dir, workers=1, max_inflight=1, allow_code="true")
     holder = threading.Thread(target=ask, args=(server, "POST", "/predict", {"features": [3.0]}))

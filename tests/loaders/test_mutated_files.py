@@ -163,7 +163,7 @@ def _load(folder: Path, name: str, format_: str) -> None:
 
     def task(report: Report) -> None:
         loaded = load_verified(Entry("m", "1", folder), manifest, _OPTIONS)
-        report.step("it answered")
+        report.step("it predicted")
         loaded.predict(blank_inputs(loaded.inputs or inputs, 1), [spec.name for spec in loaded.outputs])
 
     contain("m@1", task, _BUDGET, "it was loaded")

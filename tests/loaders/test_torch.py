@@ -126,7 +126,7 @@ def test_torchscript_tells_nothing_without_a_manifest(tmp_path: Path, manifest_o
 def test_too_many_inputs_are_a_load_error(tmp_path: Path, manifest_of: Callable[..., Manifest]) -> None:
     write_script(tmp_path / "m.pt", Net())
     more = (INPUT, TensorSpec("y", "FP32", (-1,)))
-    with pytest.raises(LoadError, match=r"names 2 inputs \(x, y\), the model takes 1 \(x\)"):
+    with pytest.raises(LoadError, match=r"names 2 inputs \(x, y\), the model expects 1 \(x\)"):
         load(tmp_path, manifest_of(tmp_path, "torchscript", inputs=more), OPTIONS)
 
 

@@ -153,22 +153,6 @@ def test_column_names_and_labels(
         load(tmp_path, manifest_of(tmp_path, format_, outputs=declared), OPTIONS)
 
 
-@pytest.mark.parametrize(("make", "format_", "suffix", "datatype"), FORMS)
-def test_categories_are_refused(
-    tmp_path: Path,
-    manifest_of: Callable[..., Manifest],
-    make: Callable[..., Any],
-    format_: str,
-    suffix: str,
-    datatype: str,
-) -> None:
-    frame = pd.DataFrame({"length": FLOWERS[:, 0], "colour": pd.Categorical(np.where(KIND, "red", "blue"))})
-    more = {"enable_categorical": True} if format_ == "xgboost" else {}
-    save(make(**more).fit(frame, KIND), tmp_path, suffix)
-    with pytest.raises(LoadError, match="categorical features"):
-        load(tmp_path, manifest_of(tmp_path, format_), OPTIONS)
-
-
 @pytest.mark.parametrize("text", ["", "nonsense", "{}", '{"learner": {}}', "[1, 2]"])
 @pytest.mark.parametrize(("format_", "suffix"), [("xgboost", ".json"), ("xgboost", ".ubj"), ("lightgbm", ".txt")])
 def test_other_files_are_a_load_error(

@@ -71,8 +71,8 @@ def test_a_sample_names_the_columns_and_gives_the_example(store: Path, file: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (SAMPLE.replace("\n", ",1\n").replace("c,1", "c,target"), "4 columns, but the model takes 3; leave the target"),
-        ("a,b\n1,2\n", "2 columns, but the model takes 3"),
+        (SAMPLE.replace("\n", ",1\n").replace("c,1", "c,target"), "4 columns, but the model expects 3; leave"),
+        ("a,b\n1,2\n", "2 columns, but the model expects 3"),
         ("a,b,c\n1,2,x\n", "the sample does not fit the model: .*number"),
         ("a,b,c\n", "no rows"),
         ("", "empty"),
@@ -86,7 +86,7 @@ def test_a_sample_that_does_not_fit(store: Path, file: Path, tmp_path: Path, tex
 
 
 def test_a_sample_with_gaps_that_the_model_refuses(store: Path, file: Path, tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match=r"the model does not answer its sample: .*NaN"):
+    with pytest.raises(LoadError, match=r"the model does not predict its sample: .*NaN"):
         add(store, file, sample=sample_of(tmp_path, "a,b,c\n1,,3\n"))
 
 
@@ -109,7 +109,7 @@ def test_missing_and_infinite_numbers_in_the_example(store: Path, tmp_path: Path
 def test_metadata_is_kept_and_has_the_last_word(store: Path, file: Path) -> None:
     metadata = {"commit": "1a2b", "auc": 0.9, "deterministic": False}
     assert add(store, file, metadata=metadata).metadata == metadata
-    with pytest.raises(ManifestError, match="no JSON form"):
+    with pytest.raises(ManifestError, match="cannot be written as JSON"):
         add(store, file, metadata={"auc": float("nan")})
 
 

@@ -190,7 +190,7 @@ def test_a_version_is_never_written_over(onnx_model: Entry, sample: Path) -> Non
 
 
 def test_what_cannot_be_optimised_is_refused(onnx_model: Entry, sample: Path) -> None:
-    with pytest.raises(LoadError, match="onnx, which prune does not take; what can be optimised: int8: onnx, safe"):
+    with pytest.raises(LoadError, match="onnx, which prune does not accept; what can be optimised: int8: onnx, safe"):
         optimize(onnx_model, "prune", sample)
     made, _ = optimize(onnx_model, "int8", sample)
     with pytest.raises(LoadError, match="int8 would change nothing"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,73 @@ def test_rows_in_a_file_are_compared(added: tuple[Path, Entry, np.ndarray, list[
     feature = document["models"][0]["features"][0]
     assert feature["name"] == "petal width (cm)"
     assert feature["psi"] > feature["threshold"]
+
+
+def observed(folder: Path, file: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:
+    """The counts of every feature that `berth drift FILE` reports, and the whole report."""
+    command = ["drift", str(file), "--model", "iris@1", "--store", str(folder / "store"), "--json"]
+    found = CliRunner().invoke(berth, command)
+    assert found.stdout, repr(found.exception)
+    assert found.exit_code in (0, 1)
+    report = json.loads(found.stdout)["models"][0]
+    return {feature["name"]: feature["observed"] for feature in report["features"]}, report
+
+
+def log_line(number: int, protocol: str, request: Any, prediction: int, **fields: Any) -> str:
+    known = {"model": "iris", "version": "1", "status": 200, "request_id": str(number), "protocol": protocol}
+    return json.dumps({**known, "request": request, "response": {"predictions": [prediction]}} | fields)
+
+
+def test_every_file_format_gives_the_counts_of_csv(
+    added: tuple[Path, Entry, np.ndarray, list[str]], tmp_path: Path
+) -> None:
+    folder, _, rows, names = added
+    wanted, _ = observed(folder, write_rows(tmp_path / "rows.csv", rows, names))
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows.tolist()))
+    assert observed(folder, tmp_path / "rows.jsonl")[0] == wanted
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
+    arrow = pytest.importorskip("pyarrow")
+    parquet.write_table(arrow.table(dict(zip(names, rows.T, strict=True))), tmp_path / "rows.parquet")
+    assert observed(folder, tmp_path / "rows.parquet")[0] == wanted
+
+
+def test_rows_that_cannot_be_read_are_counted_and_left_out(
+    added: tuple[Path, Entry, np.ndarray, list[str]], tmp_path: Path
+) -> None:
+    folder, _, rows, names = added
+    wanted, _ = observed(folder, write_rows(tmp_path / "rows.csv", rows, names))
+    lines = [json.dumps(row) for row in rows.tolist()]
+    for at, bad in ((0, "[1, 2]"), (70, "nothing"), (152, '["a", 1, 1, 1]')):
+        lines.insert(at, bad)
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    found, report = observed(folder, tmp_path / "rows.jsonl")
+    assert (found, report["rows"], report["unreadable"]) == (wanted, 150, 3)
+
+
+def test_a_payload_log_of_every_protocol_is_compared(
+    added: tuple[Path, Entry, np.ndarray, list[str]], tmp_path: Path
+) -> None:
+    folder, _, rows, names = added
+    wanted, _ = observed(folder, write_rows(tmp_path / "rows.csv", rows, names))
+    lines = []
+    for at, row in enumerate(rows.tolist()):
+        tensor = {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": row}
+        csv = ",".join(names) + "\n" + ",".join(map(repr, row)) + "\n"
+        record = dict(zip(names, row, strict=True))
+        ways = [("predict", {"features": row}), ("predict", {"features": record}), ("v2", {"inputs": [tensor]}),
+                ("v1", {"instances": [row]}), ("mlflow", {"dataframe_records": [record]}), ("mlflow", csv)]  # fmt: skip
+        lines.append(log_line(at, *ways[at % len(ways)], at % 3))
+    lines += [
+        log_line(200, "predict", {"truncated": True, "bytes": 9}, 0),
+        log_line(201, "predict", {"features": ["***"] * 4}, 0),
+        log_line(202, "predict", {"features": [0, 0, 0, 0]}, 0, model="other"),
+        log_line(203, "predict", {"features": [0, 0, 0, 0]}, 0, status=400),
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"request_id": "cut']))
+    found, report = observed(folder, tmp_path / "log.jsonl")
+    prediction = found.pop("prediction")
+    assert (found, report["rows"], report["unreadable"]) == (wanted, 150, 2)
+    assert prediction == [50, 50, 50, 0, 0]
 
 
 def test_what_cannot_be_compared_is_said(added: tuple[Path, Entry, np.ndarray, list[str]]) -> None:

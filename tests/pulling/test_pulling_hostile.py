@@ -91,16 +91,16 @@ MALFORMED = {
     "two-lengths": (response(ARTIFACT, "Content-Length: 5"), "Content-Length"),
     "too-long": (response(ARTIFACT + b"more"), "has 300004 bytes at .*, but model.json says 300000"),
     "too-short": (response(ARTIFACT[:10]), "has 10 bytes at .*, but model.json says 300000"),
-    "range-without-one": (response(ARTIFACT, status="206 Partial Content"), "answered the range ''"),
+    "range-without-one": (response(ARTIFACT, status="206 Partial Content"), "returned the range ''"),
     "range-of-words": (
         response(ARTIFACT, "Content-Range: bytes all", status="206 P"),
-        "answered the range 'bytes all'",
+        "returned the range 'bytes all'",
     ),
     "range-elsewhere": (response(ARTIFACT, "Content-Range: bytes 7-9/300000", status="206 P"), "where bytes 0-"),
     "range-backwards": (response(ARTIFACT, "Content-Range: bytes 0-9/5", status="206 P"), "where bytes 0-"),
     "range-of-5000-digits": (
         response(ARTIFACT, f"Content-Range: bytes 0-{'9' * 5000}/*", status="206 P"),
-        "answered the range 'bytes 0-999",
+        "returned the range 'bytes 0-999",
     ),
     "gzip": (response(gzip.compress(ARTIFACT), "Content-Encoding: gzip"), "is sent with Content-Encoding 'gzip'"),
     "no-http": (b"SSH-2.0-OpenSSH_9.2\r\n", "cannot be reached: "),
@@ -111,10 +111,10 @@ MALFORMED = {
     "chunks-cut": (response(b"ff\r\nx", "Transfer-Encoding: chunked", length=False), "cannot be reached: "),
     "more-than-it-says": (response(ARTIFACT * 2, length=False), "has more than the 300000 bytes"),
     "less-than-it-says": (response(ARTIFACT[:9], "Content-Length: 300000", length=False), "cut after 9 of 300000"),
-    "retry-after-squares": (response(b"", "Retry-After: ²", status="503 Busy"), r"answered 503 \(5 tries\)"),
-    "retry-after-words": (response(b"", "Retry-After: soon", status="503 Busy"), r"answered 503 \(5 tries\)"),
-    "retry-after-digits": (response(b"", f"Retry-After: {'9' * 5000}", status="429 No"), r"answered 429 \(5 tries\)"),
-    "a-reason-with-control-characters": (response(status="418 \x1b[31mred\x07"), "cannot be reached|answered 418"),
+    "retry-after-squares": (response(b"", "Retry-After: ²", status="503 Busy"), r"returned 503 \(5 tries\)"),
+    "retry-after-words": (response(b"", "Retry-After: soon", status="503 Busy"), r"returned 503 \(5 tries\)"),
+    "retry-after-digits": (response(b"", f"Retry-After: {'9' * 5000}", status="429 No"), r"returned 429 \(5 tries\)"),
+    "a-reason-with-control-characters": (response(status="418 \x1b[31mred\x07"), "cannot be reached|returned 418"),
     "a-loop": (response(b"", f"Location: {MODEL}", status="302 Found"), "leads to more than 10 other places"),
     "to-a-file": (response(b"", "Location: file:///etc/passwd", status="302 Found"), "which is not followed"),
     "to-ftp": (response(b"", "Location: ftp://127.0.0.1/x", status="302 Found"), "which is not followed"),
@@ -122,7 +122,7 @@ MALFORMED = {
     "to-no-port": (response(b"", "Location: http://127.0.0.1:99999/", status="302 Found"), "cannot be "),
     "to-no-host": (response(b"", f"Location: http://{'a' * 70}..b/", status="302 Found"), "cannot be "),
     "to-credentials": (response(b"", "Location: http://u:sesame@127.0.0.1/", status="302 Found"), "not followed"),
-    "nowhere": (response(status="302 Found"), "answered 302"),
+    "nowhere": (response(status="302 Found"), "returned 302"),
 }
 
 
@@ -487,7 +487,7 @@ def test_a_listing_of_half_links_takes_no_longer(into: Path) -> None:
         begun = time.monotonic()
         with (
             serve_raw(instead({"/index.json": b"[]", "/": page}, "", b"")) as server,
-            pytest.raises(StoreError, match="/iris/ answered 404"),
+            pytest.raises(StoreError, match="/iris/ returned 404"),
         ):
             pull(server.url, into, models="iris")
         assert time.monotonic() - begun < 3

@@ -432,9 +432,9 @@ def test_csv_with_all_that_csv_may_have(opened: Callable[[str], Model], tmp_path
     [
         ("people@1", "", (), "the CSV is empty"),
         ("people@1", "age,city\n1,2\n", (), "missing column 'member'"),
-        ("people@1", "age,city,member,age\n1,2,3,4\n", (), "'age' stands twice"),
+        ("people@1", "age,city,member,age\n1,2,3,4\n", (), "'age' is duplicated"),
         ("people@1", "age,city,member\n1,2,3\n", ("id",), "no column 'id' to keep; the input has age, city, member"),
-        ("iris@2", "id,a,b,c,d\n1,2,3,4,5\n", (), "takes 4 columns, which have no names, but the input has 5"),
+        ("iris@2", "id,a,b,c,d\n1,2,3,4,5\n", (), "expects 4 columns, which have no names, but the input has 5"),
     ],
 )
 def test_a_table_that_no_row_of_can_be_asked(

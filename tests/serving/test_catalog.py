@@ -73,7 +73,7 @@ def test_what_is_not_here_is_told_with_what_is(
 def test_nothing_loads_before_the_start(tmp_path: Path) -> None:
     catalog = catalog_of(tmp_path)
     assert catalog.models() == []
-    with pytest.raises(NotReady, match="iris@2 is still loading; ask /readyz"):
+    with pytest.raises(NotReady, match="iris@2 is still loading; query /readyz"):
         catalog.resolve("iris")
 
 
@@ -95,7 +95,7 @@ def test_a_failure_is_told_and_leaves_the_others(tmp_path: Path) -> None:
     catalog = catalog_of(tmp_path, open_some, on_ready=lambda model: ready.append(model.version))
     catalog.start()
     assert catalog.wait(10)
-    with pytest.raises(ModelFailed, match="iris@2 could not be loaded; /health tells why"):
+    with pytest.raises(ModelFailed, match="iris@2 could not be loaded; /health says why"):
         catalog.resolve(None)
     assert catalog.resolve("iris", "1").version == "1"
     assert ready == ["1"]

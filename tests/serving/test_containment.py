@@ -99,7 +99,7 @@ def test_time_is_bounded_by_the_clock_and_by_the_cpu(budget: Budget, told: str) 
 def test_a_step_has_time_of_its_own() -> None:
     def twice(report: Report) -> None:
         for _ in range(4):
-            report.step("it answered", 1.0)
+            report.step("it predicted", 1.0)
             time.sleep(0.5)
 
     run(twice, Budget(1.5))

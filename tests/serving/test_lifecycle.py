@@ -97,3 +97,15 @@ def test_whole_files_replace_older_ones(tmp_path: Path) -> None:
     write_whole(tmp_path / "x", "zwölf")
     assert (tmp_path / "x").read_text("utf-8") == "zwölf"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_server_whose_workers_are_all_blocked_is_not_ready(tmp_path: Path) -> None:
+    lifecycle = Lifecycle(tmp_path, workers=2, models=["iris@1"])
+    (tmp_path / "all-ready").touch()
+    assert lifecycle.mark_blocked(True)  # the other worker can answer
+    assert lifecycle.readiness().ready
+    (tmp_path / "blocked-1").touch()
+    assert not lifecycle.mark_blocked(True)
+    assert "no worker can answer" in lifecycle.readiness().reason
+    assert lifecycle.mark_blocked(False)
+    assert lifecycle.readiness().ready

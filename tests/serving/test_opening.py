@@ -82,7 +82,7 @@ def test_an_example_that_comes_out_otherwise_shows_both_answers(edit: Edit) -> N
     def change(document: dict[str, Any]) -> None:
         document["example"]["outputs"]["prediction"][0] = 2
 
-    with pytest.raises(LoadError, match=r"the example's prediction should be \[2, .*\], but the model answers \[0, "):
+    with pytest.raises(LoadError, match=r"the example's prediction should be \[2, .*\], but the model returns \[0, "):
         open_version(edit(change), LoadOptions(), "warn")
 
 

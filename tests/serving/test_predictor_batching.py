@@ -53,7 +53,7 @@ def _centred(tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
         (_model(_slow), 7, 7, "on by BERTH_BATCH_MAX_ROWS"),
         (_model(_by_row), None, 1, "does not pay"),
         (_model(lambda tensors, outputs: {"prediction": tensors["x"][:, 0]}), None, 1, "does not pay"),
-        (_model(_centred), 7, 1, "not answered one by one"),
+        (_model(_centred), 7, 1, "not predicted one by one"),
         (_model(_slow, inputs=(TensorSpec("x", "FP64", (1, 1)),)), 7, 1, "fixed number of rows"),
         (_model(lambda tensors, outputs: {"prediction": tensors["missing"]}), None, 1, "could not be measured"),
     ],

@@ -23,6 +23,7 @@ from berth.switchgate.decide import (
     decide_target,
     decide_traffic,
 )
+from berth.switchgate.drifting import decide_drift
 from berth.switchgate.heard import Addresses, Heard, Name, find_examples
 from berth.switchgate.plan import SwitchPlan
 
@@ -81,16 +82,16 @@ def check(verdict: Verdict, outcome: Outcome, patience: Patience, *words: str) -
         (unknown(), "allow", PASS, NONE, ["does not resolve", "first install"]),
         (unknown(), "refuse", REFUSE, NONE, ["does not resolve", "--set gate.bootstrap=allow"]),
         # A resolver that is down says nothing about the name: that is no first install.
-        (unknown(Name.UNSURE), "allow", REFUSE, LONG, ["DNS did not answer", "mend DNS"]),
+        (unknown(Name.UNSURE), "allow", REFUSE, LONG, ["DNS did not respond", "restore cluster DNS"]),
         (silent(), "allow", GO_ON, SHORT, ["outage", "Connection refused", "judged alone"]),
-        (Heard("GET /info", status=503), "allow", GO_ON, SHORT, ["outage", "answered 503"]),
+        (Heard("GET /info", status=503), "allow", GO_ON, SHORT, ["outage", "returned 503"]),
         (info("blue", status=503, error="x"), "allow", GO_ON, NONE, ["slot blue is live"]),
         (info("green"), "refuse", PASS, NONE, ["slot green is live already", "not a switch"]),
         (info("green", "000000000000"), "allow", PASS, NONE, ["not a switch"]),
         (info("blue"), "allow", GO_ON, NONE, ["slot blue is live", "switches to green"]),
         # The header on a refusal tells the slot to who has no key.
         (info("blue", status=401, error="no key"), "allow", GO_ON, NONE, ["slot blue is live"]),
-        (Heard("GET /info", status=401), "allow", REFUSE, NONE, ["answered 401", "gate.apiKeySecret.name"]),
+        (Heard("GET /info", status=401), "allow", REFUSE, NONE, ["returned 401", "gate.apiKeySecret.name"]),
         (Heard("GET /info", status=404), "allow", REFUSE, SHORT, ["names no slot", "describe service", "--no-hooks"]),
         (Heard("GET /info", status=200, document={"slot": 3}), "allow", REFUSE, SHORT, ["names no slot"]),
     ],
@@ -117,12 +118,12 @@ def test_the_slot_that_traffic_leaves_must_stay(mode: str) -> None:
         (info(), GO_ON, NONE, ["slot green runs fingerprint cc03860f492d: iris@2"]),
         (info(fingerprint="00000000aaaa"), REFUSE, SHORT, ["runs fingerprint 00000000aaaa (iris@2)", STAGE, SWITCH]),
         (info(fingerprint=""), REFUSE, SHORT, ["fingerprint (none)", "stage first", "then switch"]),
-        (silent(), REFUSE, LONG, ["slot green brought no answer (Connection refused)", STAGE, SWITCH]),
-        (Heard("GET /info", status=503), REFUSE, LONG, ["answered 503", STAGE, SWITCH]),
+        (silent(), REFUSE, LONG, ["slot green gave no response (Connection refused)", STAGE, SWITCH]),
+        (Heard("GET /info", status=503), REFUSE, LONG, ["returned 503", STAGE, SWITCH]),
         (unknown(), REFUSE, NONE, [STAGE, SWITCH]),
-        (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not answer"]),
+        (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not respond"]),
         (info("blue"), REFUSE, NONE, ["leads to slot blue instead of green", "kubectl -n shop get endpointslices"]),
-        (info(status=403, error="not yours"), REFUSE, NONE, ["answered 403: not yours", "gate.apiKeySecret.name"]),
+        (info(status=403, error="not yours"), REFUSE, NONE, ["returned 403: not yours", "gate.apiKeySecret.name"]),
     ],
 )
 def test_the_target_must_run_what_this_revision_renders(
@@ -141,9 +142,9 @@ def test_in_an_outage_a_repair_is_told_the_way_past_the_gate() -> None:
     [
         (200, Addresses("pods", 2), GO_ON, NONE, ["2 pods, 2 wanted"]),
         (200, Addresses("pods", 1), REFUSE, LONG, ["has 1 ready pods behind pods", "gate.minReady wants 2", "kubectl"]),
-        (200, Addresses("pods", 0, "Try again"), REFUSE, LONG, ["DNS did not answer for pods (Try again)"]),
-        (503, Addresses("pods", 2), REFUSE, LONG, ["not ready", "answered 503: loading: 1 of 2", "kubectl -n shop"]),
-        (0, Addresses("pods", 2), REFUSE, LONG, ["not ready", "brought no answer"]),
+        (200, Addresses("pods", 0, "Try again"), REFUSE, LONG, ["DNS did not respond for pods (Try again)"]),
+        (503, Addresses("pods", 2), REFUSE, LONG, ["not ready", "returned 503: loading: 1 of 2", "kubectl -n shop"]),
+        (0, Addresses("pods", 2), REFUSE, LONG, ["not ready", "gave no response"]),
     ],
 )
 def test_readiness(readyz: int, addresses: Addresses, outcome: Outcome, patience: Patience, words: list[str]) -> None:
@@ -157,15 +158,15 @@ def test_readiness(readyz: int, addresses: Addresses, outcome: Outcome, patience
         (predicted(), GO_ON, NONE, ["slot green predicted in 4.0 ms"]),
         (predicted(seconds=0.3), REFUSE, SHORT, ["took 300 ms", "gate.maxLatencyMs allows 200"]),
         (predicted(seconds=0.2), GO_ON, NONE, []),
-        (predicted(status=500, error="broke"), REFUSE, SHORT, ["answered 500: broke", "log"]),
-        (predicted(status=503, error="loading"), REFUSE, LONG, ["answered 503: loading"]),
-        (predicted(status=429), REFUSE, LONG, ["answered 429"]),
-        (predicted(status=0), REFUSE, LONG, ["brought no answer"]),
-        (predicted(status=400, error="got 3, want 4"), REFUSE, NONE, ["answered 400: got 3, want 4", "gate.request"]),
+        (predicted(status=500, error="broke"), REFUSE, SHORT, ["returned 500: broke", "log"]),
+        (predicted(status=503, error="loading"), REFUSE, LONG, ["returned 503: loading"]),
+        (predicted(status=429), REFUSE, LONG, ["returned 429"]),
+        (predicted(status=0), REFUSE, LONG, ["gave no response"]),
+        (predicted(status=400, error="got 3, want 4"), REFUSE, NONE, ["returned 400: got 3, want 4", "gate.request"]),
         (predicted(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
-        (predicted(status=302), REFUSE, SHORT, ["answered 302"]),
+        (predicted(status=302), REFUSE, SHORT, ["returned 302"]),
         (replace(predicted(), document={}), REFUSE, SHORT, ["without a JSON object"]),
-        (predicted(slot="blue"), REFUSE, LONG, ["answered by slot blue instead of green"]),
+        (predicted(slot="blue"), REFUSE, LONG, ["from slot blue instead of green"]),
         (predicted(slot=""), GO_ON, NONE, []),  # a mesh may take headers away
     ],
 )
@@ -177,7 +178,7 @@ def test_agreement_looks_at_the_answer_and_not_at_the_version() -> None:
     live = replace(predicted(), document={"prediction": [0], "model": "iris", "version": "1"}, slot="blue")
     check(decide_sample(predicted(), "green", None, live), GO_ON, NONE)
     verdict = decide_sample(predicted(2), "green", None, live)
-    check(verdict, REFUSE, NONE, "answers {'prediction': [2]} where the live slot answers {'prediction': [0]}")
+    check(verdict, REFUSE, NONE, "returns {'prediction': [2]} where the live slot returns {'prediction': [0]}")
     assert "gate.requireAgreement=false" in verdict.sentence
 
 
@@ -226,9 +227,10 @@ def test_the_live_slots_answer(status: int, outcome: Outcome, patience: Patience
     ("heard", "outcome", "patience", "words"),
     [
         (info(), GO_ON, NONE, []),
-        (info("blue"), REFUSE, LONG, ["answered by slot blue instead of green", "helm rollback"]),
-        (silent(), REFUSE, LONG, ["brought no answer", "endpointslices"]),
+        (info("blue"), REFUSE, LONG, ["from slot blue instead of green", "helm rollback"]),
+        (silent(), REFUSE, LONG, ["gave no response", "endpointslices"]),
         (unknown(), REFUSE, LONG, []),
+        (unknown(Name.UNSURE), REFUSE, LONG, ["DNS did not respond", "unknown where the traffic goes"]),
         (info(status=401), REFUSE, NONE, ["gate.apiKeySecret.name"]),
     ],
 )
@@ -246,6 +248,13 @@ def test_a_document_without_an_example(document: dict[str, Any]) -> None:
     check(decide_examples(heard, []), REFUSE, LONG, "names no example", "gate.request")
 
 
+def test_without_dns_no_rule_names_anything_else() -> None:
+    lost = unknown(Name.UNSURE)
+    verdicts = [decide_ready(lost, Addresses("pods", 2), PLAN), decide_examples(lost, []), decide_reference(lost)]
+    for verdict in [*verdicts, decide_sample(lost, "green"), decide_traffic(lost, PLAN.active_url, "green")]:
+        check(verdict, REFUSE, LONG, "DNS did not respond for GET /info", "restore cluster DNS")
+
+
 def test_a_locked_document_is_told_as_such() -> None:
     check(decide_examples(Heard("GET /openapi.json", status=401), []), REFUSE, NONE, "gate.apiKeySecret.name")
 
@@ -254,3 +263,40 @@ def test_a_locked_document_is_told_as_such() -> None:
 def test_a_name_that_tells_no_namespace(url: str) -> None:
     plan = replace(PLAN, active_url=url)
     assert plan.upgrade("--set a=b") == "helm upgrade iris CHART --reset-then-reuse-values --set a=b"
+
+
+def drift_of(observed: list[int], status: int = 200, name: str = "age", **more: Any) -> Heard:
+    """What /drift of one pod brings for a feature whose sample had 100 rows in each of two bins."""
+    feature = {
+        "name": name, "kind": "numeric", "labels": ["low", "high"], "expected": [100, 100], "observed": observed,
+        "unusual": {},
+    }  # fmt: skip
+    report = {"model": "iris", "version": "2", "rows": sum(observed), "features": [feature]}
+    return Heard("GET /drift", status=status, document={"models": [report]} if status == 200 else more)
+
+
+NO_PROFILE = Heard("GET /drift", status=200, document={"models": []})
+
+
+@pytest.mark.parametrize(
+    ("heard", "outcome", "patience", "words"),
+    [
+        ([drift_of([120, 80])], GO_ON, NONE, ["at most 0."]),
+        (
+            [drift_of([10, 190])],
+            REFUSE,
+            NONE,
+            ["age of iris@2 has drifted in slot green: its psi ", "times its threshold, but gate.maxDrift allows 2",
+             "berth drift --headless-host=iris-berth-green-pods.shop.svc", "raise gate.maxDrift"],
+        ),
+        ([drift_of([5, 45]), drift_of([5, 145])], REFUSE, NONE, ["has drifted"]),  # 50 rows have no figure, 200 have
+        ([drift_of([5, 45])], GO_ON, NONE, ["50 rows, too few", "judges nothing"]),
+        ([NO_PROFILE], GO_ON, NONE, ["no profile"]),
+        ([], GO_ON, NONE, ["no profile"]),
+        ([drift_of([], 503, error="not ready")], REFUSE, SHORT, ["returned 503: not ready"]),
+        ([drift_of([9, 91]), drift_of([9, 91], name="size")], REFUSE, SHORT, ["different features", "rollout"]),
+        ([Heard("GET /drift", status=200, document={"models": [{}]})], REFUSE, SHORT, ["cannot be added up"]),
+    ],
+)  # fmt: skip
+def test_drift_of_the_target(heard: list[Heard], outcome: Outcome, patience: Patience, words: list[str]) -> None:
+    check(decide_drift(heard, PLAN, 2.0), outcome, patience, *words)

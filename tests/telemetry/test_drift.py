@@ -20,6 +20,7 @@ from berth.telemetry.drift.report import describe_features
 from berth.telemetry.drift.ring import SLOTS, CountRing, sum_rings
 from berth.telemetry.drift.watcher import (
     QUEUE,
+    QUEUE_BYTES,
     FeatureCounts,
     Watched,
     Watcher,
@@ -168,6 +169,21 @@ def test_beyond_the_limit_rows_are_dropped_and_counted(tmp_path: Path) -> None:
         watcher._filled.set()  # the thread sleeps
         watcher.offer(0, *request(1), 1)
     assert sum(dropped) == 905
+
+
+def test_the_queue_is_bounded_by_its_bytes(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    model = watched(on_drop=dropped.append)
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**9)
+    watcher._filled.set()  # the thread sleeps
+    rows = QUEUE_BYTES // 24  # two columns and a prediction
+    for _ in range(3):
+        watcher.offer(0, *request(rows // 2), rows // 2)
+    assert dropped == [rows // 2]
+    watcher.count_queue()
+    watcher.offer(0, *request(2 * rows), 2 * rows)  # too large for the bound, but alone
+    watcher.offer(0, *request(1), 1)
+    assert dropped == [rows // 2, 1]
 
 
 def test_unusual_values_are_counted_by_kind(tmp_path: Path) -> None:

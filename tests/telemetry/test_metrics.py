@@ -48,6 +48,7 @@ TABLE = {
     "berth_feedback_squared_error": set(),
     "berth_feedback_reward": set(),
     "berth_feedback_delay_seconds": set(),
+    "berth_feedback_reference": {"metric"},
     "berth_experiment_units_total": {"experiment", "arm", "sticky"},
     "berth_experiment_file_ok": set(),
     "berth_shadow_total": {"result"},
@@ -158,6 +159,7 @@ def test_the_table_is_the_contracts() -> None:
     bound.observe_errors([0.5])
     bound.observe_reward(1.0)
     bound.observe_delay(60.0)
+    bound.set_reference("accuracy", 0.9)
     bound.count_unit("q4", "iris@3", True)
     bound.set_experiment_file(True)
     bound.count_shadow("agree")
@@ -213,9 +215,9 @@ def test_labels_are_bounded() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(-1e7, 1e7) | st.sampled_from(VALUES), min_size=1))
-def test_values_are_counted_as_prometheus_client_would(values: list[float]) -> None:
-    metrics = Metrics()
+@given(st.lists(st.floats(-1e7, 1e7) | st.sampled_from(VALUES), min_size=1), st.sampled_from((1, 50)))
+def test_values_are_counted_as_prometheus_client_would(values: list[float], times: int) -> None:
+    metrics, values = Metrics(), values * times
     metrics.bind("m", "1").observe_values([*values, float("nan"), float("inf")])
     theirs = CollectorRegistry()
     histogram = Histogram("berth_prediction_value", "", ["model", "slot", "version"], buckets=VALUES, registry=theirs)
@@ -227,10 +229,11 @@ def test_values_are_counted_as_prometheus_client_would(values: list[float]) -> N
     )
 
 
-def test_values_whose_sum_is_too_large_do_no_harm() -> None:
+@pytest.mark.parametrize("count", [10, 1000])
+def test_values_whose_sum_is_too_large_do_no_harm(count: int) -> None:
     metrics = Metrics()
-    metrics.bind("m", "1").observe_values([1e308] * 10)
-    assert _sum(metrics.render(), "berth_prediction_value_count") == 10
+    metrics.bind("m", "1").observe_values([1e308] * count)
+    assert _sum(metrics.render(), "berth_prediction_value_count") == count
 
 
 def test_a_scrape_sums_the_workers(two_workers: tuple[Path, list[int]]) -> None:

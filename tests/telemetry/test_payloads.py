@@ -101,7 +101,7 @@ def test_options(text: str, options: PayloadOptions) -> None:
         ("/p?sample=-1", "sample='-1' must be a number from 0 to 1"),
         ("/p?sample=nan", "must be a number from 0 to 1"),
         ("/p?sample", "must be a number from 0 to 1"),
-        ("/p?sample=0.1&sample=0.2", "the option sample stands twice"),
+        ("/p?sample=0.1&sample=0.2", "the option sample is duplicated"),
         ("/p?redact=a,,b", "redact='a,,b' must be names with commas between them"),
         ("/p?queue=0", "queue='0' must be a whole number from 1"),
         ("/p?max_bytes=1e3", "max_bytes='1e3' must be a whole number from 0"),

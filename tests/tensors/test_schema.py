@@ -75,7 +75,7 @@ def test_an_image_with_or_without_its_list(features: Any) -> None:
         ("1,2", MATRIX, "got '1,2'"),
         ([], MATRIX, "empty; send at least one row"),
         ({}, MATRIX, "missing column 'a', 'b'"),
-        ({"a": 1, "c": 2}, MATRIX, "missing column 'b'; the model takes 'a', 'b'"),
+        ({"a": 1, "c": 2}, MATRIX, "missing column 'b'; the model expects 'a', 'b'"),
         ({"a": 1, "b": 2, "c": 3}, MATRIX, "unknown column 'c'"),
         ({"a": 1, "b": 2}, NAMELESS, "columns have no names; send rows as lists"),
         ([{"a": 1, "b": 2}, [1, 2]], MATRIX, "mixes objects with other values"),
@@ -87,7 +87,7 @@ def test_an_image_with_or_without_its_list(features: Any) -> None:
         ([[30, "Rome"], 1], FRAME, "got 1"),
         ({"age": 30, "city": 1}, FRAME, "column 'city' must be a string"),
         ({"age": [30], "city": ["Rome"]}, FRAME, "list of single values"),
-        ([[1, 2]], PAIR, "takes several tensors"),
+        ([[1, 2]], PAIR, "has several inputs"),
         ([[1, 256]], IMAGE, "does not fit UINT8"),
     ],
 )
@@ -140,7 +140,7 @@ def test_rows_in_an_order_of_their_own() -> None:
     assert listed(decode_matrix([[2, 1]], MATRIX, ["b", "a"])) == {"features": [[1, 2]]}
     assert listed(decode_matrix([["Rome", 30]], FRAME, ["city", "age"])) == {"age": [30], "city": ["Rome"]}
     assert listed(decode_matrix([[1, 2]], NAMELESS, ["x", "y"])) == {"features": [[1, 2]]}
-    with pytest.raises(InvalidInput, match="stands twice"):
+    with pytest.raises(InvalidInput, match="is duplicated"):
         decode_matrix([[1, 2, 3]], MATRIX, ["a", "b", "a"])
 
 
@@ -152,7 +152,7 @@ def test_the_width_is_told_with_the_names() -> None:
 def test_shapes_and_rows_are_checked() -> None:
     rows = np.zeros((3, 2))
     assert check_tensors({"features": rows}, MATRIX, 3)["features"] is rows
-    with pytest.raises(InvalidInput, match="3 rows in one request, but at most 2"):
+    with pytest.raises(InvalidInput, match="3 rows in one request, but the maximum is 2"):
         check_tensors({"features": rows}, MATRIX, 2)
     with pytest.raises(InvalidInput, match="no rows; send at least one"):
         check_tensors({"features": rows[:0]}, MATRIX, 2)

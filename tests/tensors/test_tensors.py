@@ -209,7 +209,7 @@ def test_a_truth_is_one_or_zero_on_both_sides() -> None:
 
 @pytest.mark.parametrize(("dtype", "datatype"), [(object, "FP64"), (np.int64, "BYTES"), (object, "BOOL")])
 def test_kinds_do_not_mix(dtype: Any, datatype: str) -> None:
-    with pytest.raises(InvalidInput, match=f"but the model takes {datatype}"):
+    with pytest.raises(InvalidInput, match=f"but the model accepts {datatype}"):
         convert_array(np.zeros(1, dtype), datatype, "x")
 
 

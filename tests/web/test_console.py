@@ -16,7 +16,7 @@ from berth.web.auth import encode_key
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 STATIC = resources.files("berth") / "web" / "static"
-FILES = sorted(file.name for file in STATIC.iterdir())
+FILES = sorted(file.name for file in STATIC.iterdir() if file.name != "shell.html")
 
 MakeApp: TypeAlias = Callable[..., FlaskClient]
 SERVED = "iris@1,iris@2,people,prices"
@@ -62,9 +62,20 @@ def test_files_need_nothing_from_elsewhere(name: str) -> None:
     assert not re.search(r"https?://|innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".html")])
-def test_pages_have_no_script_and_no_style_inside(name: str) -> None:
-    text = (STATIC / name).read_text("utf-8")
+@pytest.mark.parametrize("path", ["/", "/docs", "/drift"])
+def test_pages_share_a_shell(client: FlaskClient, path: str) -> None:
+    text = client.get(path, headers=HTML).text
+    assert text.count("<main") == text.count('<nav aria-label="Server">') == text.count("</html>") == 1
+    assert re.findall(r'href="([^"]+)" aria-current="page"', text) == [path.removeprefix("/") or "./"]
+    assert "$" not in text
+    skip = re.search(r'class="skip" href="#(\w+)"', text)
+    assert skip is not None
+    assert f'id="{skip[1]}"' in text
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/drift"])
+def test_pages_have_no_script_and_no_style_inside(client: FlaskClient, path: str) -> None:
+    text = client.get(path, headers=HTML).text
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", text)
     for reference in re.findall(r'(?:src|href)="(static/[^"]+)"', text):
         assert (STATIC / reference.removeprefix("static/")).is_file()

@@ -116,7 +116,7 @@ GOOD = [1.0, 2.0, 3.0, 4.0]
         ({"dataframe_split": {"data": [GOOD[1:]]}}, "got 3 values in a row, want 4"),
         ({"dataframe_split": {"data": [GOOD], "columns": ["a", *COLUMNS[1:]]}}, "missing column 'sepal length (cm)'"),
         ({"dataframe_split": {"data": [[*GOOD, 5]], "columns": [*COLUMNS, "x"]}}, "unknown column 'x'"),
-        ({"dataframe_split": {"data": [[*GOOD, 5]], "columns": [*COLUMNS, COLUMNS[0]]}}, "stands twice"),
+        ({"dataframe_split": {"data": [[*GOOD, 5]], "columns": [*COLUMNS, COLUMNS[0]]}}, "is duplicated"),
         ({"dataframe_split": {"data": [["a", 2, 3, 4]], "columns": COLUMNS}}, "must be a number"),
         ({"dataframe_records": {}}, "must be a list of objects"),
         ({"dataframe_records": [GOOD]}, "must be a list of objects"),
@@ -146,7 +146,7 @@ def test_bad_csv(client: FlaskClient, text: str, message: str) -> None:
 
 
 def test_csv_for_tensors_is_refused(echo_client: FlaskClient) -> None:
-    assert "takes tensors, not a table" in error_of(echo_client.post(PATH, data="a\n1\n", content_type="text/csv"))
+    assert "expects tensors, not a table" in error_of(echo_client.post(PATH, data="a\n1\n", content_type="text/csv"))
 
 
 def test_csv_of_too_many_rows(make_app: MakeApp, store: Path) -> None:

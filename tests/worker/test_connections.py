@@ -12,6 +12,7 @@ import pytest
 from berth.worker.connections import READ, Connection, Connections
 from berth.worker.deadlines import Deadlines
 from berth.worker.outbox import Outbox
+from berth.worker.working import Working
 
 MOST_UNSENT_BYTES = 20 << 20
 
@@ -169,3 +170,39 @@ def test_a_head_without_a_body_is_sent(world: World) -> None:
     outbox.flush()
     outbox.flush()
     assert peer.recv(9) == b"head"
+
+
+def test_one_of_two_answers_a_request_that_runs_late() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        in_time, late = Outbox(ours), Outbox(ours)
+        in_time.watch(lambda: "504")
+        late.watch(lambda: "504")
+        assert in_time.claim()
+        assert in_time.expire() is None
+        in_time.sendall(b"head")
+        in_time.sendall(b"body")
+        assert late.expire() == "504"
+        assert not late.claim()
+        with pytest.raises(BrokenPipeError, match="time ran out"):
+            late.sendall(b"head")
+        assert Outbox(ours).expire() is None  # no prediction
+        assert theirs.recv(99) == b"headbody"
+
+
+def test_only_the_request_that_asked_is_hurried(world: World) -> None:
+    conn, _ = world.connect()
+    working = Working(seconds=100.0)
+    now = time.monotonic()
+    working.add(conn)
+    conn.outbox = first = Outbox(conn.sock)
+    working.hurry(conn, first, now + 1)
+    assert working.take_overdue(now + 0.9, 9) == []
+    working.discard(conn)
+    working.add(conn)
+    conn.outbox = Outbox(conn.sock)
+    working.hurry(conn, first, now + 1)  # it came when the thread had another request
+    assert working.take_overdue(now + 50, 9) == []
+    working.hurry(conn, conn.outbox, now + 1)
+    assert working.next_end() <= now + 1.1
+    assert working.take_overdue(now + 50, 9) == [conn]

@@ -1,4 +1,4 @@
-"""Which step of a pipeline has no exact accelerated form."""
+"""Which step of a pipeline has no exact accelerated model."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def _initial_types(inputs: Sequence[TensorSpec]) -> list[tuple[str, Any]]:
 
 
 def unwrap(estimator: Any) -> Any:
-    """What answers inside a finished search for parameters."""
+    """What predicts inside a finished search for parameters."""
     from sklearn.model_selection._search import BaseSearchCV
 
     while isinstance(estimator, BaseSearchCV):
@@ -64,7 +64,7 @@ def _name_inputs(graph: Any, names: Sequence[str]) -> None:
 
 
 def _drop_unread(graph: Any) -> None:
-    """Take away the inputs that no node reads: the columns that no part of the estimator takes."""
+    """Remove the inputs that no node reads: the columns that no part of the estimator uses."""
     read = {name for node in graph.node for name in node.input}
     for at in reversed(range(len(graph.input))):
         if graph.input[at].name not in read:
@@ -80,7 +80,7 @@ def _convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any:
     functions, shapes = converters()
     for part in walk_fitted(estimator):
         if type(part).__name__ == "VotingClassifier":
-            part.flatten_transform = False  # changes `transform` alone; skl2onnx refuses the other form
+            part.flatten_transform = False  # changes `transform` alone; skl2onnx refuses the other shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = convert_sklearn(

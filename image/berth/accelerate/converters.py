@@ -73,7 +73,7 @@ def register_former() -> None:
 
 
 def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None]]]:
-    """What is told to skl2onnx: converters and shapes by class."""
+    """What is passed to skl2onnx: converters and shapes by class."""
     from sklearn.ensemble import IsolationForest
 
     register_former()

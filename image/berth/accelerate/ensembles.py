@@ -33,7 +33,7 @@ class Ensemble:
 
 
 class _Unsupported(Exception):
-    """This fitted estimator is of a kind that has no exact form here."""
+    """This fitted estimator is of a kind that has no exact conversion here."""
 
 
 def _plain_trees(estimators: Sequence[Any]) -> Iterator[Tree]:
@@ -104,7 +104,7 @@ def _members(bits: Array) -> set[int]:
     return {32 * at + bit for at, word in enumerate(bits.tolist()) for bit in range(32) if word >> bit & 1}
 
 
-# A number that no encoded category has: an empty set cannot be told to ONNX.
+# A number that no encoded category has: an empty set cannot be expressed in ONNX.
 _NOBODY = 999
 
 
@@ -239,4 +239,4 @@ def describe_ensemble(estimator: Any) -> Ensemble | Refusal:
     try:
         return _KINDS[name.removeprefix("Former")](estimator)
     except _Unsupported as error:
-        return Refusal(name, f"{error} cannot be told exactly in ONNX")
+        return Refusal(name, f"{error} cannot be expressed exactly in ONNX")

@@ -30,7 +30,7 @@ def _depths(forest: Any) -> list[Tree]:
 
 
 def convert_isolation(scope: Any, operator: Any, container: Any) -> None:
-    """The label -1 for rows that are alone sooner than `offset_` tells, else 1; and the score that was compared."""
+    """The label -1 for rows that are alone sooner than `offset_` says, else 1; and the score that was compared."""
     from sklearn.ensemble._iforest import _average_path_length
 
     graph, forest = Graph(scope, operator, container), operator.raw_operator

@@ -1,4 +1,4 @@
-"""What the plain model refuses, learned by asking it, so that the accelerated form refuses the same.
+"""What the native model rejects, found by trying it, so that the accelerated model rejects the same.
 
 onnxruntime computes on with a NaN where scikit-learn raises ValueError.
 """
@@ -52,7 +52,7 @@ def decode_limits(document: Mapping[str, list[dict[str, Any]]]) -> Limits:
 
 
 class _Asker:
-    """Asks whether the model takes a row with some cells changed."""
+    """Tries whether the model accepts a row with some cells changed."""
 
     def __init__(self, takes: Callable[[Tensors], bool], row: Tensors, inputs: Sequence[TensorSpec]) -> None:
         self._takes = takes
@@ -112,14 +112,14 @@ def _known(asker: _Asker, place: int, values: Sequence[Any]) -> tuple[Any, ...] 
     if asker.takes([place], _UNKNOWN[datatype]):
         return None
     if len(values) > _MOST_CANDIDATES:
-        raise ValueError(f"{len(values)} categories are too many to ask for one by one")
+        raise ValueError(f"{len(values)} categories are too many to try one by one")
     return tuple(value for value in values if asker.takes([place], value))
 
 
 def learn_limits(
     estimator: Any, takes: Callable[[Tensors], bool], row: Tensors, inputs: Sequence[TensorSpec]
 ) -> Limits | None:
-    """The limits of the model that `takes` asks; None if it does not even take `row`."""
+    """The limits of the model behind `takes`; None if it does not even accept `row`."""
     if not takes(row):
         return None
     inputs = required(inputs)
@@ -160,18 +160,18 @@ def _check_numbers(array: Array, columns: Sequence[ColumnLimits], names: Sequenc
         refused = bad & ~np.array(taken)
         if refused.any():
             at = int(np.argwhere(refused)[0][1])
-            raise ValueError(f"{names[at]} is {word}, which the model does not take")
+            raise ValueError(f"{names[at]} is {word}, which the model does not accept")
 
 
 def _is_usual(array: Array) -> bool:
-    """One look at numbers of which nearly always all are taken. NaN is not below anything."""
-    if array.size <= _FEW:  # a call of numpy's takes longer than to look at them one by one
+    """One check of numbers of which nearly always all are accepted. NaN is not below anything."""
+    if array.size <= _FEW:  # a call of numpy's takes longer than checking them one by one
         return all(-FLOAT32_EDGE < number < FLOAT32_EDGE for number in array.ravel().tolist())
-    return bool(np.maximum.reduce(np.abs(array), None, initial=0.0) < FLOAT32_EDGE)
+    return bool(array.max(initial=0.0) < FLOAT32_EDGE and array.min(initial=0.0) > -FLOAT32_EDGE)
 
 
 def make_check(limits: Limits, inputs: Sequence[TensorSpec]) -> Callable[[Tensors], None]:
-    """The function that raises ValueError for what the plain model would refuse."""
+    """The function that raises ValueError for what the native model would reject."""
     inputs = required(inputs)
     numeric = [spec for spec in inputs if spec.datatype == "FP64"]
     texts = [spec.name for spec in inputs if spec.datatype == "BYTES" and not limits[spec.name][0].missing]
@@ -194,7 +194,7 @@ def make_check(limits: Limits, inputs: Sequence[TensorSpec]) -> Callable[[Tensor
                 _check_numbers(array, limits[spec.name], shown)
         for name in texts:
             if None in tensors[name].tolist():
-                raise ValueError(f"{name} is missing, which the model does not take")
+                raise ValueError(f"{name} is missing, which the model does not accept")
         for name, at, allowed in known:
             _check_known(tensors[name], at, allowed, name)
 

@@ -38,7 +38,7 @@ def convert_linear(scope: Any, operator: Any, container: Any) -> None:
     graph, model = Graph(scope, operator, container), operator.raw_operator
     decision, several = _decision(graph, model), len(model.classes_) > 2
     if getattr(model, "loss", "") == "modified_huber":
-        raise ValueError("loss='modified_huber' cannot be told exactly in ONNX")
+        raise ValueError("loss='modified_huber' cannot be expressed exactly in ONNX")
     put_labels(graph, decision, "argmax" if several else "above_zero", model.classes_, graph.output(0))
     if not hasattr(model, "predict_proba"):
         put_probabilities(graph, decision, "identity", graph.output(1))

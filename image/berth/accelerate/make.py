@@ -1,4 +1,4 @@
-"""A version's accelerated form: converted, proven, written; or the reason why there is none."""
+"""A version's accelerated model: converted, proven, written; or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from berth.tensors.arrays import Tensors, TensorSpec
 from berth.tensors.schema import required
 
 _TIMED_SECONDS = 0.05
-# A large batch may take a little longer than plain, for requests are small; not so long that others wait for it.
+# A large batch may be a little slower than the native model, for requests are small; not so slow that others wait.
 _BATCH_SECONDS = 1.0
 _BATCH_TIMES = 3.0
 # What the compared rows may take together: fewer rows of a model of tens of thousands of columns.
@@ -39,7 +39,7 @@ _DATATYPES = {"FP64", "INT64", "BOOL", "BYTES"}
 
 @dataclass(frozen=True, slots=True)
 class Accelerated:
-    """An accelerated form that was proven, and the milliseconds that one row takes both ways."""
+    """An accelerated model that was proven, and the milliseconds that one row takes both ways."""
 
     proof: Proof
     plain_ms: float
@@ -66,7 +66,7 @@ class _Task:
 
     @property
     def estimator(self) -> Any:
-        """What answers."""
+        """What predicts."""
         return unwrap(self.loaded.estimator)
 
 
@@ -81,13 +81,13 @@ def _time_one(predict: PredictFunction, rows: Tensors, outputs: Sequence[TensorS
 
 
 def _tell_slow(made: Accelerated) -> str | None:
-    """Why an exact form is no gain; None if it is one."""
+    """Why an exact conversion is no gain; None if it is one."""
     proof = made.proof
     if made.fast_ms > made.plain_ms:
-        return f"its ONNX form is exact, but slower: 1 row {made.plain_ms:.2g} ms -> {made.fast_ms:.2g} ms"
+        return f"its ONNX model is exact, but slower: 1 row {made.plain_ms:.2g} ms -> {made.fast_ms:.2g} ms"
     if proof.fast_seconds > max(_BATCH_SECONDS, _BATCH_TIMES * proof.plain_seconds):
         return (
-            f"its ONNX form is exact, but slower: {proof.rows} rows "
+            f"its ONNX model is exact, but slower: {proof.rows} rows "
             f"{proof.plain_seconds:.2g} s -> {proof.fast_seconds:.2g} s"
         )
     return None
@@ -101,7 +101,7 @@ def weigh(
     step: str,
     exact: Collection[str] = (),
 ) -> Accelerated | Refusal:
-    """What comes of an accelerated form that is there: proven and quicker, or in `step` the reason why not."""
+    """What comes of an accelerated model that is there: proven and quicker, or in `step` the reason why not."""
     proof = prove(plain, fast, rows, outputs, exact)
     if isinstance(proof, str):
         return Refusal(step, f"{proof}, of {len(next(iter(rows.values())))} rows")
@@ -117,8 +117,8 @@ def attempt(make: Callable[[], Accelerated | Refusal], path: Path, step: str) ->
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = make()
-    except Exception as error:  # a form that cannot be made, run or compared is not served
-        result = Refusal(step, f"its ONNX form fails: {one_line(error)}")
+    except Exception as error:  # what cannot be made, run or compared is not served
+        result = Refusal(step, f"its ONNX model fails: {one_line(error)}")
     if isinstance(result, Refusal):
         path.unlink(missing_ok=True)
     return result
@@ -147,7 +147,7 @@ def _limits(task: _Task) -> Limits | Refusal:
     def takes(tensors: Tensors) -> bool:
         try:
             task.loaded.predict(tensors, names)
-        except Exception:  # whatever the model raises, it does not take the row
+        except Exception:  # whatever the model raises, it does not accept the row
             return False
         return True
 
@@ -156,7 +156,7 @@ def _limits(task: _Task) -> Limits | Refusal:
         limits = learn_limits(estimator, takes, row, task.inputs)
     except ValueError as error:
         return Refusal(step_name("", estimator), one_line(error))
-    return limits or Refusal(step_name("", estimator), "no row is known that it takes; give --sample X.csv")
+    return limits or Refusal(step_name("", estimator), "no known row is accepted; give --sample X.csv")
 
 
 def _exact(estimator: Any, outputs: Sequence[TensorSpec]) -> list[str]:
@@ -188,7 +188,7 @@ def _try(task: _Task) -> Accelerated | Refusal:
 
 
 def _attempt(task: _Task) -> Accelerated | Refusal:
-    """The accelerated form at the task's path, or nothing there and the reason."""
+    """The accelerated model at the task's path, or nothing there and the reason."""
     refusal = _check_form(task)
     return refusal or attempt(lambda: _try(task), task.path, step_name("", task.estimator))
 
@@ -202,7 +202,7 @@ def make_accelerated(
     threads: int,
     rows: int = ROWS,
 ) -> Accelerated | Refusal:
-    """Write the accelerated form of a loaded estimator to `path`, proven; or nothing, and which step is the reason."""
+    """Write the accelerated model of a loaded estimator to `path`, proven; or nothing, and the step to blame."""
     task = _Task(loaded, inputs, required(outputs), sample, path, threads, rows)
     result = _attempt(task)
     if isinstance(result, Accelerated):
@@ -211,7 +211,7 @@ def make_accelerated(
     def attempt_part(part: Any) -> Refusal | None:
         try:
             alone = serve_estimator(part, inputs, {})
-        except Exception:  # cut off from the rest it may not work at all, and then it tells nothing
+        except Exception:  # cut off from the rest it may not work at all, and then it says nothing
             return None
         tried = _attempt(replace(task, loaded=alone, outputs=required(alone.outputs)))
         path.unlink(missing_ok=True)

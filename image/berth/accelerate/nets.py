@@ -1,6 +1,6 @@
-"""A TorchScript module's accelerated form: exported to ONNX by torch itself, and proven; or the reason why not.
+"""A TorchScript module's accelerated model: exported to ONNX by torch itself, and proven; or the reason why not.
 
-Only scripts are exported: their control flow is in the file, and stays in the ONNX form. What torch would have to
+Only scripts are exported: their control flow is in the file, and stays in the ONNX model. What torch would have to
 trace may take another way for other rows, which no comparison finds.
 """
 
@@ -25,7 +25,7 @@ from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
 _STEP = "the module"
 # All rows together; an image has many numbers, and a module for images takes its time.
 _MOST_NUMBERS, _FEWEST_ROWS = 4_000_000, 64
-# Numbers far from what the module was trained on must be answered alike as well.
+# Numbers far from what the module was trained on must give equal outputs as well.
 _SCALES = (0.01, 1.0, 1.0, 100.0)
 _EDGES = (0.0, -0.0, np.nan, np.inf, -np.inf, 1e30)
 
@@ -73,7 +73,7 @@ def _export(loaded: Loaded, rows: Tensors, outputs: Sequence[TensorSpec], path: 
         input_names=list(loaded.arguments),
         output_names=names,
         dynamic_axes={name: {0: "rows"} for name in (*loaded.arguments, *names)},
-        dynamo=False,  # the other exporter takes no scripts
+        dynamo=False,  # the other exporter accepts no scripts
     )
     meta = {"onnxruntime": version("onnxruntime"), "outputs": {name: name for name in names}, "net": True}
     path.write_bytes(encode_model(onnx.load(path), meta))
@@ -104,6 +104,6 @@ def make_accelerated_net(
     path: Path,
     threads: int,
 ) -> Accelerated | Refusal:
-    """Write the accelerated form of a loaded script to `path`, proven; or nothing, and the reason."""
+    """Write the accelerated model of a loaded script to `path`, proven; or nothing, and the reason."""
     refusal = _check_form(inputs, outputs, sample)
     return refusal or attempt(lambda: _try(loaded, inputs, outputs, sample, path, threads), path, _STEP)

@@ -171,7 +171,7 @@ def parse_encoder(scope: Any, model: Any, inputs: Any, custom_parsers: Any = Non
 
 
 def encoder_parsers() -> dict[type, Any]:
-    """The parsers by class, as skl2onnx takes them."""
+    """The parsers by class, as skl2onnx accepts them."""
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
     return {OneHotEncoder: parse_encoder, OrdinalEncoder: parse_encoder}

@@ -1,4 +1,4 @@
-"""Whether accelerated answers are the plain ones: labels equal on every row, numbers within 1e-6."""
+"""Whether accelerated outputs are the native ones: labels equal on every row, numbers within 1e-6."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from berth.models.model import PredictFunction
 from berth.tensors.arrays import Array, Tensors, TensorSpec
+from berth.tensors.differences import largest_difference
 
 TOLERANCE = 1e-6
 _ALONE = 100
@@ -26,24 +27,14 @@ class Proof:
     fast_seconds: float = 0.0
 
 
-def _error(plain: Array, fast: Array) -> float:
-    """The largest difference, of values above 1 in proportion to them. NaN and infinity must be equal."""
-    same = (plain == fast) | (np.isnan(plain) & np.isnan(fast))
-    with np.errstate(invalid="ignore"):
-        off = np.where(same, 0.0, np.abs(plain - fast))
-    off = np.where(np.isnan(off), np.inf, off)  # one of the two is NaN
-    size = np.maximum(1.0, np.where(np.isfinite(plain), np.abs(plain), 1.0))
-    return float((off / size).max(initial=0.0))
-
-
 def compare_output(name: str, plain: Array, fast: Array, exact: bool) -> float | str:
     """The largest difference, or what is wrong."""
     if plain.shape != fast.shape or plain.dtype != fast.dtype:
-        return f"{name} has the form {fast.dtype}{fast.shape} instead of {plain.dtype}{plain.shape}"
+        return f"{name} has the shape {fast.dtype}{fast.shape} instead of {plain.dtype}{plain.shape}"
     if exact or plain.dtype.kind != "f":
         wrong = int(np.count_nonzero(plain != fast))
         return f"{wrong} of {plain.size} values of {name} are wrong" if wrong else 0.0
-    error = _error(plain, fast)
+    error = largest_difference(plain, fast, relative=True)
     return f"{name} is off by {error:.3g}" if error > TOLERANCE else error
 
 
@@ -65,7 +56,7 @@ def prove(
     outputs: Sequence[TensorSpec],
     exact: Collection[str] = (),
 ) -> Proof | str:
-    """The proof that both answer alike on the rows, or what differs. `exact` outputs may not differ at all."""
+    """The proof that both give equal outputs on the rows, or what differs. `exact` outputs may not differ at all."""
     names = [spec.name for spec in outputs]
     began = time.perf_counter()
     wanted = plain(rows, names)

@@ -1,4 +1,4 @@
-"""The rows on which plain and accelerated answers are compared: ordinary ones, and those where they could part."""
+"""The rows on which native and accelerated outputs are compared: ordinary ones, and those where they could part."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def make_rows(
     rows: int = ROWS,
     seed: int = 0,
 ) -> dict[str, Array]:
-    """Rows within what the model takes: from a sample where there is one, else from the ranges it was fitted on."""
+    """Rows within what the model accepts: from a sample where there is one, else from the ranges it was fitted on."""
     rng = np.random.default_rng(seed)
     drawn = _draw(rng, sample, rows)
     ranges = learn_ranges(estimator, sum(1 if spec.optional else len(limits[spec.name]) for spec in inputs))

@@ -1,4 +1,4 @@
-"""What a fitted estimator tells of the values it met: the range, the categories and the thresholds of each column."""
+"""What a fitted estimator knows of the values it met: the range, the categories and the thresholds of each column."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROWS = ("_fit_X", "support_vectors_", "X_train_", "X_fit_", "X_", "cluster_cent
 _EDGES = ("data_min_", "data_max_", "quantiles_", "statistics_", "location_", "_x_mean")
 _SPREADS = ("scale_", "var_", "std_", "_x_std")
 _DEVIATIONS = 4.0
-# How far one column of a linear model, which tells of no range, may sway the score.
+# How far one column of a linear model, which knows no range, may sway the score.
 _SWAY = 10.0
 _WEAKEST = 1e-9
 # Steps that change each column by itself, so that their inverse leads back to it.
@@ -141,7 +141,7 @@ def _led_back(estimator: Any, count: int) -> dict[int, Array]:
 
 
 def learn_ranges(estimator: Any, count: int) -> list[Range]:
-    """What a fitted estimator tells of each of its `count` columns."""
+    """What a fitted estimator knows of each of its `count` columns."""
     from berth.loaders.columns import walk_entrances
 
     ranges = [Range() for _ in range(count)]

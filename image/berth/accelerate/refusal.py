@@ -1,4 +1,4 @@
-"""Why an estimator is served plain, and which of its steps is the reason."""
+"""Why an estimator is not accelerated, and which of its steps is the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One step that has no exact accelerated form."""
+    """One step that has no exact accelerated model."""
 
     step: str
     reason: str

@@ -16,7 +16,7 @@ _SUM = 1
 
 
 def tree_attributes(trees: Sequence[Tree], targets: int) -> dict[str, Any] | None:
-    """The TreeEnsemble node's attributes as onnx takes them; None where nothing is to be looked up."""
+    """The TreeEnsemble node's attributes as onnx accepts them; None where nothing is to be looked up."""
     from onnx import numpy_helper
 
     encoded = encode_trees(trees)

@@ -1,4 +1,4 @@
-"""Answers from a version's accelerated form: onnxruntime alone, scikit-learn and torch are never imported."""
+"""Predictions from a version's accelerated model: onnxruntime alone, scikit-learn and torch are never imported."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from berth.tensors.schema import required
 META = "berth"
 # In ONNX a string cannot be missing; this noncharacter stands for it.
 MISSING = "\ufdd0"
-# A forest of 100 trees and 10 classes takes 8 kB a row while it answers; this bounds the sum.
+# A forest of 100 trees and 10 classes takes 8 kB a row while it predicts; this bounds the sum.
 _MOST_ROWS = 4096
 
 
 def _encode_text(array: Array) -> Array:
-    """Strings as onnxruntime takes them, in a column of their own. Raises ValueError for bytes that are no text."""
+    """Strings as onnxruntime accepts them, in a column of their own. Raises ValueError for bytes that are no text."""
     values = array.tolist()
     if MISSING in values:  # somebody sends the mark itself: to the model it is one more unknown text
         values = [2 * value if value == MISSING else value for value in values]
@@ -67,7 +67,7 @@ def answer_with(
     """The predict function of an open session; only the wanted outputs are computed."""
     from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-    is_net = bool(meta.get("net"))  # a torch module: its inputs are what they are, and it takes all numbers
+    is_net = bool(meta.get("net"))  # a torch module: its inputs are what they are, and it accepts all numbers
     feeders = [(spec.name, _raw_feeder(spec) if is_net else _feeder(spec)) for spec in required(inputs)]
     readers = {spec.name: _reader(spec) for spec in outputs}
     nodes: dict[str, str] = meta["outputs"]
@@ -103,4 +103,4 @@ def load_accelerated(
         predict = answer_with(session, meta, inputs, outputs)
         return Loaded(predict, tuple(inputs), tuple(outputs), {"onnxruntime": meta["onnxruntime"]})
     except (KeyError, ValueError, TypeError) as error:
-        raise LoadError(f"{path.name} is not an accelerated form that berth wrote: {error!r}") from error
+        raise LoadError(f"{path.name} is not an accelerated model that berth wrote: {error!r}") from error

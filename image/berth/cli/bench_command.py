@@ -1,4 +1,4 @@
-"""`berth bench`: how many requests a second a running server answers, and how fast."""
+"""`berth bench`: how many requests a second a running server handles, and how fast."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def fetch_models(url: str, headers: dict[str, str]) -> list[dict[str, Any]]:
         models: list[dict[str, Any]] = json.loads(body)["models"]
     except (ValueError, KeyError, TypeError) as error:
         said = body[:200].decode(errors="replace")
-        raise OperatorError(f"{url}/info answered {answer.status} {said!r}; give the body with --body FILE") from error
+        raise OperatorError(f"{url}/info returned {answer.status} {said!r}; give the body with --body FILE") from error
     return models
 
 
 def example_body(models: list[dict[str, Any]], name: str | None) -> bytes:
-    """The example of the model with that name, of the first without one, as /predict takes it. Raises OperatorError."""
+    """The example of the model with that name, or of the first, as /predict accepts it. Raises OperatorError."""
     chosen = [model for model in models if name in (None, model["name"])]
     if not chosen:
         there = ", ".join(model["name"] for model in models) or "none; is it ready?"
@@ -70,12 +70,12 @@ def _wait(load: Load, seconds: float) -> Tally:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[answered]} answered"))
+    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[served]} responses"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=seconds, answered=0)
+        task = progress.add_task("", total=seconds, served=0)
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
-            progress.update(task, completed=passed, answered=load.answered())
+            progress.update(task, completed=passed, served=load.answered())
             time.sleep(min(_TICK_SECONDS, seconds - passed))
     return load.finish()
 
@@ -90,13 +90,13 @@ def describe(tally: Tally, seconds: float) -> list[str]:
         f"{name} {_milliseconds(quantile(tally.seconds, share))}"
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
     )
-    lines = [f"{len(tally.seconds) / seconds:.0f} requests/s answered ({len(tally.seconds)} in {seconds:g} s)"]
+    lines = [f"{len(tally.seconds) / seconds:.0f} requests/s ({len(tally.seconds)} in {seconds:g} s)"]
     lines += [times] if tally.seconds else []
-    lines += [f"{tally.refused} refused (429): the server asked for less load"] if tally.refused else []
+    lines += [f"{tally.refused} refused (429): the server demands less load"] if tally.refused else []
     for status, count in sorted(tally.statuses.items()):
         if status >= HTTPStatus.MULTIPLE_CHOICES and status != HTTPStatus.TOO_MANY_REQUESTS:
-            lines.append(f"{count} answered {status}: {tally.said[status]}")
-    return lines + [f"{count} without an answer: {why}" for why, count in tally.broken.most_common(5)]
+            lines.append(f"{count} returned {status}: {tally.said[status]}")
+    return lines + [f"{count} without a response: {why}" for why, count in tally.broken.most_common(5)]
 
 
 @click.command()
@@ -109,15 +109,15 @@ def describe(tally: Tally, seconds: float) -> list[str]:
 def bench(
     url: str, seconds: float, connections: int, body: Path | None, model: str | None, headers: dict[str, str]
 ) -> None:
-    """Load a running server and tell how many requests a second it answers, and how fast.
+    """Load a running server and report how many requests a second it handles, and how fast.
 
     \b
     berth bench http://localhost:8000                     the first model's example, to /predict
     berth bench http://localhost:8000 --model iris --seconds 30
     berth bench http://localhost:8000/v2/models/iris/infer --body request.json
 
-    URL is a server or one prediction route. Each connection sends its next request when the last is answered; this
-    client is Python too and answers for a few thousand requests a second at most. Exit code 1 if anything but
+    URL is a server or one prediction route. Each connection sends its next request after the last response; this
+    client is Python too and manages a few thousand requests a second at most. Exit code 1 if anything but
     refusals (429) went wrong.
     """
     base = urlsplit(url)._replace(path="", query="", fragment="").geturl()

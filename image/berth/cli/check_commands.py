@@ -1,8 +1,9 @@
-"""`berth inspect`, `berth verify` and `berth predict`: look at a model before anybody serves it."""
+"""`berth inspect`, `berth verify` and `berth predict`: examine a model before it is served."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from berth.loaders.unpickle import loading as unpickle
 from berth.models.manifest import digest_file, walk_files
 from berth.models.model import Model
 from berth.models.profile import decode_profile
+from berth.models.signing import read_public_keys
 from berth.models.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
 from berth.serving.trial import open_tried, try_version
 from berth.tensors.schema import column_names
@@ -87,24 +89,34 @@ def inspect(target: str, store: str | None) -> None:
 @click.command()
 @click.argument("models", nargs=-1, metavar="[NAME[@VERSION]]...")
 @click.option("--digests-only", is_flag=True, help="Do not load the models and compare their examples.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="PEM public keys, one of which must have signed; may be repeated [default: BERTH_SIGNATURE_KEYS_FILE].",
+)
 @store_option
-def verify(models: tuple[str, ...], digests_only: bool, store: str | None) -> None:
-    """Check digests, load, and compare each model with its example; all of the store by default.
+def verify(models: tuple[str, ...], digests_only: bool, keys: tuple[str, ...], store: str | None) -> None:
+    """Check signatures (with --key) and digests, load, and compare each model with its example; by default all models.
 
     \b
     berth verify
     berth verify iris@3 --digests-only
+    berth verify iris@3 --key team.pub
     """
     folder, settings = find_store(store), read_settings()
+    options = load_options(settings)
+    options = replace(options, signature_keys=keys or options.signature_keys)
     entries = [_find(folder, word) for word in models]
     entries = entries or [entry for name in list_names(folder) for entry in list_versions(folder, name)]
     failed = 0
     for entry in entries:
         try:
             if digests_only:
-                verify_version(entry)
+                verify_version(entry, read_public_keys(options.signature_keys))
             else:
-                try_version(entry, load_options(settings), settings.version_policy)
+                try_version(entry, options, settings.version_policy)
             click.echo(f"ok      {entry.key}")
         except BerthError as error:
             failed += 1
@@ -131,7 +143,7 @@ def _read_document(file: Path) -> dict[str, Any]:
     except MalformedJson as error:
         raise click.BadParameter(f"{file.name}: {error.message}") from error
     if not isinstance(document, dict):
-        raise click.BadParameter(f"{file.name} must hold an object, as /predict takes it")
+        raise click.BadParameter(f"{file.name} must hold an object, as /predict accepts it")
     return document
 
 
@@ -140,7 +152,7 @@ def _read_document(file: Path) -> dict[str, Any]:
 @click.option("--model", help="NAME[@VERSION] [default: the first of the store].")
 @store_option
 def predict(file: Path, model: str | None, store: str | None) -> None:
-    """Answer one request without a server: the same JSON as /predict, or a CSV with a header.
+    """Predict one request without a server: the same JSON as /predict, or a CSV with a header.
 
     \b
     berth predict request.json

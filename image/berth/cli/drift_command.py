@@ -3,89 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
+from berth.cli.drift_files import report_file
+from berth.cli.pods import Report, add_pods, choose_urls, fetch_reports, pod_options
 from berth.cli.store_option import find_store, store_option
-from berth.errors import LoadError, OperatorError
-from berth.models.manifest import Manifest
-from berth.models.profile import Profile, decode_profile
 from berth.models.store import LATEST, find_version, verify_version
-from berth.publishing.samples import decode_sample, read_sample
-from berth.telemetry.drift.report import add_reports, describe_features
-from berth.telemetry.drift.watcher import Watched, count_block, split_counts
+from berth.telemetry.drift.report import add_reports
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _SHOWN_BINS = 14
-Report = Mapping[str, Any]
-
-
-def find_pods(host: str, port: int) -> list[str]:
-    """The addresses behind a headless Service's name, as URLs. Raises OperatorError."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise OperatorError(
-            f"--headless-host {host!r} cannot be resolved: {error}; is it a headless Service?"
-        ) from error
-    addresses = sorted({str(sockaddr[0]) for *_, sockaddr in found})
-    return [f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}" for address in addresses]
-
-
-def fetch_drift(url: str, key: str) -> list[Report]:
-    """What /drift of one server says. Raises OperatorError."""
-    import httpx
-
-    headers = {"X-Api-Key": key} if key else {}
-    try:
-        response = httpx.get(f"{url.rstrip('/')}/drift", headers=headers, timeout=10, trust_env=False)
-        document = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise OperatorError(f"{url}/drift: {error or type(error).__name__}; is it the address of Berth?") from error
-    if response.status_code != 200:
-        raise OperatorError(f"{url}/drift: {response.status_code} {document.get('error', '')}")
-    models: list[Report] = document["models"]
-    return models
-
-
-def add_pods(documents: Sequence[Sequence[Report]]) -> list[dict[str, Any]]:
-    """The pods' reports, added up for each model. Raises OperatorError."""
-    models: dict[tuple[str, str], list[Report]] = {}
-    for document in documents:
-        for report in document:
-            models.setdefault((report["model"], report["version"]), []).append(report)
-    try:
-        return [add_reports(reports) for reports in models.values()]
-    except ValueError as error:
-        raise OperatorError(f"{error}; do all pods serve the same version?") from error
-
-
-def _profile_of(manifest: Manifest) -> Profile:
-    profile = decode_profile(manifest.metadata)
-    if profile is None:
-        raise LoadError(f"{manifest.name}@{manifest.version} has no profile: add the model with --sample")
-    return profile
-
-
-def report_rows(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """The report on a CSV file of rows. Raises LoadError."""
-    profile = _profile_of(manifest)
-    tensors = decode_sample(read_sample(path), manifest.inputs)
-    watched = Watched(manifest.inputs, Profile(profile.columns))
-    rows = next(iter(tensors.values())).shape[0]
-    rows, counts = split_counts(watched.profile, count_block(watched, tensors, {}, rows))
-    return {
-        "model": manifest.name,
-        "version": manifest.version,
-        "window_seconds": None,
-        "rows": rows,
-        "features": describe_features(watched.profile, counts),
-    }
 
 
 def draw_bars(counts: Sequence[int]) -> str:
@@ -96,7 +27,7 @@ def draw_bars(counts: Sequence[int]) -> str:
 
 
 def _describe_shift(feature: Report) -> str:
-    """The bin whose share grew most, in words; nothing where there are too few rows."""
+    """The bin whose share grew the most, in words; nothing where there are too few rows."""
     if feature["psi"] is None:
         return ""
     observed, expected = feature["observed"], feature["expected"]
@@ -111,8 +42,11 @@ def _print(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    click.echo(f"{report['model']}@{report['version']}: {report['rows']} rows in the window")
-    table = Table("feature", "psi", "threshold", "sample", "now", "grew most", "unusual", box=None)
+    place = "in the window" if report["window_seconds"] else "in the file"
+    click.echo(f"{report['model']}@{report['version']}: {report['rows']} rows {place}")
+    if report.get("unreadable"):
+        click.echo(f"{report['unreadable']} rows or requests could not be read and are left out", err=True)
+    table = Table("feature", "psi", "threshold", "sample", "now", "grew the most", "unusual", box=None)
     for feature in report["features"]:
         figures = ("-", "-") if feature["psi"] is None else (f"{feature['psi']:.3f}", f"{feature['threshold']:.3f}")
         unusual = ", ".join(f"{count} {kind}" for kind, count in feature["unusual"].items())
@@ -129,45 +63,33 @@ def _print(report: Report) -> None:
         click.echo("nothing drifted")
 
 
-def _read_key(path: Path | None) -> str:
-    return "" if path is None else path.read_text("utf-8").strip()
-
-
 @click.command()
-@click.argument("targets", nargs=-1, metavar="[URL]... | ROWS.csv")
-@click.option("--headless-host", help="Name whose addresses are the pods; their reports are added up.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="With --headless-host.")
-@click.option("--model", help="NAME[@VERSION] of the store whose profile ROWS.csv is compared with.")
-@click.option(
-    "--api-key-file", type=click.Path(path_type=Path, exists=True), help="File that holds an API key to send."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.argument("targets", nargs=-1, metavar="[URL]... | FILE")
+@pod_options
+@click.option("--model", help="NAME[@VERSION] of the store whose profile FILE is compared with.")
 @store_option
 def drift(
-    targets: tuple[str, ...], headless_host: str | None, port: int, model: str | None, api_key_file: Path | None,
-    as_json: bool, store: str | None,
+    targets: tuple[str, ...], headless_host: str | None, port: int, api_key_file: Path | None, as_json: bool,
+    model: str | None, store: str | None,
 ) -> None:  # fmt: skip
     """Compare recent requests, or a file of rows, with the sample that a model was added with.
 
     \b
     berth drift http://localhost:8000                    a server
     berth drift --headless-host iris-berth-blue-pods     every pod of a slot, added up
-    berth drift rows.csv --model churn@3                 a file, offline
+    berth drift rows.csv --model churn@3                 a file: csv, jsonl, parquet or a payload log
 
     Exit code 1: something drifted. Exit code 0: nothing did, or there are fewer than 100 rows.
     """
     if model is not None:
         if len(targets) != 1:
-            raise click.UsageError("--model wants one file of rows: berth drift ROWS.csv --model NAME")
+            raise click.UsageError("--model wants one file: berth drift FILE --model NAME")
         name, _, version = model.partition("@")
         manifest = verify_version(find_version(find_store(store), name, version or LATEST))
-        reports = [report_rows(Path(targets[0]), manifest)]
+        reports: Sequence[Report] = [report_file(Path(targets[0]), manifest)]
     else:
-        urls = [*targets, *(find_pods(headless_host, port) if headless_host else [])]
-        if not urls or not all(url.startswith(("http://", "https://")) for url in urls):
-            raise click.UsageError("give the URL of a server, --headless-host HOST, or ROWS.csv with --model NAME")
-        key = _read_key(api_key_file)
-        reports = add_pods([fetch_drift(url, key) for url in urls])
+        urls = choose_urls(targets, headless_host, port, "FILE with --model NAME")
+        reports = add_pods([fetch_reports(url, "/drift", api_key_file) for url in urls], add_reports)
     if as_json:
         click.echo(json.dumps({"models": reports}, indent=2))
     else:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from berth.cli.drift_command import find_pods
+from berth.cli.pods import find_pods
 from berth.errors import OperatorError
 from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
 from berth.experiments.count_state import CountState, decode_state, encode_state, merge_states

@@ -50,7 +50,7 @@ def _request(context: click.Context, option: click.Parameter, value: str | None)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}") from error
     if not isinstance(body, dict):
-        raise click.BadParameter("want an object, as POST /predict takes it")
+        raise click.BadParameter("want an object, as POST /predict accepts it")
     return body
 
 
@@ -81,7 +81,7 @@ def _conclude(verdict: Verdict) -> None:
 
 
 @click.command()
-@click.option("--verify", is_flag=True, help="After a switch: is every fresh connection answered by the target slot?")
+@click.option("--verify", is_flag=True, help="After a switch: does the target slot respond on every fresh connection?")
 @click.option("--release", help="The Helm release, to name commands in messages.")
 @click.option("--active-url", required=True, callback=_url, help="The active Service, without a path.")
 @click.option("--target-url", callback=_url, help="The target slot's own Service, without a path.")
@@ -95,7 +95,9 @@ def _conclude(verdict: Verdict) -> None:
 @click.option("--timeout-seconds", type=click.FloatRange(min=1), help="Time for all of it [default: 120, verify: 60].")
 @click.option("--bootstrap", type=click.Choice(["allow", "refuse"]), default="allow", help="On a first install.")
 @click.option("--max-latency-ms", type=click.IntRange(min=1), help="Slowest sample prediction that passes.")
-@click.option("--require-agreement", is_flag=True, help="The active slot must answer the sample alike.")
+@click.option("--require-agreement", is_flag=True, help="The active slot must return the same for the sample.")
+@click.option("--max-drift", type=click.FloatRange(min=0, min_open=True), help="Highest psi in parts of its threshold.")
+@click.option("--pod-port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="For --max-drift.")
 @click.option("--request", callback=_request, metavar="JSON", help="Body for /predict [default: the model's example].")
 @click.option(
     "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File that holds the API key to send."

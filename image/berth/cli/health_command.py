@@ -15,7 +15,7 @@ _LONGEST_BODY = 65_536
 
 
 def local_url(host: str, port: int) -> str:
-    """Where a server that listens on `host` answers on this machine."""
+    """Where a server that listens on `host` responds on this machine."""
     host = _ANY_ADDRESS.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
 
@@ -32,10 +32,10 @@ def ask_health(url: str, timeout: float) -> tuple[bool, str]:
 
 
 @click.command()
-@click.option("--url", help="What to ask [default: /health at BERTH_HOST and BERTH_PORT].")
+@click.option("--url", help="What to request [default: /health at BERTH_HOST and BERTH_PORT].")
 @click.option("--timeout", default=3.0, show_default=True, type=click.FloatRange(0.1, 600), help="Seconds to wait.")
 def health(url: str | None, timeout: float) -> None:
-    """Exit with 0 if the server is ready, with 1 if it is not or does not answer.
+    """Exit with 0 if the server is ready, with 1 if it is not or does not respond.
 
     \b
     berth health                       with the server's environment, as the image's HEALTHCHECK does

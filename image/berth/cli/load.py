@@ -32,7 +32,7 @@ class Request:
 
 @dataclass(slots=True)
 class Tally:
-    """What came back: how long the good answers took, how many of each status, what broke, one body of each error."""
+    """What came back: how long the good responses took, how many of each status, what broke, one body of each error."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -41,12 +41,12 @@ class Tally:
 
     @property
     def refused(self) -> int:
-        """Answers that told us to come back later: overload that is handled, no fault."""
+        """Responses that say to come back later: overload that is handled, no fault."""
         return self.statuses[HTTPStatus.TOO_MANY_REQUESTS]
 
     @property
     def failed(self) -> int:
-        """Answers that are neither good nor a refusal, and requests without an answer."""
+        """Responses that are neither good nor a refusal, and requests without a response."""
         wrong = sum(count for status, count in self.statuses.items() if status >= HTTPStatus.MULTIPLE_CHOICES)
         return wrong - self.refused + sum(self.broken.values())
 
@@ -77,7 +77,7 @@ def path_of(url: str) -> str:
 
 
 def _pause(answer: HTTPResponse, left: float) -> None:
-    """Wait as long as a refusal asks, within reason."""
+    """Wait as long as a refusal demands, within reason."""
     asked = answer.headers.get("Retry-After", "")
     seconds = float(asked) if asked.isdecimal() else _LONGEST_WAIT_SECONDS
     time.sleep(max(0.0, min(seconds, left, _LONGEST_WAIT_SECONDS)))
@@ -118,7 +118,7 @@ class Load:
             thread.start()
 
     def answered(self) -> int:
-        """How many answers there are so far."""
+        """How many responses there are so far."""
         return sum(len(tally.seconds) for tally in self._tallies)
 
     def finish(self) -> Tally:

@@ -22,8 +22,11 @@ from berth.cli import (
     optimize_command,
     process_commands,
     pull_command,
+    push_command,
+    quality_command,
     score_command,
     serve_command,
+    sign_command,
     store_commands,
 )
 from berth.errors import BerthError, SettingsError
@@ -44,15 +47,18 @@ def berth() -> None:
 _MODULES = (
     serve_command,
     store_commands,
+    sign_command,
     check_commands,
     score_command,
     openapi_command,
     process_commands,
     gate_command,
     pull_command,
+    push_command,
     health_command,
     drift_command,
     experiment_commands,
+    quality_command,
     bench_command,
     optimize_command,
 )

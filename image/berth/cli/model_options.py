@@ -34,7 +34,7 @@ def _refuse_constant(word: str) -> None:
 
 
 def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """key=value pairs; a value that is JSON is taken as such. Raises click.BadParameter."""
+    """key=value pairs; a value that is JSON is used as such. Raises click.BadParameter."""
     metadata: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -50,13 +50,15 @@ def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
 _OPTIONS = (
     click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="The format [default: found out]."),
     click.option(
-        "--sample", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV of typical inputs."
+        "--sample",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="CSV of typical inputs, or a request as JSON.",
     ),
     click.option("--no-profile", is_flag=True, help="Do not keep the distribution of the sample, which /drift reads."),
     click.option("--steps", default="", metavar="PART,…", help="Of a file of several parts, those to apply in order."),
     click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Noted in model.json; may be repeated."),
     click.option(
-        "--input", "inputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An input, where the file tells none."
+        "--input", "inputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An input, where the file names none."
     ),
     click.option("--output", "outputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An output, likewise."),
     click.option(
@@ -67,14 +69,14 @@ _OPTIONS = (
 
 
 def model_options(command: Command) -> Command:
-    """Add these options to a command, which takes them as keywords and hands them to `build_request`."""
+    """Add these options to a command, which gets them as keywords and hands them to `build_request`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def build_request(name: str, version: str, given: dict[str, Any]) -> AddRequest:
-    """What the options ask for. Raises click.BadParameter."""
+    """What the options demand. Raises click.BadParameter."""
     try:
         arguments = json.loads(given["arguments"])
     except ValueError as error:
@@ -95,6 +97,6 @@ def build_request(name: str, version: str, given: dict[str, Any]) -> AddRequest:
 
 
 def given_options(given: dict[str, Any]) -> list[str]:
-    """The names of the options that somebody used."""
+    """The names of the options in use."""
     words = {"format_": "format", "no_profile": "no-profile", "inputs": "input", "outputs": "output"}
     return [f"--{words.get(name, name)}" for name, value in given.items() if value not in (None, (), "{}", "", False)]

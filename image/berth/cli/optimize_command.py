@@ -1,4 +1,4 @@
-"""`berth optimize`: a smaller form of a version, as a new version, with what it costs and saves."""
+"""`berth optimize`: a smaller copy of a version, as a new version, with what it costs and saves."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _print(report: SizeReport) -> None:
     "--sample",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV of typical inputs: the answers to it are compared.",
+    help="CSV of typical inputs: the predictions for it are compared.",
 )
 @click.option("--version", default="", help="The new version [default: the next natural number].")
 @click.option(
@@ -68,9 +68,9 @@ def _print(report: SizeReport) -> None:
 def optimize(
     model: str, method: Method, sample: Path, version: str, max_difference: float | None, store: str | None
 ) -> None:
-    """Make a smaller form of a version, compare it on a sample, and write it as a new version.
+    """Make a smaller copy of a version, compare it on a sample, and write it as a new version.
 
-    int8 takes onnx and safetensors; prune takes safetensors, torchscript and torch-export.
+    int8 accepts onnx and safetensors; prune accepts safetensors, torchscript and torch-export.
 
     \b
     berth optimize net --method int8 --sample X_test.csv --max-difference 0.01

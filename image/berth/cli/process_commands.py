@@ -1,4 +1,4 @@
-"""`berth settings` and `berth drain`: how the server was told to run, and to stop taking traffic."""
+"""`berth settings` and `berth drain`: how the server is configured, and how it stops accepting traffic."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def drain(run_dir: str | None, wait_seconds: float | None) -> None:
             raise SettingsError(f"{found!r} is not the run directory of a server") from None
         click.echo(f"no server has {found!r} as its run directory: nothing to drain")
         return
-    click.echo(f"draining: /readyz of the server in {found} answers 503")
+    click.echo(f"draining: /readyz of the server in {found} returns 503")
     time.sleep(wait_seconds or 0)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from berth.errors import SettingsError
+from berth.models.signing import read_public_keys
 from berth.pulling.addresses import Access
 from berth.pulling.pull import PullReport, parse_wanted, pull_models
 from berth.pulling.transfer import Persistence
@@ -21,7 +22,7 @@ from berth.telemetry.logs import one_line
 
 _LINE_SECONDS = 10.0
 _MOST_SECONDS = 6 * 3600
-# Kubernetes' quantities, as the chart's values take them.
+# Kubernetes' quantities, as in the chart's values.
 _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _UNITS = {"": 1.0, "m": 1e-3} | {
     letter + end: float(base**power)
@@ -111,21 +112,31 @@ def _bar() -> Iterator[PullReport]:
     type=click.IntRange(min=1),
     help="When to give up; what has come stays for the next run.",
 )
-def pull(uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_seconds: int) -> None:
+@click.option(
+    "--key",
+    default="",
+    envvar="BERTH_SIGNATURE_KEYS_FILE",
+    help="PEM public keys, one of which must have signed each version; also BERTH_SIGNATURE_KEYS_FILE.",
+)
+def pull(uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_seconds: int, key: str) -> None:
     """Fetch models from the store at URI, verify every byte, and place them whole.
 
     URI is a directory, file://, http(s):// (a listing, index.json, or an archive: .tar.gz .tgz .tar .zip), s3://,
-    gs:// or az://. What is already there is verified and left alone; a cut download goes on where it was cut.
-    Credentials come from the environment: STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, for http(s);
-    AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_* for buckets.
+    gs://, az://, or oci:// with an image that `berth push` made. What is already there is verified and left alone; an
+    interrupted download resumes. Credentials come from the environment: STORE_TOKEN, or STORE_USERNAME and
+    STORE_PASSWORD, for http(s); AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_* for buckets; those of `docker
+    login` or REGISTRY_AUTH_FILE for oci://. With --key, a version that none of its keys signed is not fetched.
 
     \b
     berth pull https://models.example.com/store --into=/models --models=iris@3,churn
+    berth pull oci://ghcr.io/acme/models/iris@sha256:97bb… --into=/models
     berth pull s3://models/store --into=/models --models=iris@3 --sha256=9f86d081…
     """
     wanted = parse_wanted(models, sha256)
     persistence = Persistence(ends=time.monotonic() + max_seconds)
-    access = Access(_authorization(read_environment()), persistence, max_bytes)
+    keys = read_public_keys((key,)) if key else ()
+    environ = read_environment()
+    access = Access(_authorization(environ), persistence, max_bytes, environ, keys)
     with _bar() if sys.stdout.isatty() else _plain() as report:
         pull_models(uri, into, wanted, access, report)
 

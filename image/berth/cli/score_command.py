@@ -1,4 +1,4 @@
-"""`berth score`: a whole file of rows, answered as the server answers them."""
+"""`berth score`: a whole file of rows, with the predictions of the server."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
 
 
 def _choose_format(path: Path, given: str | None) -> FileFormat:
-    """The format that the ending tells, else the given one. Raises click.BadParameter, OperatorError."""
+    """The format that the ending names, else the given one. Raises click.BadParameter, OperatorError."""
     if (format_ := find_format(path) or FORMATS.get(given or "")) is None:
         endings = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
-        raise click.BadParameter(f"{path.name!r} ends in none of {endings}; tell its format with --format")
+        raise click.BadParameter(f"{path.name!r} ends in none of {endings}; name its format with --format")
     format_.check()
     return format_
 
 
 def choose_formats(input_: Path, output: Path, given: str | None) -> tuple[FileFormat, FileFormat]:
-    """How to read and to write; `given` stands in where an ending tells nothing. Raises as `_choose_format`."""
+    """How to read and to write; `given` stands in for an unknown ending. Raises as `_choose_format`."""
     reads, writes = _choose_format(input_, given), _choose_format(output, given)
     if given and given not in (reads.name, writes.name):
         raise click.BadParameter(f"--format {given}, but by their endings the files are {reads.name} and {writes.name}")
@@ -77,7 +77,7 @@ def _choose_outputs(wanted: tuple[str, ...], model: Model) -> tuple[str, ...]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the log's line for each call on which the model breaks: the errors file tells of every row."""
+    """Without the log's line for each call on which the model breaks: the errors file names every row."""
     logger = logging.getLogger(LOGGER)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -141,7 +141,7 @@ class _Told:
 @click.option("--outputs", callback=_parse_names, metavar="NAME,…", help="Which outputs [default: prediction].")
 @click.option("--keep", callback=_parse_names, metavar="COLUMN,…", help="Columns of INPUT to have in OUTPUT too.")
 @click.option("--chunk-rows", default=10_000, show_default=True, type=click.IntRange(1), help="Rows in one call.")
-@click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="Of a file whose ending tells nothing.")
+@click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="For a file whose ending is unknown.")
 @click.option("--errors", callback=parse_place, metavar="FILE", help="Where [default: OUTPUT.errors.jsonl].")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT, its errors, and a run begun otherwise.")
 @store_option
@@ -157,14 +157,14 @@ def score(
     overwrite: bool,
     store: str | None,
 ) -> None:
-    """Score a file of rows (csv, jsonl, parquet) without a server; the answers are those of /predict.
+    """Score a file of rows (csv, jsonl, parquet) without a server; the outputs are those of /predict.
 
     \b
     berth score customers.csv scores.csv --keep customer_id
     berth score rows.jsonl scores.parquet --model churn@2 --outputs prediction,probabilities
 
-    A row that cannot be answered has empty outputs and a line in the errors file; then the exit code is 1. OUTPUT
-    appears when it is whole. After a crash the same command goes on where it was.
+    A row without a prediction has empty outputs and a line in the errors file; then the exit code is 1. OUTPUT
+    appears when it is whole. After a crash the same command resumes.
     """
     if not input_.is_file():
         raise click.BadParameter(f"INPUT: there is no file {str(input_)!r}")

@@ -52,7 +52,7 @@ def make_run_dir(given: str) -> Path:
         return made
     run_dir = Path(given)
     run_dir.mkdir(parents=True, exist_ok=True)
-    for path in [*(run_dir / name for name in _OWN), *run_dir.glob("stuck-*")]:
+    for path in [*(run_dir / name for name in _OWN), *run_dir.glob("stuck-*"), *run_dir.glob("blocked-*")]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -69,11 +69,13 @@ def settle(settings: Settings, run_dir: Path) -> Settings:
         settings.max_inflight,
         settings.threads,
         count_gpus(),
+        settings.compute_slots,
     )
     return replace(
         settings,
         workers=plan.workers,
         cpu_threads=plan.cpu_threads,
+        compute_slots=plan.compute_slots,
         max_inflight=plan.max_inflight,
         threads=plan.threads,
         run_dir=str(run_dir),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,10 @@ from berth.models.manifest import encode_spec
 from berth.models.store import LATEST, list_names, list_versions, read_manifest
 from berth.publishing.adding import add_version
 from berth.publishing.ensembling import add_ensemble, make_recipe
+from berth.pulling.fetching import fetch_model, scheme_of
+from berth.pulling.origin import Fetched
+from berth.pulling.transfer import Persistence
+from berth.settings import read_environment
 
 
 def _split(text: str) -> list[str]:
@@ -31,8 +39,21 @@ def parse_weights(text: str) -> list[float]:
         raise click.BadParameter(f"--weights {text!r}: want numbers, such as 2,1") from None
 
 
+@contextmanager
+def _model_at(text: str) -> Iterator[Fetched]:
+    """The file or folder that somebody named; one that a URI names is fetched, and gone when the block ends."""
+    if not scheme_of(text):
+        if not Path(text).exists():
+            raise click.BadParameter(f"{text!r} does not exist", param_hint="FILE")
+        yield Fetched(Path(text), {})
+        return
+    with tempfile.TemporaryDirectory(prefix="berth-add-") as folder:
+        click.echo(f"fetching {text}", err=True)
+        yield fetch_model(text, read_environment(), Path(folder), Persistence())
+
+
 @click.command()
-@click.argument("file", required=False, type=click.Path(exists=True, path_type=Path))
+@click.argument("file", required=False)
 @click.option("--name", required=True, help="The model's name, as in its URL.")
 @click.option("--version", default="", help="The version [default: the next natural number].")
 @click.option("--ensemble", default="", metavar="NAME@VERSION,…", help="Members to combine, instead of a FILE.")
@@ -41,15 +62,20 @@ def parse_weights(text: str) -> list[float]:
 @model_options
 @store_option
 def add(
-    file: Path | None, name: str, version: str, ensemble: str, combine: str, weights: str, store: str | None,
+    file: str | None, name: str, version: str, ensemble: str, combine: str, weights: str, store: str | None,
     **given: Any,
 ) -> None:  # fmt: skip
-    """Put a model file (or folder) into the store, as a version that never changes.
+    """Put a model file, a folder, or the model at a URI into the store, as a version that never changes.
+
+    A URI is mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, mlflow:models:/m-ID or mlflow:runs:/RUN/NAME, with
+    MLflow's variables in the environment (MLFLOW_TRACKING_URI, …), or oci://REGISTRY/REPOSITORY@sha256:DIGEST#PATH.
+    Where it led to is in metadata.source.
 
     \b
     berth add model.joblib --name iris --sample X_train.csv --metadata commit=1a2b3c
     berth add net.pt --name net --input x:FP32:-1,30
     berth add --ensemble forest@3,boost@2 --combine mean --name best
+    berth add mlflow:models:/churn@champion --name churn --sample X_train.csv
     """
     if (file is None) != bool(ensemble):
         raise click.UsageError("give a FILE, or --ensemble with the members to combine")
@@ -60,14 +86,17 @@ def add(
     told: list[str] = []
 
     def busy() -> Status:
-        return Console(stderr=True).status(f"adding {file.name if file else name}: load, describe, prove")
+        return Console(stderr=True).status(f"adding {file or name}: load, describe, prove")
 
     where, options = find_store(store), load_options(read_settings())
     if file is None:
         recipe = make_recipe(where, _split(ensemble), combine, parse_weights(weights))
         entry = add_ensemble(where, recipe, request, options, told.append, busy)
     else:
-        entry = add_version(where, file, request, options, told.append, busy)
+        with _model_at(file) as fetched:
+            if fetched.source:
+                request = replace(request, metadata={**request.metadata, "source": dict(fetched.source)})
+            entry = add_version(where, fetched.path, request, options, told.append, busy)
     manifest = read_manifest(entry)
     click.echo(f"added {entry.key} ({manifest.format}, sha256 {manifest.sha256})")
     for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):

@@ -12,8 +12,8 @@ from berth.experiments.assignment import shares_of, split_buckets
 from berth.experiments.bandits import Rewards, choose_weights
 from berth.experiments.count_state import CountState, count_cells, sum_arms
 from berth.experiments.experiment_file import FIXED, Arm, Experiment
-from berth.experiments.intervals import ALARM, compare_means, estimate_units, half_width, measure_split
 from berth.experiments.pod_state import sum_rewards
+from berth.experiments.sequences import ALARM, compare_means, estimate_units, half_width, measure_split
 from berth.telemetry.metrics.registry import SECONDS
 
 GOOD, STOP, UNDECIDED = "good", "stop", "undecided"

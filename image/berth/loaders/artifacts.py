@@ -55,12 +55,12 @@ def zeros_for(inputs: Sequence[TensorSpec]) -> dict[str, Array]:
 
 
 def spec_of(name: str, array: Array) -> TensorSpec:
-    """The spec that `array`, an answer for some rows, suggests. Raises KeyError for a dtype without a name."""
+    """The spec that `array`, an output for some rows, suggests. Raises KeyError for a dtype without a name."""
     return TensorSpec(name, datatype_of(array.dtype), (-1, *array.shape[1:]))
 
 
 def learn_outputs(run: Callable[[Tensors], dict[str, Array]], inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """What `run` answers to zeros; nothing when the inputs are unknown or the model refuses zeros."""
+    """What `run` returns for zeros; nothing when the inputs are unknown or the model refuses zeros."""
     if not inputs:
         return ()
     try:

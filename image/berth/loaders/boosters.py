@@ -1,4 +1,4 @@
-"""XGBoost and LightGBM models in their own file formats, answering as their scikit-learn classes do."""
+"""XGBoost and LightGBM models in their own file formats, predicting as their scikit-learn classes do."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import numpy as np
 
 from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact
+from berth.loaders.categories import KnownCategories, lightgbm_categories, xgboost_categories
 from berth.loaders.formats import LoadOptions
 from berth.loaders.lightgbm_text import check_lightgbm
 from berth.loaders.recognition import check_is
 from berth.loaders.xgboost_file import check_xgboost
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded
-from berth.tensors.arrays import Array, TensorSpec, datatype_of
+from berth.tensors.arrays import Array, Tensors, TensorSpec, datatype_of
 
 INPUT = "features"
 
-# Rows to what the library answers, and that to the named outputs.
+# Rows to what the library returns, and that to the named outputs.
 _Score: TypeAlias = Callable[[Array], Array]
 _Decode: TypeAlias = Callable[[Array], dict[str, Array]]
 _Signature: TypeAlias = tuple[tuple[TensorSpec, ...], _Decode]
@@ -72,14 +73,21 @@ def _features(names: Sequence[str] | None, count: int) -> TensorSpec:
     return TensorSpec(INPUT, "FP64", (-1, count), tuple(names) if names else None)
 
 
-def _loaded(score: _Score, features: TensorSpec, signature: _Signature, **built_with: str) -> Loaded:
-    outputs, decode = signature
+def _matrix_of(tensors: Tensors) -> Array:
+    return np.asarray(tensors[INPUT], np.float64)
 
-    def predict(tensors: Any, wanted: Sequence[str]) -> dict[str, Array]:
-        answers = decode(score(np.asarray(tensors[INPUT], np.float64)))
+
+def _loaded(
+    score: _Score, features: TensorSpec, signature: _Signature, categories: KnownCategories | None, **built_with: str
+) -> Loaded:
+    outputs, decode = signature
+    rows_of = _matrix_of if categories is None else categories.encode
+
+    def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
+        answers = decode(score(rows_of(tensors)))
         return {name: answers[name] for name in wanted}
 
-    return Loaded(predict, (features,), outputs, built_with)
+    return Loaded(predict, (features,) if categories is None else categories.specs(), outputs, built_with)
 
 
 def _xgboost_score(booster: Any, linear: bool) -> _Score:
@@ -113,17 +121,16 @@ def _xgboost_signature(objective: str, sample: Array, manifest: Manifest) -> _Si
 
 
 def load_xgboost(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
-    """The version's .json or .ubj model. Raises LoadError for other JSON and for categorical features."""
+    """The version's .json or .ubj model. Raises LoadError for other JSON."""
     import xgboost
 
     path = find_artifact(directory, manifest, (".json", ".ubj"))
     check_is(path, "xgboost")
-    check_xgboost(path)
+    learner = check_xgboost(path)
     try:
         # Of other endings XGBoost would not know which of its two forms to read.
         content = path if path.suffix.lower() in (".json", ".ubj") else bytearray(path.read_bytes())
         booster = xgboost.Booster({"nthread": options.cpu_threads}, model_file=content)
-        learner = json.loads(booster.save_config())["learner"]
     except xgboost.core.XGBoostError as error:
         raise LoadError(f"{path.name} is not an XGBoost model: {str(error).splitlines()[0]}") from error
     return _serve_xgboost(booster, learner, path.name, manifest)
@@ -133,8 +140,9 @@ def serve_booster(booster: Any, name: str, manifest: Manifest, cpu_threads: int)
     """A pickled Booster of either library, as its own file would be served."""
     if type(booster).__module__.startswith("xgboost."):
         booster.set_param({"nthread": cpu_threads})
-        return _serve_xgboost(booster, json.loads(booster.save_config())["learner"], name, manifest)
-    return _serve_lightgbm(booster, _objective_in(booster.model_to_string().splitlines()), name, manifest, cpu_threads)
+        learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+        return _serve_xgboost(booster, learner, name, manifest)
+    return _serve_lightgbm(booster, booster.model_to_string(), name, manifest, cpu_threads)
 
 
 def is_booster(thing: Any) -> bool:
@@ -145,13 +153,12 @@ def is_booster(thing: Any) -> bool:
 def _serve_xgboost(booster: Any, learner: Any, name: str, manifest: Manifest) -> Loaded:
     import xgboost
 
-    if "c" in (booster.feature_types or ()):
-        raise LoadError(f"{name} has categorical features, whose names a matrix of numbers cannot carry")
+    categories = xgboost_categories(booster.feature_names, learner)
     score = _xgboost_score(booster, learner["gradient_booster"]["name"] == "gblinear")
     features = _features(booster.feature_names, booster.num_features())
     sample = score(np.zeros((2, booster.num_features())))
     signature = _xgboost_signature(learner["objective"]["name"], sample, manifest)
-    return _loaded(score, features, signature, xgboost=xgboost.__version__)
+    return _loaded(score, features, signature, categories, xgboost=xgboost.__version__)
 
 
 def _objective_in(lines: Iterable[str]) -> str:
@@ -179,7 +186,7 @@ def _lightgbm_columns(booster: Any) -> list[str] | None:
 
 
 def load_lightgbm(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
-    """The version's .txt model. Raises LoadError for other text and for categorical features."""
+    """The version's .txt model. Raises LoadError for other text."""
     import lightgbm
 
     path = find_artifact(directory, manifest, (".txt", ".lgb"))
@@ -189,16 +196,18 @@ def load_lightgbm(directory: Path, manifest: Manifest, options: LoadOptions) -> 
         booster = lightgbm.Booster(model_file=path)
     except lightgbm.basic.LightGBMError as error:
         raise LoadError(f"{path.name} is not a LightGBM model: {error}") from error
-    with path.open(encoding="utf-8", errors="replace") as file:
-        objective = _objective_in(file)
-    return _serve_lightgbm(booster, objective, path.name, manifest, options.cpu_threads)
+    text = path.read_text("utf-8", errors="replace")
+    return _serve_lightgbm(booster, text, path.name, manifest, options.cpu_threads)
 
 
-def _serve_lightgbm(booster: Any, objective: str, name: str, manifest: Manifest, cpu_threads: int) -> Loaded:
+def _serve_lightgbm(booster: Any, text: str, name: str, manifest: Manifest, cpu_threads: int) -> Loaded:
     import lightgbm
 
-    if booster.pandas_categorical:
-        raise LoadError(f"{name} has categorical features, whose names a matrix of numbers cannot carry")
+    try:
+        categories = lightgbm_categories(booster.feature_name(), text)
+    except ValueError as error:
+        raise LoadError(f"{name} has {error}; save it again with save_model of LightGBM 4") from error
+    objective = _objective_in(text.splitlines())
     score = _lightgbm_score(booster, cpu_threads)
     features = _features(_lightgbm_columns(booster), booster.num_feature())
     sample = score(np.zeros((2, booster.num_feature())))
@@ -206,4 +215,4 @@ def _serve_lightgbm(booster: Any, objective: str, name: str, manifest: Manifest,
         signature = _classifier(_labels(manifest, max(2, booster.num_model_per_iteration())), "FP64")
     else:
         signature = _values(sample.shape, sample.dtype)
-    return _loaded(score, features, signature, lightgbm=lightgbm.__version__)
+    return _loaded(score, features, signature, categories, lightgbm=lightgbm.__version__)

@@ -1,4 +1,4 @@
-"""What a fitted estimator knows of each column that it takes: its name, datatype and a value to try."""
+"""What a fitted estimator knows of each column that it accepts: its name, datatype and a value to try."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from berth.loaders.categories import Values, fitted_categories
 from berth.loaders.fitted import walk_fitted
 from berth.tensors.arrays import Array, datatype_of
 
@@ -28,6 +29,7 @@ class Column:
     """One column; `keeps_none` where None was a category of its own in training, not a missing value.
 
     `unsure` where a part from elsewhere sees it, so that its datatype is a guess; `unused` where no part does.
+    `categories` are the values of a column that must arrive as pandas' categories.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Column:
     keeps_none: bool = False
     unsure: bool = False
     unused: bool = False
+    categories: Values = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Entrance:
 
 
 def is_text_part(part: Any) -> bool:
-    """Whether `part` takes a list of strings, not a table."""
+    """Whether `part` accepts a list of strings, not a table."""
     from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
     return isinstance(part, (CountVectorizer, HashingVectorizer))
@@ -135,13 +138,23 @@ def _from_categories(name: str, categories: Array) -> Column:
     return Column(name, datatype, example, keeps_none=bool(missing) and all(value is None for value in missing))
 
 
+def _from_pandas(name: str, values: Values) -> Column:
+    if values is None:
+        return Column(name)
+    text = isinstance(values[0], str)
+    return Column(name, "BYTES" if text else "FP64", values[0], categories=values)
+
+
 def _learned(seen: Entrance, names: Sequence[str], count: int) -> Iterator[tuple[int, Column]]:
-    """What one part tells of the columns that it sees."""
+    """What one part knows of the columns that it sees."""
     from sklearn.impute import SimpleImputer
 
     positions = seen.positions if seen.positions is not None else tuple(range(count))
     categories = getattr(seen.part, "categories_", None)
-    if is_text_part(seen.part):
+    if (known := fitted_categories(seen.part)) is not None and len(known) == len(positions):
+        for at, one in zip(positions, known, strict=True):
+            yield at, _from_pandas(names[at], one)
+    elif is_text_part(seen.part):
         for at in positions:
             yield at, Column(names[at], "BYTES", "")
     elif isinstance(categories, list) and len(categories) == len(positions):
@@ -169,7 +182,7 @@ _DELEGATES = (
 
 
 def _is_foreign(part: Any) -> bool:
-    """Whether what a part takes is not to be known: somebody else's class, or a function."""
+    """Whether what a part accepts is not to be known: somebody else's class, or a function."""
     from sklearn.preprocessing import FunctionTransformer
 
     elsewhere = hasattr(part, "transform") and not type(part).__module__.startswith("sklearn.")
@@ -197,7 +210,7 @@ def feature_names(estimator: Any) -> tuple[str, ...] | None:
 
 
 def find_columns(estimator: Any) -> tuple[Column, ...]:
-    """Every column of a fitted estimator, in order; none where it does not tell how many it takes.
+    """Every column of a fitted estimator, in order; none where it does not say how many it accepts.
 
     Without names they are called x0, x1, … as scikit-learn does.
     """
@@ -208,7 +221,7 @@ def find_columns(estimator: Any) -> tuple[Column, ...]:
     found: dict[int, Column] = {}
     for seen in walk_entrances(estimator, None):
         for at, column in _learned(seen, names, count):
-            # Text is never a number; of two parts that tell the same, the first is as good as any.
+            # Text is never a number; of two parts that say the same, the first is as good as any.
             if at not in found or (column.datatype == "BYTES" and found[at].datatype != "BYTES"):
                 found[at] = column
     read, foreign = find_readers(estimator, count)

@@ -25,15 +25,15 @@ _SAFETENSORS = re.compile(rb'.{4}\x00{4}\{"', re.S)
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"\x89HDF\r\n", "a Keras or HDF5 file; convert it with `python -m tf2onnx.convert --keras FILE --output m.onnx`"),
     (b"CBM1", 'a CatBoost model; save it there with model.save_model("m.onnx", format="onnx")'),
-    (b"binf", 'an XGBoost model of the old binary form; load it there and save it with save_model("m.ubj")'),
-    (b"bs64", 'an XGBoost model of the old binary form; load it there and save it with save_model("m.ubj")'),
+    (b"binf", 'an XGBoost model of the old binary format; load it there and save it with save_model("m.ubj")'),
+    (b"bs64", 'an XGBoost model of the old binary format; load it there and save it with save_model("m.ubj")'),
     (_OLD_TORCH, "what torch.save wrote before 1.6; load it there and save it with torch.jit.save or as ONNX"),
     (b"PAR1", "a Parquet file, which holds data and no model"),
 )
 
 
 def _in_archive(path: Path) -> str | None:
-    """The format of a zip archive, by the names in it. Raises LoadError for those that are not read."""
+    """The format of a zip archive, by the names in it. Raises LoadError for those that are not supported."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] or name for name in archive.namelist()}

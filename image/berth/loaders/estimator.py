@@ -33,7 +33,7 @@ from berth.tensors.arrays import Array, Tensors, TensorSpec
 
 _LIBRARIES = ("scikit-learn", "numpy", "scipy", "joblib")
 
-# What reading a damaged or foreign file raises. A missing module is told by the caller.
+# What reading a damaged or foreign file raises. The caller reports a missing module.
 _BROKEN = (
     AttributeError,
     EOFError,
@@ -74,7 +74,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def _watch_versions(read: Callable[[], Any]) -> tuple[Any, dict[str, str]]:
-    """What `read` returns, and the versions it was made with: scikit-learn tells its own by a warning."""
+    """What `read` returns, and the versions it was made with: scikit-learn reports its own by a warning."""
     from sklearn.exceptions import InconsistentVersionWarning
 
     with _catching, warnings.catch_warnings(record=True) as caught:
@@ -164,7 +164,7 @@ def serve_estimator(
 ) -> Loaded:
     """A fitted estimator as a model. It is changed: one job, and no feature names where it can do without.
 
-    `inputs` are those of the manifest; without any, those that the estimator tells of. `example` is a row that it is
+    `inputs` are those of the manifest; without any, those that the estimator knows. `example` is a row that it is
     known to accept. Raises LoadError.
     """
     check_fitted(estimator)
@@ -185,7 +185,7 @@ def serve_estimator(
 
 
 def _check_answers(loaded: Loaded, row: Tensors) -> None:
-    """Ask a model of another scikit-learn for a row: where something is missing in it, that is an AttributeError."""
+    """Try one row on a model of another scikit-learn: where something is missing in it, that is an AttributeError."""
     if not row:
         return
     try:
@@ -209,7 +209,7 @@ def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
         loaded = serve_estimator(estimator, manifest.inputs, versions, example)
         _check_answers(loaded, example_row(estimator, loaded.inputs) if loaded.inputs else {})
     except (AttributeError, NotImplementedError, TypeError) as error:
-        problem = f"it does not answer here: {error}"
+        problem = f"it does not predict here: {error}"
         if manifest.format == "skops":
             raise LoadError(f"{path.name} was {say_made_with(versions['scikit-learn'])}: {problem}") from error
         raise LoadError(unpickle.explain_version(path, problem)) from error

@@ -1,4 +1,4 @@
-"""What a fitted estimator answers with: its outputs, and the function that gives them."""
+"""What a fitted estimator returns: its outputs, and the function that gives them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from berth.loaders.columns import natural_dtype
 from berth.loaders.forests import direct_methods
 from berth.tensors.arrays import DATATYPES, Array, TensorSpec, datatype_of
 
-# (the table that the estimator takes, wanted outputs) -> those outputs
+# (the table that the estimator accepts, wanted outputs) -> those outputs
 Answerer: TypeAlias = Callable[[Any, Sequence[str]], dict[str, Array]]
 
 # scikit-learn's classes whose predict is classes_.take(argmax(predict_proba)) and nothing else.
@@ -76,7 +76,7 @@ def _ask(estimator: Any, method: str, row: Any | None) -> Any:
     try:
         with np.errstate(all="ignore"):
             return getattr(estimator, method)(row)
-    except Exception:  # a class from elsewhere may raise anything; that it answers some row is proven when it is added
+    except Exception:  # a class from elsewhere may raise anything; that it predicts some row is proven when it is added
         return None
 
 
@@ -108,7 +108,7 @@ def _describe_probabilities(estimator: Any, row: Any | None) -> Iterator[Output]
         yield _probabilities("probabilities", len(classes), classes)
 
 
-# Methods that say more than `predict`, where there are no probabilities to do so; answered when they are asked for.
+# Methods that say more than `predict`, where there are no probabilities to do so; computed when they are requested.
 _MORE = ("decision_function", "score_samples", "transform")
 
 
@@ -122,7 +122,7 @@ def _describe_more(estimator: Any, row: Any | None) -> Iterator[Output]:
 
 
 def describe_outputs(estimator: Any, row: Any | None) -> tuple[Output, ...]:
-    """What a fitted estimator gives; one row of what it takes, if there is one, is tried on it. Raises LoadError."""
+    """What a fitted estimator returns; one row that it accepts, if known, is tried on it. Raises LoadError."""
     if hasattr(estimator, "predict"):
         found = [_describe_prediction(estimator, row)]
         if hasattr(estimator, "predict_proba"):

@@ -99,7 +99,7 @@ def is_sklearn_only(estimator: Any) -> bool:
 
 
 def drop_feature_names(estimator: Any) -> None:
-    """Forget the names of the features, so that a plain matrix is taken without a warning.
+    """Forget the names of the features, so that a plain matrix is accepted without a warning.
 
     scikit-learn only compares the names. Hiding its warning instead costs more in each request, and
     `warnings.catch_warnings` is not safe between threads.

@@ -1,4 +1,4 @@
-"""Forests asked tree by tree: scikit-learn checks the rows and makes a job for each tree, in every request."""
+"""Forests evaluated tree by tree: scikit-learn checks the rows and makes a job for each tree, in every request."""
 
 from __future__ import annotations
 

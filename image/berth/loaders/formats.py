@@ -31,6 +31,8 @@ class LoadOptions:
     # Limits of the child process in which a file is tried first; None: by its format, its size and the machine.
     load_seconds: float | None = None
     load_memory_bytes: int | None = None
+    # Files of public keys, one of which must have signed a version; none: unsigned versions load as well.
+    signature_keys: tuple[str, ...] = ()
 
 
 # (folder, manifest, options) -> Loaded. Raises UnsafeArtifact, LoadError; nothing else on purpose.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def check_lightgbm(path: Path) -> None:
     if b"\r" in data:
         raise LoadError(
             f"{path.name} has Windows line ends (CRLF), which shift every byte count in it; "
-            "convert it with dos2unix, or copy it as a binary file"
+            f"convert it with tr -d '\\r' <{quote(path.name)} >{quote(f'unix-{path.name}')} and add that, "
+            "or copy it as a binary file"
         )
     try:
         _check_text(data)

@@ -106,7 +106,7 @@ def _column_names(signature: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _tensor_specs(signature: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
-    """The signature for a file that tells no inputs itself. Columns become one FP32 matrix, as in MLflow."""
+    """The signature for a file that names no inputs itself. Columns become one FP32 matrix, as in MLflow."""
     if columns := _column_names(signature):
         return (TensorSpec("features", "FP32", (-1, len(columns)), columns),)
     try:
@@ -130,7 +130,7 @@ def _with_columns(inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tup
 
 
 def _raw(loaded: Loaded, predict: PredictFunction) -> tuple[TensorSpec, Callable[[Tensors], Array]] | None:
-    """What a Booster itself answers, from what its scikit-learn class would: one number a row of two classes."""
+    """What a Booster itself returns, from what its scikit-learn class would: one number a row of two classes."""
     spec = next((spec for spec in loaded.outputs if spec.name == "probabilities"), None)
     if spec is None:
         return None
@@ -143,7 +143,7 @@ def _raw(loaded: Loaded, predict: PredictFunction) -> tuple[TensorSpec, Callable
 def _other_method(
     loaded: Loaded, predict: PredictFunction, method: str
 ) -> tuple[TensorSpec, Callable[[Tensors], Array]] | None:
-    """What another method than `predict` answers, by the name of its output."""
+    """What another method than `predict` returns, by the name of its output."""
     output = {"predict_proba": "probabilities", "predict_log_proba": "probabilities"}.get(method, method)
     spec = next((spec for spec in loaded.outputs if spec.name == output), None)
     if spec is None:
@@ -165,7 +165,7 @@ def _answers_as_flavor(loaded: Loaded, flavors: Mapping[str, Any], format_: str,
         return loaded
     spec, ask = replace(found[0], name="prediction", optional=False), found[1]
     before = next((known for known in manifest.outputs if known.name == "prediction"), spec)
-    if (before.datatype, before.shape) != (spec.datatype, spec.shape):  # added when labels were answered
+    if (before.datatype, before.shape) != (spec.datatype, spec.shape):  # added when labels were returned
         return loaded
 
     def answer(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:

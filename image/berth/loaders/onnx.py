@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from berth.errors import LoadError, UnsafeArtifact
+from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact, spec_of, zeros_for
 from berth.loaders.formats import LoadOptions
+from berth.loaders.onnx_refusals import explain_refusal, shorten
 from berth.loaders.recognition import check_is
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded, PredictFunction
@@ -36,17 +36,8 @@ _DATATYPES = {
 # skl2onnx's ZipMap: a list of one {label: probability} a row.
 _ZIPMAP_PREFIX = "seq(map("
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-# What onnxruntime says of external data outside the model's folder; it looks before it opens the file,
-# in a subgraph with words of their own.
-_ESCAPES = (
-    "escapes model directory",
-    "Absolute path not allowed",
-    "points outside the directory",
-    "is an absolute path",
-)
 _LOG_FATAL_ONLY = 4
 
-_CODES = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 # What it says of memory that runs out, which is not the values' fault.
 _MEMORY = "Failed to allocate memory"
 
@@ -70,18 +61,7 @@ def open_session(path: Path, cpu_threads: int) -> Any:
             str(path), options, providers=[name for name in _PROVIDERS if name in present]
         )
     except Exception as error:  # onnxruntime's errors share no class but Exception
-        if any(text in str(error) for text in _ESCAPES):
-            raise UnsafeArtifact(
-                f"{path.name} wants data from outside its folder: {error}; save it with its data beside it"
-            ) from error
-        if "External data path" in str(error):
-            raise LoadError(
-                f"{path.name} keeps its weights in another file, which is not beside it; add both from one folder "
-                f"({shorten(error)})"
-            ) from error
-        if "is not a registered function/op" in str(error):
-            raise LoadError(f"{path.name} uses an operator that onnxruntime lacks: {error}") from error
-        raise LoadError(f"{path.name} is not a model that onnxruntime can load: {error}") from error
+        raise explain_refusal(path.name, error) from error
 
 
 def _declared_spec(node: Any, kind: str) -> TensorSpec:
@@ -100,7 +80,7 @@ def _input_specs(session: Any) -> tuple[TensorSpec, ...]:
 
 
 def _feed(session: Any, tensors: Tensors) -> dict[str, Array]:
-    """The tensors as the graph takes them: a column of its own where that is what it declares."""
+    """The tensors as the graph accepts them: a column of its own where that is what it declares."""
     ranks = {node.name: len(node.shape) for node in session.get_inputs()}
     return {
         name: array.reshape(-1, 1) if (array.ndim, ranks.get(name)) == (1, 2) else array
@@ -108,17 +88,12 @@ def _feed(session: Any, tensors: Tensors) -> dict[str, Array]:
     }
 
 
-def shorten(error: BaseException) -> str:
-    """What onnxruntime says, without its own codes."""
-    return " ".join(_CODES.sub("", str(error)).split())[:300]
-
-
 def _probe(session: Any, inputs: Sequence[TensorSpec]) -> dict[str, Any]:
     """Every output for two rows of zeros; empty when the model refuses zeros."""
     names = [node.name for node in session.get_outputs()]
     try:
         return dict(zip(names, session.run(None, _feed(session, zeros_for(inputs))), strict=True))
-    except Exception:  # as in open_session; what stays unknown is told by the caller
+    except Exception:  # as in open_session; the caller reports what stays unknown
         return {}
 
 
@@ -150,7 +125,7 @@ def _output_specs(session: Any, inputs: Sequence[TensorSpec]) -> Iterator[tuple[
         spec = _declared_spec(node, "output")
         if isinstance(answer, np.ndarray) and not spec.shape and answer.ndim:
             spec = spec_of(node.name, answer)
-        # Beside answers that have rows, a scalar is of no use to anybody.
+        # Beside outputs that have rows, a scalar is of no use.
         if spec.shape or not any(other.shape for other in nodes):
             yield spec, np.asarray
 

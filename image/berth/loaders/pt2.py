@@ -3,7 +3,7 @@
 torch.export.load (2.13) runs code that the file chooses: it unpickles sample inputs and odd tensors, loads
 compiled libraries, gives size expressions to sympy's eval, looks up operators by dotted name from `torch`
 (`torch.os.system` is one), imports modules named in tree specs, and builds Python source from names and
-guards. So only plain records pass, every string in them must have a harmless form, and torch gets a new archive.
+guards. So only plain records pass, every string in them must have a harmless format, and torch gets a new archive.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ _CHECKS: dict[str, Callable[[str], None]] = {
 
 
 def _check_strings(key: str, value: Any) -> None:
-    """That each string below `value` has the form its key asks for; keys are names."""
+    """That each string below `value` has the format its key demands; keys are names."""
     if isinstance(value, str):
         _CHECKS.get(key, _check_word)(value)
     elif isinstance(value, list):

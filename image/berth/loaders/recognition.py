@@ -59,7 +59,7 @@ _ONNX = Kind("onnx", "ONNX")
 _OLD_PICKLE = re.compile(rb"(?:\(|\]|\}|c[a-zA-Z_][\w.]*\n|I\d+\n|[VSF][^\n]*\n|\)|N|K)")
 _HTML_TEXT = re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 
-# What each format may be. onnxruntime reads protobuf, which has no magic: it is told by its first fields.
+# What each format may be. onnxruntime reads protobuf, which has no magic: its first fields identify it.
 _EXPECTED: dict[str, tuple[str, ...]] = {
     "joblib": ("pickle", "compressed"),
     "pickle": ("pickle", "compressed"),

@@ -1,4 +1,4 @@
-"""What an estimator takes and gives: the specs, and the table that is built from the inputs."""
+"""What an estimator accepts and returns: the specs, and the table that is built from the inputs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from berth.loaders.categories import encode_values
 from berth.loaders.columns import (
     Column,
     feature_names,
@@ -31,18 +32,18 @@ def _column_spec(column: Column, estimator: Any) -> TensorSpec:
 
 
 def guessed_columns(estimator: Any) -> tuple[str, ...]:
-    """The columns whose datatypes a fitted estimator does not tell, so that a sample knows them better."""
+    """The columns whose datatypes a fitted estimator does not know, so that a sample knows them better."""
     return tuple(column.name for column in find_columns(estimator) if column.unsure)
 
 
 def describe_inputs(estimator: Any) -> tuple[TensorSpec, ...]:
-    """The inputs that a fitted estimator tells of; none where it does not say how many columns it takes."""
+    """The inputs that a fitted estimator knows; none where it does not say how many columns it accepts."""
     if takes_text(estimator):
         return (TensorSpec("text", "BYTES", (-1,)),)
     columns = find_columns(estimator)
     if not columns:
         return ()
-    if selects_by_name(estimator) or any(column.datatype == "BYTES" for column in columns):
+    if selects_by_name(estimator) or any(column.datatype == "BYTES" or column.categories for column in columns):
         return tuple(_column_spec(column, estimator) for column in columns)
     return (TensorSpec("features", "FP64", (-1, len(columns)), feature_names(estimator)),)
 
@@ -54,7 +55,7 @@ def _input_names(inputs: Sequence[TensorSpec]) -> tuple[str, ...] | None:
 
 
 def needs_frame(estimator: Any, inputs: Sequence[TensorSpec] = ()) -> bool:
-    """Whether a plain matrix would not do: something in it looks at the names of the columns.
+    """Whether a plain matrix would not do: something in it reads the names of the columns.
 
     Somebody else's class may do so wherever the inputs have names, whatever it was fitted with.
     """
@@ -92,11 +93,15 @@ def _frame(inputs: Tensors, names: Sequence[str], columns: dict[str, Column]) ->
     import pandas as pd
 
     plain = Column("")
-    filled = {
-        name: _fill_missing(inputs[name], columns.get(name, plain).keeps_none) for name in names if name in inputs
-    }
+    known = {name: columns.get(name, plain) for name in names if name in inputs}
+    filled = {name: _fill_missing(inputs[name], column.keeps_none) for name, column in known.items()}
     # A Series keeps objects as objects; from a bare array pandas 3 would make its own string type.
     frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in filled.items()})
+    for name, column in known.items():
+        if column.categories is not None:
+            codes = np.nan_to_num(encode_values(inputs[name], column.categories), nan=-1).astype(np.int64)
+            categories: Any = list(column.categories)
+            frame[name] = pd.Categorical.from_codes(codes, categories)
     # What no part reads must be there all the same.
     return frame if len(filled) == len(names) else frame.reindex(columns=list(names))
 
@@ -110,7 +115,7 @@ def table_builder(estimator: Any, inputs: Sequence[TensorSpec]) -> Callable[[Ten
     names = feature_names(estimator) or (_input_names(inputs) if framed else None)
     unused = {column.name for column in columns.values() if column.unused}
     if framed:
-        import pandas as pd  # so that a missing library is told now, not at the first request
+        import pandas as pd  # so that a missing library is reported now, not at the first request
     order = names or tuple(spec.name for spec in inputs)
 
     def build(tensors: Tensors) -> Table:
@@ -131,7 +136,7 @@ def _example_of(spec: TensorSpec, known: Any) -> Array:
 
 
 def example_row(estimator: Any, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
-    """One row that the estimator should take: a known category where it has some, zero or nothing elsewhere."""
+    """One row that the estimator should accept: a known category where it has some, zero or nothing elsewhere."""
     columns = find_columns(estimator)
     if len(inputs) == 1 and len(inputs[0].shape) == 2:
         values = [column.example for column in columns] or [0.0] * max(inputs[0].shape[1], 1)

@@ -43,7 +43,7 @@ def _to_array(tensor: Any) -> Array:
     import torch
 
     if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"the model answered a {type(tensor).__name__} where a tensor belongs")
+        raise TypeError(f"the model returned a {type(tensor).__name__} where a tensor belongs")
     if tensor.dtype == torch.bfloat16:  # numpy has no such dtype; FP32 holds every value of it
         tensor = tensor.float()
     array: Array = tensor.detach().cpu().numpy()
@@ -93,7 +93,7 @@ def _check_inputs(program: _Program, inputs: Sequence[TensorSpec]) -> None:
     if inputs and not program.required <= len(inputs) <= len(program.parameters):
         raise LoadError(
             f"the manifest names {len(inputs)} inputs ({', '.join(spec.name for spec in inputs)}), "
-            f"the model takes {len(program.parameters)} ({', '.join(program.parameters)})"
+            f"the model expects {len(program.parameters)} ({', '.join(program.parameters)})"
         )
 
 
@@ -117,7 +117,7 @@ def _loaded(program: _Program, manifest: Manifest, cpu_threads: int, **built_wit
 
 
 def load_torchscript(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
-    """A torch.jit.save file. It tells argument names but no shapes: the manifest must name the inputs."""
+    """A torch.jit.save file. It has argument names but no shapes: the manifest must name the inputs."""
     import torch
 
     path = find_artifact(directory, manifest, (".pt", ".ts", ".pth"))
@@ -148,7 +148,7 @@ def _exported_inputs(exported: Any) -> tuple[TensorSpec, ...]:
     for name in exported.graph_signature.user_inputs:
         value = nodes.get(name)
         if not isinstance(value, torch.Tensor):
-            raise LoadError(f"the exported program takes {name!r}, which is not a tensor; export it without")
+            raise LoadError(f"the exported program expects {name!r}, which is not a tensor; export it without")
         shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
         specs.append(TensorSpec(name, datatype_of(_to_array(torch.empty(0, dtype=value.dtype)).dtype), shape))
     return tuple(specs)
@@ -160,7 +160,7 @@ def _exported_call(exported: Any, names: Sequence[str]) -> Callable[..., Any]:
     positional, keyword = exported.call_spec.in_spec.children()
     keys = list(keyword.context or ())
     if positional.num_leaves != positional.num_children or keyword.num_leaves != keyword.num_children:
-        raise LoadError("the exported program takes tensors inside lists or dicts; export it with one argument each")
+        raise LoadError("the exported program accepts tensors inside lists or dicts; export it with one argument each")
 
     def call(*given: Any, **named: Any) -> Any:
         split, values = positional.num_children, given or [named[name] for name in names]
@@ -175,7 +175,7 @@ def _exported_call(exported: Any, names: Sequence[str]) -> Callable[..., Any]:
 
 
 def load_export(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
-    """A torch.export.save file, which tells its inputs. Raises UnsafeArtifact for all but plain graphs."""
+    """A torch.export.save file, which names its inputs. Raises UnsafeArtifact for all but plain graphs."""
     import torch
 
     path = find_artifact(directory, manifest, (".pt2",))
@@ -215,7 +215,7 @@ def _make_module(manifest: Manifest, allowed: Sequence[str]) -> Any:
 
 
 def read_module(directory: Path, manifest: Manifest, allowed: Sequence[str]) -> Any:
-    """The module of a safetensors version with its weights, ready to answer. Raises UnsafeArtifact, LoadError."""
+    """The module of a safetensors version with its weights, ready to predict. Raises UnsafeArtifact, LoadError."""
     import safetensors.torch
 
     path = find_artifact(directory, manifest, (".safetensors",))

@@ -53,7 +53,7 @@ def read_records(path: Path) -> dict[str, bytes]:
 
 
 def pack_records(records: Mapping[str, bytes]) -> io.BytesIO:
-    """A new archive of `records`, as torch.jit.load and torch.export.load take it."""
+    """A new archive of `records`, as torch.jit.load and torch.export.load expect it."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for name, content in records.items():

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.document_checks import numbers_of, require, require_inside, whole
 from berth.loaders.ubjson import decode_ubjson
+from berth.loaders.xgboost_categories import check_category_splits, check_encoded
 
 _MAX_FEATURES = 10_000_000
 _MAX_OUTPUTS = 100_000
@@ -21,8 +23,9 @@ _NO_CHILD = -1
 _PER_NODE = ("left_children", "right_children", "parents", "split_indices", "split_conditions", "default_left")
 
 
-def check_xgboost(path: Path) -> None:
-    """Raise LoadError for what is no such document, UnsafeArtifact for numbers that would lead the library astray."""
+def check_xgboost(path: Path) -> Any:
+    """The document's learner. Raises LoadError for what is no such document, UnsafeArtifact for numbers that would lead
+    the library astray."""
     data = path.read_bytes()
     binary = data[:1] == b"{" and data[1:2] in b"iUIlL"
     try:
@@ -43,6 +46,7 @@ def check_xgboost(path: Path) -> None:
             f"{path.name} is not an XGBoost model to be loaded: it is damaged or forged ({error}); "
             "save it again with save_model"
         ) from error
+    return document["learner"]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -52,70 +56,45 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _require(good: Any, what: str) -> None:
-    if not good:
-        raise ValueError(what)
-
-
-def _whole(values: Any, key: str, low: int, high: int) -> int:
-    """A whole number, which XGBoost writes as a text."""
-    value = int(values[key])
-    _require(low <= value <= high, f"{key} is {value}, outside {low} to {high}")
-    return value
-
-
-def _numbers(values: Any, key: str, count: int | None = None) -> Any:
-    array = np.asarray(values[key])
-    array = array.astype(np.int64) if not array.size else array
-    _require(array.ndim == 1 and array.dtype.kind in "iufb", f"{key} is not a list of numbers")
-    _require(count is None or len(array) == count, f"{key} has {len(array)} numbers where {count} belong")
-    return array
-
-
-def _require_inside(key: str, values: Any, low: int, high: int) -> None:
-    _require(values.dtype.kind in "iu" or not values.size, f"{key} is not a list of whole numbers")
-    bad = (values < low) | (values > high)
-    _require(not bad.any(), f"{key} is {values[bad][0] if bad.any() else 0}, outside {low} to {high}")
-
-
 def _check_learner(learner: Any) -> None:
     parameters = learner["learner_model_param"]
-    features = _whole(parameters, "num_feature", 0, _MAX_FEATURES)
-    classes = _whole(parameters, "num_class", 0, _MAX_OUTPUTS)
-    targets = _whole({"num_target": "1", **parameters}, "num_target", 1, _MAX_OUTPUTS)
+    features = whole(parameters, "num_feature", 0, _MAX_FEATURES)
+    classes = whole(parameters, "num_class", 0, _MAX_OUTPUTS)
+    targets = whole({"num_target": "1", **parameters}, "num_target", 1, _MAX_OUTPUTS)
     groups = max(classes, targets, 1)
     for key in ("feature_names", "feature_types"):
         found = len(learner.get(key, ()))
-        _require(found in (0, features), f"{key} has {found} entries for {features} features")
+        require(found in (0, features), f"{key} has {found} entries for {features} features")
     softmax = learner["objective"].get("softmax_multiclass_param")
     if softmax is not None:
-        _require(int(softmax["num_class"]) == groups, f"the objective has another num_class than {groups}")
+        require(int(softmax["num_class"]) == groups, f"the objective has another num_class than {groups}")
     base = str(parameters.get("base_score", "0")).strip("[]").split(",")
-    _require(len(base) in (1, groups), f"base_score has {len(base)} numbers for {groups} outputs")
+    require(len(base) in (1, groups), f"base_score has {len(base)} numbers for {groups} outputs")
     best = learner.get("attributes", {}).get("best_iteration")
-    _require(best is None or 0 <= int(best) < 2**31, f"best_iteration is {str(best)[:20]}")
+    require(best is None or 0 <= int(best) < 2**31, f"best_iteration is {str(best)[:20]}")
     _check_booster(learner["gradient_booster"], features, groups)
 
 
 def _check_booster(booster: Any, features: int, groups: int) -> None:
     name = booster["name"]
     if name == "gblinear":
-        _numbers(booster["model"], "weights", (features + 1) * groups)
+        numbers_of(booster["model"], "weights", (features + 1) * groups)
         return
-    _require(name in ("gbtree", "dart"), f"the booster {str(name)[:20]!r}")
+    require(name in ("gbtree", "dart"), f"the booster {str(name)[:20]!r}")
     model = booster["model"] if name == "gbtree" else booster["gbtree"]["model"]
     trees = model["trees"]
-    _require(isinstance(trees, list), "trees is not a list")
+    require(isinstance(trees, list), "trees is not a list")
     count = len(trees)
-    _require(int(model["gbtree_model_param"]["num_trees"]) == count, f"num_trees is not {count}")
-    _require_inside("tree_info", _numbers(model, "tree_info", count), 0, groups - 1)
+    require(int(model["gbtree_model_param"]["num_trees"]) == count, f"num_trees is not {count}")
+    require_inside("tree_info", numbers_of(model, "tree_info", count), 0, groups - 1)
     if "iteration_indptr" in model:
-        steps = _numbers(model, "iteration_indptr")
-        _require_inside("iteration_indptr", steps, 0, count)
+        steps = numbers_of(model, "iteration_indptr")
+        require_inside("iteration_indptr", steps, 0, count)
         rises = len(steps) and steps[0] == 0 and steps[-1] == count and (np.diff(steps) >= 0).all()
-        _require(rises, f"iteration_indptr does not rise from 0 to {count}")
+        require(rises, f"iteration_indptr does not rise from 0 to {count}")
     if name == "dart":
-        _numbers(booster, "weight_drop", count)
+        numbers_of(booster, "weight_drop", count)
+    check_encoded(model.get("cats", {}), features)
     for number, tree in enumerate(trees):
         try:
             _check_tree(tree, features, groups)
@@ -126,26 +105,25 @@ def _check_booster(booster: Any, features: int, groups: int) -> None:
 def _check_tree(tree: Any, features: int, groups: int) -> None:
     """Every node has one parent and the root has none, so no walk from the root comes back."""
     parameters = tree["tree_param"]
-    count = _whole(parameters, "num_nodes", 1, 1 << 26)
-    width = _whole({"size_leaf_vector": "1", **parameters}, "size_leaf_vector", 0, groups)
-    left, right, _, features_of, *_ = (_numbers(tree, key, count) for key in _PER_NODE)
+    count = whole(parameters, "num_nodes", 1, 1 << 26)
+    width = whole({"size_leaf_vector": "1", **parameters}, "size_leaf_vector", 0, groups)
+    left, right, _, features_of, *_ = (numbers_of(tree, key, count) for key in _PER_NODE)
     if width <= 1:
-        _numbers(tree, "base_weights", count)
+        numbers_of(tree, "base_weights", count)
     else:
         _check_vectors(tree, int((left == _NO_CHILD).sum()), count, width)
-    if len(tree.get("categories_nodes", ())) or np.any(tree.get("split_type", ())):
-        raise LoadError("the model has categorical features, whose names a matrix of numbers cannot carry")
+    check_category_splits(tree, count)
     for key, children in (("left_children", left), ("right_children", right)):
-        _require_inside(key, children, _NO_CHILD, count - 1)
+        require_inside(key, children, _NO_CHILD, count - 1)
     split = left != _NO_CHILD
     if width <= 1:
-        _require(np.array_equal(split, right != _NO_CHILD), "a node with one child")
+        require(np.array_equal(split, right != _NO_CHILD), "a node with one child")
     else:  # in a leaf the right child is the place of its vector
-        _require_inside("right_children of leaves", right[~split], _NO_CHILD, int((~split).sum()) - 1)
-        _require((right[split] != _NO_CHILD).all(), "a node with one child")
+        require_inside("right_children of leaves", right[~split], _NO_CHILD, int((~split).sum()) - 1)
+        require((right[split] != _NO_CHILD).all(), "a node with one child")
     seen = np.bincount(np.concatenate((left[split], right[split])), minlength=1)
-    _require(seen.max() <= 1 and seen[0] == 0, "a node with two parents, or a root with one")
-    _require_inside("split_indices", features_of[split], 0, features - 1)
+    require(seen.max() <= 1 and seen[0] == 0, "a node with two parents, or a root with one")
+    require_inside("split_indices", features_of[split], 0, features - 1)
 
 
 def _check_vectors(tree: Any, leaves: int, count: int, width: int) -> None:
@@ -153,5 +131,5 @@ def _check_vectors(tree: Any, leaves: int, count: int, width: int) -> None:
     sizes = {count * width, leaves * width}
     for key in ("base_weights", "leaf_weights"):
         if key in tree:
-            found = len(_numbers(tree, key))
-            _require(found in sizes, f"{key} has {found} numbers for {count} nodes of {width} targets")
+            found = len(numbers_of(tree, key))
+            require(found in sizes, f"{key} has {found} numbers for {count} nodes of {width} targets")

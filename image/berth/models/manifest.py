@@ -1,6 +1,6 @@
-"""model.json: what a version is, what it takes and gives, and the digests of its files.
+"""model.json: what a version is, what it accepts and returns, and the digests of its files.
 
-Its form is `data/manifest.schema.json` (JSON Schema 2020-12); unknown keys outside `metadata` are errors.
+Its format is `data/manifest.schema.json` (JSON Schema 2020-12); unknown keys outside `metadata` are errors.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from berth.errors import IntegrityError, ManifestError
 from berth.tensors.arrays import TensorSpec
 
 MANIFEST = "model.json"
+# Beside the files, never among them: see models/signing.py.
+SIGNATURE = "model.sig"
 SCHEMA_VERSION = 1
 _CHUNK_BYTES = 1 << 20
 _MOST_SHOWN = 200  # characters of what stands where it should not: it may be all of the file
@@ -39,10 +41,10 @@ class FileDigest:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One version of one model, as model.json tells it.
+    """One version of one model, as model.json describes it.
 
     `architecture` belongs to safetensors alone: {"factory": "package.module:name", "arguments": {…}}. `steps` are the
-    parts of a file of several, in the order of the pipeline that they make. A model that is not `batchable` answers
+    parts of a file of several, in the order of the pipeline that they make. A model that is not `batchable` predicts
     its tensors as a whole: their first dimensions are not rows.
     """
 
@@ -63,7 +65,7 @@ class Manifest:
 
     @property
     def artifacts(self) -> tuple[str, ...]:
-        """The files that the format's loader reads, the accelerated form not among them."""
+        """The files that the format's loader reads, the accelerated model not among them."""
         accelerated = (self.accelerated or {}).get("file")
         return tuple(name for name in sorted(self.files) if name != accelerated)
 
@@ -96,7 +98,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
-            raise ManifestError(f"{MANIFEST}: the key {key[:_MOST_SHOWN]!r} stands twice; keep one")
+            raise ManifestError(f"{MANIFEST}: the key {key[:_MOST_SHOWN]!r} is duplicated; keep one")
         seen[key] = value
     return seen
 
@@ -197,7 +199,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
         return (_SCALARS.sub(_on_one_line, text) + "\n").encode()
     except (ValueError, TypeError) as error:
-        raise ManifestError(f"{MANIFEST}: a value has no JSON form: {error}") from error
+        raise ManifestError(f"{MANIFEST}: a value cannot be written as JSON: {error}") from error
 
 
 def digest_file(path: Path) -> FileDigest:
@@ -225,7 +227,8 @@ def walk_files(directory: Path) -> Iterator[str]:
 
 
 def _check_names(present: Iterable[str], wanted: Iterable[str]) -> None:
-    present, wanted = set(present) - {MANIFEST}, set(wanted)
+    wanted = set(wanted)
+    present = set(present) - ({MANIFEST, SIGNATURE} - wanted)
     if missing := sorted(wanted - present):
         raise IntegrityError(f"{missing[0]} is in {MANIFEST} but not in the folder")
     if extra := sorted(present - wanted):

@@ -1,4 +1,4 @@
-"""A model that is ready to answer: what it takes, what it gives, and the function in between."""
+"""A model that is ready to predict: what it accepts and returns, and the function in between."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PredictFunction: TypeAlias = Callable[[Tensors, Sequence[str]], dict[str, Array]
 class Loaded:
     """What a loader makes of a folder.
 
-    `inputs` and `outputs` are what the artifact itself tells of its signature; empty where it
-    tells nothing (a TorchScript file), in which case the manifest must. `estimator` is the scikit-learn
+    `inputs` and `outputs` are what the artifact itself says about its signature; empty where it
+    says nothing (a TorchScript file), in which case the manifest must. `estimator` is the scikit-learn
     object behind `predict`, where there is one; `module` the TorchScript one, `arguments` its inputs in order.
-    `guessed` are the columns whose datatypes it does not tell.
+    `guessed` are the columns whose datatypes it does not know.
     """
 
     predict: PredictFunction

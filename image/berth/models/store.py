@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from berth.errors import IntegrityError, ManifestError, StoreError
-from berth.models.manifest import MANIFEST, Manifest, check_files, parse_manifest
+from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, check_files, parse_manifest
+from berth.models.signing import SIGNATURE_BYTES, PublicKey, check_signature
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LATEST = "latest"
@@ -103,24 +104,45 @@ def select_models(store: Path, models: str, default_version: str = "") -> list[E
     return entries
 
 
-def read_manifest(entry: Entry) -> Manifest:
-    """model.json of an entry. Raises ManifestError, IntegrityError."""
+def read_manifest_text(entry: Entry) -> tuple[bytes, Manifest]:
+    """model.json of an entry as it is on the disk, and what it says. Raises ManifestError, IntegrityError."""
     path = entry.folder / MANIFEST
     if path.is_symlink():
         raise IntegrityError(f"{MANIFEST} is a symbolic link; a version holds plain files only")
     if path.stat().st_size > MANIFEST_BYTES:
-        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; more than {MANIFEST_BYTES} is not read")
-    manifest = parse_manifest(path.read_bytes())
+        raise ManifestError(f"{MANIFEST} has {path.stat().st_size} bytes; the maximum is {MANIFEST_BYTES}")
+    text = path.read_bytes()
+    manifest = parse_manifest(text)
     if (manifest.name, manifest.version) != (entry.name, entry.version):
         raise ManifestError(f"{MANIFEST} says {manifest.name}@{manifest.version}, but its folder is {entry.key}")
-    return manifest
+    return text, manifest
 
 
-def verify_version(entry: Entry) -> Manifest:
-    """An entry's manifest, once every file has the digest it records. Raises ManifestError, IntegrityError."""
+def read_manifest(entry: Entry) -> Manifest:
+    """model.json of an entry. Raises ManifestError, IntegrityError."""
+    return read_manifest_text(entry)[1]
+
+
+def read_signature(entry: Entry) -> bytes | None:
+    """model.sig of an entry, None without one. Raises IntegrityError."""
+    path = entry.folder / SIGNATURE
+    if not path.is_file() or path.is_symlink():
+        return None
+    if (size := path.stat().st_size) > SIGNATURE_BYTES:
+        raise IntegrityError(f"{SIGNATURE} has {size} bytes; more than {SIGNATURE_BYTES} is not read")
+    return path.read_bytes()
+
+
+def verify_version(entry: Entry, keys: Sequence[PublicKey] = ()) -> Manifest:
+    """An entry's manifest, once every file has the digest it records; with keys, once one of them signed it.
+
+    Raises ManifestError, IntegrityError.
+    """
     if entry.folder.is_symlink():
         raise IntegrityError(f"{entry.key} is a symbolic link; a version is a folder")
-    manifest = read_manifest(entry)
+    text, manifest = read_manifest_text(entry)
+    if keys:
+        check_signature(read_signature(entry), manifest, text, keys)
     check_files(entry.folder, manifest)
     return manifest
 
@@ -131,6 +153,20 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_signature(entry: Entry, bundle: bytes) -> None:
+    """Put model.sig into a version's folder, in place of one that is there; whole or not at all. Raises StoreError."""
+    path = entry.folder.parent / f".{entry.version}-{os.getpid()}.sig.part"
+    try:
+        path.write_bytes(bundle)
+        path.chmod(0o644)
+        _sync(path)
+        path.replace(entry.folder / SIGNATURE)
+        _sync(entry.folder)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise StoreError(f"{SIGNATURE} of {entry.key} cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The accelerated form of a new version: made, proven, and noted in its manifest with its digest."""
+"""The accelerated model of a new version: made, proven, and noted in its manifest with its digest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def accelerate_version(
     options: LoadOptions,
     tell: Callable[[str], None],
 ) -> Manifest:
-    """The manifest with the accelerated form, or with the reason why there is none."""
+    """The manifest with the accelerated model, or with the reason why there is none."""
     if loaded.estimator is None and loaded.module is None:
         return manifest
     if (folder / ACCELERATED).exists():
@@ -36,7 +36,7 @@ def accelerate_version(
     path = folder / ACCELERATED
     make = make_accelerated if loaded.module is None else make_accelerated_net
     result = make(loaded, manifest.inputs, required(manifest.outputs), sample, path, options.cpu_threads)
-    tell(f"served plain: {result}" if isinstance(result, Refusal) else f"accelerated: {result}")
+    tell(f"not accelerated: {result}" if isinstance(result, Refusal) else f"accelerated: {result}")
     if isinstance(result, Refusal):
         return replace(manifest, accelerated={"reason": str(result)})
     return replace(

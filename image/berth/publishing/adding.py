@@ -19,12 +19,13 @@ from berth.errors import BerthError, IntegrityError, LoadError, StoreError
 from berth.loaders.endings import external_files
 from berth.loaders.formats import LoadOptions, detect_format
 from berth.loaders.legacy.made_with import is_foreign, say_made_with
-from berth.models.manifest import MANIFEST, Manifest, check_files, digest_file, encode_manifest, walk_files
+from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, check_files, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
 from berth.models.store import Entry, list_versions, read_manifest, version_key, write_version
 from berth.publishing.accelerating import ACCELERATED, accelerate_version
 from berth.publishing.probing import find_row, is_batchable, shorten, with_shape
 from berth.publishing.profiling import with_profile
+from berth.publishing.request_sample import is_request, read_request
 from berth.publishing.samples import Sample, decode_sample, describe_sample, read_sample
 from berth.serving.containment import Report, contain
 from berth.serving.opening import check_answers, load_verified
@@ -35,14 +36,14 @@ from berth.tensors.schema import column_names, required
 
 # Takes a line for people.
 Tell: TypeAlias = Callable[[str], None]
-_ACCELERATING = "its accelerated form was made"
+_ACCELERATING = "its accelerated model was made"
 # Comparing 10,000 rows takes as many times longer than loading the model.
 _ACCELERATING_TIMES = 20.0
 _EXAMPLE_ROWS = 3
 _TOLERANCE = 1e-6
 # A store reads no model.json above 4 MiB.
 _EXAMPLE_BYTES = 1 << 20
-# Formats whose answers depend on their input alone.
+# Formats whose outputs depend on their input alone.
 _DETERMINISTIC = frozenset({"joblib", "pickle", "skops", "onnx", "xgboost", "lightgbm"})
 
 
@@ -77,7 +78,7 @@ def _copy(source: Path, part: Path, format_: str) -> None:
     """Copy plain files only: a link could make the version hold what is not in it."""
     if source.is_dir():
         for name in walk_files(source):
-            if "__pycache__" in Path(name).parts or name == MANIFEST:
+            if "__pycache__" in Path(name).parts or name in (MANIFEST, SIGNATURE):
                 continue
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, part / name)
@@ -97,7 +98,7 @@ def _describe_inputs(loaded: Loaded, request: AddRequest, sample: Sample | None)
     if sample is not None:
         return describe_sample(sample, loaded.inputs, loaded.guessed)
     if not loaded.inputs:
-        raise LoadError("the artifact does not tell its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
+        raise LoadError("the artifact does not name its inputs; give --sample X.csv or --input NAME:DATATYPE:SHAPE")
     return loaded.inputs
 
 
@@ -107,7 +108,7 @@ def _describe_output(name: str, array: Array, spec: TensorSpec | None) -> Tensor
 
 
 def _describe_outputs(loaded: Loaded, request: AddRequest, tensors: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    """What was asked for, else what the artifact tells, else what it answers now."""
+    """What was requested, else what the artifact says, else what it returns now."""
     known = {spec.name: spec for spec in request.outputs or loaded.outputs}
     answer = loaded.predict(tensors, [spec.name for spec in required(tuple(known.values()))])
     found = [_describe_output(name, array, known.get(name)) for name, array in answer.items()]
@@ -124,7 +125,7 @@ def _listed(array: Array) -> Any:
 def make_example(
     loaded: Loaded, tensors: Mapping[str, Array], outputs: Sequence[TensorSpec], count: int = _EXAMPLE_ROWS
 ) -> dict[str, Any]:
-    """A few rows (with a `count` of 0, all) and what the model answers now, as model.json keeps them."""
+    """A few rows (with a `count` of 0, all) and what the model returns now, as model.json keeps them."""
     rows = {name: array[:count] if count else array for name, array in tensors.items()}
     answer = loaded.predict(rows, [spec.name for spec in required(outputs)])
     return {
@@ -136,7 +137,7 @@ def make_example(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A loaded artifact, what it takes, and rows that it answers."""
+    """A loaded artifact, what it accepts, and rows that it predicts."""
 
     loaded: Loaded
     inputs: tuple[TensorSpec, ...]
@@ -151,11 +152,14 @@ def _with_rows(manifest: Manifest, inputs: tuple[TensorSpec, ...], rows: Mapping
 
 
 def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRequest) -> _Opened:
-    """The artifact with inputs and rows; read again where the first reading had to guess what it takes."""
+    """The artifact with inputs and rows; read again where the first reading had to guess what it accepts."""
     loaded = load(manifest)
-    sample = read_sample(request.sample, column_names(loaded.inputs) or ()) if request.sample else None
+    path = None if is_request(request.sample) else request.sample
+    sample = read_sample(path, column_names(loaded.inputs) or ()) if path else None
     inputs = _describe_inputs(loaded, request, sample)
-    if sample is None:
+    if sample is None and request.sample is not None:
+        rows, unusual = read_request(request.sample, inputs), True
+    elif sample is None:
         rows, unusual = find_row(loaded, inputs, [spec.name for spec in required(request.outputs or loaded.outputs)])
     else:
         rows, unusual = decode_sample(sample, inputs), not loaded.inputs or bool(loaded.guessed)
@@ -164,9 +168,14 @@ def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRe
     return _Opened(loaded, inputs, rows, sample is not None)
 
 
+def _may_cut(manifest: Manifest) -> bool:
+    """Whether fewer rows than there are make a request that the model accepts."""
+    return manifest.batchable and all(spec.shape[0] == -1 for spec in required(manifest.inputs))
+
+
 def _with_example(manifest: Manifest, loaded: Loaded, rows: Mapping[str, Array]) -> Manifest:
     """The manifest with an example of as many rows as keep it small; of images one may be too much."""
-    for count in (_EXAMPLE_ROWS, 1) if manifest.batchable else (0,):
+    for count in (_EXAMPLE_ROWS, 1) if _may_cut(manifest) else (0,):
         full = replace(manifest, example=make_example(loaded, rows, manifest.outputs, count))
         if len(encode_manifest(full)) <= _EXAMPLE_BYTES:
             return full
@@ -187,8 +196,8 @@ def _describe(opened: _Opened, manifest: Manifest, request: AddRequest) -> Manif
         return _with_example(manifest, loaded, opened.rows)
     except BerthError:
         raise
-    except Exception as error:  # whatever a model raises, it does not answer
-        raise LoadError(f"the model does not answer its sample: {shorten(error)}") from error
+    except Exception as error:  # whatever a model raises, it does not predict
+        raise LoadError(f"the model does not predict its sample: {shorten(error)}") from error
 
 
 def _draws(opened: _Opened, manifest: Manifest) -> bool:
@@ -198,7 +207,7 @@ def _draws(opened: _Opened, manifest: Manifest) -> bool:
 
 
 def _make(part: Path, manifest: Manifest, request: AddRequest, options: LoadOptions, report: Report) -> None:
-    """In the child: write the manifest, and the accelerated form where there is one."""
+    """In the child: write the manifest, and the accelerated model where there is one."""
     entry = Entry(manifest.name, manifest.version, part)
     opened = _open(lambda known: load_verified(entry, known, options), manifest, request)
     report.step(ANSWERED)

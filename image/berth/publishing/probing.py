@@ -1,9 +1,10 @@
-"""A row that a model accepts: the proof that it can answer, without which no version is added."""
+"""A row that a model accepts: the proof that it can predict, without which no version is added."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from berth.loaders.signature import example_row
 from berth.models.model import Loaded
 from berth.serving.opening import compare_versions
 from berth.tensors.arrays import Array, TensorSpec
-from berth.tensors.schema import blank_inputs, required
+from berth.tensors.schema import blank_inputs, column_names, required
 
 _SHOWN = 300
+# Of free dimensions, such as the sides of an image, where one of 1 is refused; and how many numbers a try may have.
+_USUAL_SIZES = (2, 3, 4, 8, 16, 32, 64, 128, 224, 256)
+_MOST_NUMBERS = 1 << 22
 
 
 def shorten(error: BaseException) -> str:
@@ -42,6 +46,24 @@ def _typical(estimator: Any, row: Mapping[str, Array]) -> dict[str, Array]:
     return _fill(row, [float(np.median(one.seen)) if one.seen else sum(one.bounds()) / 2 for one in ranges])
 
 
+def _ones(row: Mapping[str, Array]) -> dict[str, Array]:
+    return _fill(row, [1.0] * sum(array.size for array in row.values()))
+
+
+def _sizes(inputs: Sequence[TensorSpec]) -> Iterator[int]:
+    """Sizes of free dimensions to try: those that other dimensions have, then usual ones, as long as they are small."""
+    free = max((sum(size == -1 for size in spec.shape) for spec in inputs), default=0)
+    if not any(size == -1 for spec in inputs for size in spec.shape[1:]) and len(inputs) == 1:
+        return  # a matrix or rows of images: more of the same
+    fixed = sorted({size for spec in inputs for size in spec.shape if 1 < size <= _USUAL_SIZES[-1]})
+    known = prod(size for spec in inputs for size in spec.shape if size > 0)
+    yield from (size for size in (*fixed, *_USUAL_SIZES) if known * size**free <= _MOST_NUMBERS)
+
+
+def _with_size(spec: TensorSpec, size: int) -> TensorSpec:
+    return replace(spec, shape=(*spec.shape[:1], *(size if one == -1 else one for one in spec.shape[1:])))
+
+
 def _rows(loaded: Loaded, inputs: Sequence[TensorSpec]) -> Iterator[dict[str, Array]]:
     """Rows to try, the likeliest first: known categories and zeros, usual numbers, ones."""
     if loaded.estimator is not None:
@@ -52,21 +74,30 @@ def _rows(loaded: Loaded, inputs: Sequence[TensorSpec]) -> Iterator[dict[str, Ar
             yield _typical(loaded.estimator, known)
     blank = blank_inputs(required(inputs), 1)
     yield blank
-    yield _fill(blank, [1.0] * sum(array.size for array in blank.values()))
+    yield _ones(blank)
+    for size in _sizes(inputs) if loaded.estimator is None else ():
+        for rows in (1, size):
+            sized = blank_inputs([_with_size(spec, size) for spec in required(inputs)], rows)
+            yield sized
+            yield _ones(sized)
 
 
-def _refusal(loaded: Loaded, error: BaseException) -> LoadError:
+def _refusal(loaded: Loaded, inputs: Sequence[TensorSpec], error: BaseException) -> LoadError:
     """What is wrong, the version that made the file first: that is the usual reason."""
     versions = compare_versions(loaded.built_with)
     made = f"{'; '.join(versions)}; " if versions else ""
+    advice = "give --sample X.csv with some rows of its inputs"
+    if loaded.estimator is None and (inputs and column_names(inputs) is None):
+        named = ", ".join(f'"{spec.name}": …' for spec in required(inputs))
+        advice = f'give --sample request.json with a request that it accepts: {{"inputs": {{{named}}}}}'
     return LoadError(
         f"{made}the model accepts no row that could be made up for it ({type(error).__name__}: {shorten(error)}); "
-        "give --sample X.csv with some rows of its inputs"
+        + advice
     )
 
 
 def find_row(loaded: Loaded, inputs: Sequence[TensorSpec], outputs: Sequence[str]) -> tuple[dict[str, Array], bool]:
-    """The first made-up row that the model answers, and whether likelier ones were tried in vain.
+    """The first made-up row that the model predicts, and whether likelier ones were tried in vain.
 
     Raises LoadError with what the model says of the likeliest one.
     """
@@ -81,12 +112,12 @@ def find_row(loaded: Loaded, inputs: Sequence[TensorSpec], outputs: Sequence[str
                 loaded.predict(row, outputs)
         except BerthError:
             raise
-        except Exception as error:  # whatever a model raises, it does not answer this row
+        except Exception as error:  # whatever a model raises, it does not predict this row
             first = first or error
             continue
         return row, first is not None
     assert first is not None  # noqa: S101 - for the type checker
-    raise _refusal(loaded, first) from first
+    raise _refusal(loaded, inputs, first) from first
 
 
 def _first(array: Array) -> int:

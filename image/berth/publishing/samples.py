@@ -1,4 +1,4 @@
-"""A CSV of typical inputs: what it tells of a model's columns, and its rows as the model's tensors."""
+"""A CSV of typical inputs: what it says about a model's columns, and its rows as the model's tensors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _believe(specs: Mapping[str, TensorSpec], told: TensorSpec, guessed: Collect
 def describe_sample(
     sample: Sample, told: Sequence[TensorSpec], guessed: Collection[str] = ()
 ) -> tuple[TensorSpec, ...]:
-    """The model's inputs: as the artifact told them, completed by what the sample's columns are.
+    """The model's inputs: as the artifact names them, completed by what the sample's columns are.
 
     Where the artifact guessed a column's datatype, the sample's is believed.
     Raises LoadError when the sample has another number of columns than the model.
@@ -82,7 +82,7 @@ def describe_sample(
     if is_matrix(told):
         width = told[0].shape[1]
         if width not in (-1, len(names)):
-            raise LoadError(f"the sample has {len(names)} columns, but the model takes {width}; leave the target out")
+            raise LoadError(f"the sample has {len(names)} columns, but the model expects {width}; leave the target out")
         found = {spec.name: spec for spec in specs}
         matrix = replace(told[0], columns=told[0].columns or (names if sample.named else None))
         others = any(found[name].datatype == "BYTES" for name in guessed if name in found)

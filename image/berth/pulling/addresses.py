@@ -6,15 +6,19 @@ import hashlib
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from berth.errors import StoreError
+from berth.models.signing import PublicKey
 from berth.pulling.archive import SUFFIXES, unpack
 from berth.pulling.bucket import LIBRARIES, open_bucket
 from berth.pulling.folder import FolderSource, find_versions, open_folder
 from berth.pulling.https import WebSource
+from berth.pulling.layers import fetch_layers
+from berth.pulling.registry_oci import OciRegistry, parse_reference
 from berth.pulling.transfer import ModelSource, Moved, Persistence, fetch_whole, find_room, writing
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -27,6 +31,8 @@ class Access:
     authorization: str = field(default="", repr=False)
     persistence: Persistence = field(default_factory=Persistence)
     max_bytes: int = 0  # what the directory may hold; 0: whatever its disk does
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)  # where container tools' credentials are
+    signature_keys: tuple[PublicKey, ...] = ()  # one of which must have signed what is fetched; none: unsigned too
 
 
 def split_scheme(uri: str) -> tuple[str, str]:
@@ -50,8 +56,8 @@ def _open_remote(uri: str, access: Access) -> ModelSource:
         return WebSource(uri, access.authorization, access.persistence)
     if scheme in LIBRARIES:
         return access.persistence.run(f"{scheme}://{rest}", lambda: open_bucket(scheme, rest))
-    known = ", ".join(f"{name}://" for name in ("file", "http", "https", *LIBRARIES))
-    raise StoreError(f"{scheme}:// is not read; use one of {known}, or a directory")
+    known = ", ".join(f"{name}://" for name in ("file", "http", "https", "oci", *LIBRARIES))
+    raise StoreError(f"{scheme}:// is not supported; use one of {known}, or a directory")
 
 
 def _open_archive(uri: str, suffix: str, work: Path, access: Access, moved: Moved) -> FolderSource:
@@ -81,9 +87,28 @@ def _open_archive(uri: str, suffix: str, work: Path, access: Access, moved: Move
     return FolderSource(folder, shown, versions, movable=True)
 
 
+def _open_image(rest: str, work: Path, access: Access, moved: Moved) -> FolderSource:
+    """The store in an OCI image, unpacked below `work`. Raises StoreError, IntegrityError, UnsafeArtifact."""
+    registry = OciRegistry(parse_reference(rest), access.environ, access.persistence)
+    with writing(work / "unpacked"):
+        folder = Path(tempfile.mkdtemp(prefix="unpacked-", dir=work))
+    try:
+        digest = fetch_layers(registry, folder, work, access.persistence, access.max_bytes, moved)
+        versions = find_versions(folder)
+        shown = f"{registry.shown}@{digest}"
+        if not versions:
+            raise StoreError(f"{shown} holds no model.json; `berth push` makes images of versions")
+    except BaseException:  # Ctrl-C too: what was unpacked may be large
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return FolderSource(folder, shown, versions, movable=True)
+
+
 def open_source(uri: str, work: Path, access: Access, moved: Moved = lambda done: None) -> ModelSource:
     """The store at `uri`; what must lie on this disk for it is put below `work`. Raises StoreError."""
+    scheme, rest = split_scheme(uri)
+    if scheme == "oci":
+        return _open_image(rest, work, access, moved)
     if suffix := _archive_suffix(uri):
         return _open_archive(uri, suffix, work, access, moved)
-    scheme, rest = split_scheme(uri)
     return open_folder(Path(rest), f"file://{rest}") if scheme == "file" else _open_remote(uri, access)

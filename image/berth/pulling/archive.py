@@ -44,7 +44,7 @@ class _Member:
 
 
 class _Bounded:
-    """A file of which headers can ask neither a long read nor many of them."""
+    """A file of which headers can demand neither a long read nor many of them."""
 
     def __init__(self, file: IO[bytes], longest: int, left: float) -> None:
         self._file = file

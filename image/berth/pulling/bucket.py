@@ -73,6 +73,13 @@ class BucketSource:
         """The folders below a model's."""
         return self._list(name)
 
+    def list_files(self) -> list[tuple[str, int | None]]:
+        """(path below the prefix, size) of every file, however deep."""
+        with _understood(self.shown):
+            rows = self._files.find(self._place, detail=True)
+        start = len(self._place) + 1
+        return [(name[start:], row.get("size")) for name, row in sorted(rows.items()) if len(name) > start]
+
     @contextmanager
     def open(self, path: str, offset: int = 0, tag: str = "") -> Iterator[Stream]:
         """A file's bytes from `offset`; of "" the prefix itself as a file."""

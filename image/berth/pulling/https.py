@@ -7,6 +7,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
@@ -22,12 +23,26 @@ if TYPE_CHECKING:
 _SECONDS = 30.0
 _REDIRECTS = 10
 _INDEX_BYTES = 16 << 20
+_MESSAGE_BYTES = 4 << 10
+_MOST_SHOWN = 300
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 # At most 19 digits: int() refuses thousands of them.
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _PAUSE = re.compile(r"[0-9]{1,9}")
 # Bounded, so that a page of half links takes no longer to read than one of links.
 _LINK = re.compile(r"""<a\s[^<>]{0,300}?\bhref\s{0,9}=\s{0,9}["']?([^"'<>\s]{1,1000})""", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class WebRules:
+    """How a host is reached. `advice` is what to do about 401 and 403, `only_here` refuses redirects to other hosts."""
+
+    advice: str = "set STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, in the environment of this command"
+    only_here: bool = False
+    ca_file: str = ""
+    client_certificate: str = ""
+    accept: str = "*/*"
+    explains: bool = False  # an error's body is JSON with a message for people
 
 
 def show_url(url: str) -> str:
@@ -41,18 +56,27 @@ def _pause(text: str) -> float:
     return float(text) if _PAUSE.fullmatch(text) else 0.0
 
 
-def _refused(response: httpx.Response, shown: str) -> Exception:
+def _read_message(response: httpx.Response) -> str:
+    """The message in the JSON body of an error, empty without one."""
+    text = bytearray()
+    for chunk in response.iter_raw(_MESSAGE_BYTES):
+        text += chunk
+        if len(text) >= _MESSAGE_BYTES:
+            break
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        return " ".join(str(json.loads(text)["message"]).split())[:_MOST_SHOWN]
+    return ""
+
+
+def _refused(response: httpx.Response, shown: str, advice: str, message: str) -> Exception:
     """What an error status means: try again, or not."""
     status = response.status_code
     if status in _AGAIN:
-        return Cut(f"{shown} answered {status}", _pause(response.headers.get("Retry-After", "")))
+        return Cut(f"{shown} returned {status}", _pause(response.headers.get("Retry-After", "")))
     if status in (401, 403):
-        return StoreError(
-            f"{shown} answered {status}: set STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD, "
-            "in the environment of this command"
-        )
-    reason = "it is not there" if status == 404 else " ".join(response.reason_phrase.split())
-    return StoreError(f"{shown} answered {status}: {reason}")
+        return StoreError(f"{shown} returned {status}: {advice}")
+    reason = message or ("it is not there" if status == 404 else " ".join(response.reason_phrase.split()))
+    return StoreError(f"{shown} returned {status}: {reason}")
 
 
 def _unreached(error: BaseException, shown: str) -> Exception:
@@ -64,19 +88,37 @@ def _unreached(error: BaseException, shown: str) -> Exception:
     return Cut(f"{shown} cannot be reached: {str(error) or type(error).__name__}")
 
 
-def _check_redirect(old: httpx.URL, new: httpx.URL) -> None:
+def _check_redirect(old: httpx.URL, new: httpx.URL, only_here: bool) -> None:
     """That a redirect stays in the web, never leaves https, and brings no credentials. Raises StoreError."""
+    if only_here and (old.host, old.port) != (new.host, new.port):
+        raise StoreError(
+            f"{show_url(str(old))} leads to another host, {new.host}, which is not followed: its files must come from "
+            "the server itself"
+        )
     if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http") or new.userinfo:
         raise StoreError(f"{show_url(str(old))} leads to {show_url(str(new))}, which is not followed")
 
 
-def _open_client() -> httpx.Client:
+def _make_context(rules: WebRules) -> ssl.SSLContext:
+    """The system's certificates, or SSL_CERT_FILE's, or those of the rules. Raises StoreError."""
+    try:
+        context = ssl.create_default_context(cafile=rules.ca_file or None)
+        if rules.client_certificate:
+            context.load_cert_chain(rules.client_certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise StoreError(
+            f"the certificates {rules.ca_file} {rules.client_certificate} cannot be read: {error}"
+        ) from error
+    return context
+
+
+def open_client(rules: WebRules) -> httpx.Client:
     """The client, with the proxies of the environment; one connection a request. Raises StoreError."""
     import httpx
 
-    try:  # the system's certificates, or SSL_CERT_FILE's
+    try:
         limits = httpx.Limits(max_keepalive_connections=0)
-        return httpx.Client(verify=ssl.create_default_context(), timeout=_SECONDS, limits=limits)
+        return httpx.Client(verify=_make_context(rules), timeout=_SECONDS, limits=limits)
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         raise StoreError(f"a proxy in the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY): {error}") from error
 
@@ -84,21 +126,22 @@ def _open_client() -> httpx.Client:
 class WebSource:
     """A store below a URL. `authorization` is the value of that header; it goes to this host alone."""
 
-    def __init__(self, url: str, authorization: str, persistence: Persistence) -> None:
+    def __init__(self, url: str, authorization: str, persistence: Persistence, rules: WebRules = WebRules()) -> None:
+        self._rules = rules
         self._parts = urlsplit(url)
         self.shown = show_url(url)
         if self._parts.username or self._parts.password:
             raise StoreError(f"{self.shown}: no credentials in the URI; set STORE_USERNAME and STORE_PASSWORD")
-        self._headers = {"Accept-Encoding": "identity", "User-Agent": "berth-pull"}
+        self._headers = {"Accept-Encoding": "identity", "User-Agent": "berth-pull", "Accept": rules.accept}
         if authorization:
             self._headers["Authorization"] = authorization
         self._persistence = persistence
-        self._client = _open_client()
+        self._client = open_client(rules)
         self._index: dict[str, list[str]] | None = None
 
     def _url(self, path: str) -> str:
         """The URL of a path, "/" being the listing; of "" the URL as it was given. A query goes with every path."""
-        whole = f"{self._parts.path.rstrip('/')}/{quote(path.lstrip('/'))}" if path else self._parts.path
+        whole = f"{self._parts.path.rstrip('/')}/{quote(path.lstrip('/'), safe='/:')}" if path else self._parts.path
         return urlunsplit((self._parts.scheme, self._parts.netloc, whole, self._parts.query, ""))
 
     @contextmanager
@@ -124,20 +167,21 @@ class WebSource:
         other = response.status_code == 206 and tag and _tag(response.headers) != tag
         if response.is_success and not other:
             return response
+        message = _read_message(response) if self._rules.explains else ""
         response.close()
         if offset and (other or response.status_code == 416):
             return self._answer(url, 0, "", watch)
-        raise _refused(response, show_url(url))
+        raise _refused(response, show_url(url), self._rules.advice, message)
 
     def _follow(self, url: str, headers: dict[str, str], watch: Watch) -> httpx.Response:
-        """The first response that leads nowhere else. The bodies of the others are not read, they may be endless."""
+        """The first response that leads nowhere else. The bodies of the others stay unread, they may be endless."""
         request = self._client.build_request("GET", url, headers=headers, extensions={"trace": watch.trace})
         for _ in range(_REDIRECTS):
             response = self._client.send(request, stream=True)
             if (following := response.next_request) is None:
                 return response
             response.close()
-            _check_redirect(request.url, following.url)
+            _check_redirect(request.url, following.url, self._rules.only_here)
             request = following
         raise StoreError(f"{show_url(url)} leads to more than {_REDIRECTS} other places, one after the other")
 
@@ -228,6 +272,6 @@ def _stream(response: httpx.Response, offset: int, shown: str, watch: Watch) -> 
         found = _RANGE.fullmatch(text)
         first, last, whole = (int(one) if one != "*" else None for one in found.groups()) if found else (None,) * 3
         if first != offset or last is None or not first <= last < (whole or last + 1):
-            raise Cut(f"{shown} answered the range {text[:80]!r} where bytes {offset}- were asked for")
+            raise Cut(f"{shown} returned the range {text[:80]!r} where bytes {offset}- were requested")
         start, total = first, whole
     return Stream(start, total, _tag(headers), _chunks(response, total, shown, watch))

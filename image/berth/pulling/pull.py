@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from berth.errors import BerthError, IntegrityError, ManifestError, StoreError
-from berth.models.manifest import MANIFEST, Manifest, parse_manifest
+from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, parse_manifest
 from berth.models.store import (
     LATEST,
     MANIFEST_BYTES,
@@ -32,6 +32,7 @@ from berth.models.store import (
     write_version,
 )
 from berth.pulling.addresses import Access, open_source
+from berth.pulling.signatures import fetch_signature, is_trusted, renew_signature
 from berth.pulling.transfer import (
     MORE_ROOM,
     ModelSource,
@@ -50,7 +51,7 @@ _MOST_SHOWN = 800
 
 @dataclass(frozen=True)
 class PullReport:
-    """Whom to tell: `line` about what is done, `moved(what, done, total)` while bytes come (total 0: unknown)."""
+    """Who hears of it: `line` about what is done, `moved(what, done, total)` while bytes come (total 0: unknown)."""
 
     line: Callable[[str], None] = lambda text: None
     moved: Callable[[str, int, int], None] = lambda what, done, total: None
@@ -66,7 +67,7 @@ class Wanted:
 
 
 def parse_wanted(models: str, sha256: str = "") -> list[Wanted]:
-    """The models of BERTH_MODELS' form; the digest belongs to the first. Raises StoreError."""
+    """The models as BERTH_MODELS lists them; the digest belongs to the first. Raises StoreError."""
     found: list[Wanted] = []
     for word in filter(None, (word.strip() for word in models.split(","))):
         name, _, version = word.partition("@")
@@ -153,7 +154,7 @@ def _check_room(work: Path, manifest: Manifest, key: str, max_bytes: int) -> Non
 
 
 class _Pull:
-    """One run: a source, the directory, and who is told."""
+    """One run: a source, the directory, and who is informed."""
 
     def __init__(self, source: ModelSource, into: Path, access: Access, report: PullReport) -> None:
         self._source, self._into, self._access, self._report = source, into, access, report
@@ -186,7 +187,7 @@ class _Pull:
             done += digest.bytes
             self._report.moved(entry.key, done, total)
 
-    def _place(self, entry: Entry, text: bytes, manifest: Manifest) -> None:
+    def _place(self, entry: Entry, text: bytes, manifest: Manifest, signature: bytes | None) -> None:
         """The version in the store, by one rename."""
 
         def fill(part: Path) -> None:
@@ -199,10 +200,12 @@ class _Pull:
                 else:
                     shutil.copyfile(twin, to)
             (part / MANIFEST).write_bytes(text)
+            if signature is not None:
+                (part / SIGNATURE).write_bytes(signature)
 
         try:
             write_version(self._into, entry.name, entry.version, fill)
-        except BaseException:  # Ctrl-C too: nothing half is left behind
+        except BaseException:  # Ctrl-C too: no part is left behind
             with contextlib.suppress(OSError):  # only if it is empty: made for a version that did not come
                 entry.folder.parent.rmdir()
             raise
@@ -212,13 +215,16 @@ class _Pull:
         version = _highest(self._source, wanted.name, self._access) if wanted.version == LATEST else wanted.version
         entry = Entry(wanted.name, version, self._into / wanted.name / version)
         if _is_there(self._into, Wanted(wanted.name, version, wanted.sha256), self._report):
+            if not is_trusted(entry, self._access):
+                renew_signature(self._source, entry, self._access)
             return entry
         text, manifest = _read_manifest(self._source, entry, wanted.sha256, self._access)
+        signature = fetch_signature(self._source, entry, text, manifest, self._access)
         total = sum(digest.bytes for digest in manifest.files.values())
         self._report.line(f"{entry.key}: {len(manifest.files)} files, {total} bytes from {self._source.shown}")
         _check_room(self._work, manifest, entry.key, self._access.max_bytes)
         self._fetch(entry, manifest)
-        self._place(entry, text, manifest)
+        self._place(entry, text, manifest, signature)
         self._report.line(f"{entry.key}: in {self._into}, {MANIFEST} has sha256 {hashlib.sha256(text).hexdigest()}")
         return entry
 
@@ -260,7 +266,8 @@ def pull_models(uri: str, into: Path, wanted: Sequence[Wanted], access: Access, 
     if entries and all(entry.folder.exists() for entry in entries):  # `latest` is no folder's name
         for one in wanted:
             _is_there(into, one, report)
-        return entries
+        if all(is_trusted(entry, access) for entry in entries):
+            return entries
     work = into / _WORK
     with _alone(work, report):
         try:

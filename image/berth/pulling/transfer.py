@@ -1,6 +1,6 @@
 """One file from anywhere to this disk: in pieces, again after a cut, from where the cut was.
 
-A source raises ConnectionError for what another try may mend and StoreError for what it will not.
+A source raises ConnectionError for what another try may fix and StoreError for what it will not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Cut(ConnectionError):
-    """The network failed; `pause` is how long the server asked us to wait."""
+    """The network failed; `pause` is how long the server says to wait."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -77,7 +77,7 @@ class Persistence:
     first_pause: float = 0.5
     sleep: Callable[[float], None] = time.sleep
     window: float = 30.0
-    ends: float = math.inf  # as time.monotonic() tells it
+    ends: float = math.inf  # as time.monotonic() has it
 
     def check_time(self) -> None:
         """That there is some left. Raises Cut, because what has come is worth keeping."""
@@ -114,7 +114,7 @@ def _size(part: Path) -> int:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """The disk's errors as ours, so that they are never taken for the network's."""
+    """The disk's errors as ours, so that they never pass for the network's."""
     try:
         yield
     except OSError as error:
@@ -162,7 +162,7 @@ def read_small(source: ModelSource, path: str, limit: int, persistence: Persiste
                 found += chunk
                 persistence.check_time()
                 if len(found) > limit:
-                    raise StoreError(f"{path} of {source.shown} has more than {limit} bytes; that is not read")
+                    raise StoreError(f"{path} of {source.shown} has more than {limit} bytes, the maximum here")
             if stream.total is not None and len(found) < stream.total:
                 raise Cut(f"the connection was cut after {len(found)} of {stream.total} bytes")
         return bytes(found)
@@ -170,20 +170,47 @@ def read_small(source: ModelSource, path: str, limit: int, persistence: Persiste
     return persistence.run(f"{path} of {source.shown}", attempt)
 
 
-def check_digest(part: Path, path: str, shown: str, wanted: FileDigest) -> None:
-    """That a file is what the manifest says. Raises IntegrityError with both digests."""
+def fetch_sized(
+    source: ModelSource, path: str, part: Path, size: int | None, limit: int, persistence: Persistence
+) -> None:
+    """`path` of the source in `part`, of `size` bytes where a listing says so. Raises StoreError."""
+
+    def attempt() -> None:
+        with source.open(path) as stream:
+            if size is not None and stream.total not in (None, size):
+                raise StoreError(f"{path} has {stream.total} bytes at {source.shown}, but its listing says {size}")
+            try:
+                _append(part, stream, limit, persistence, lambda done: None)
+            except _TooLong as error:
+                raise StoreError(
+                    f"{path} of {source.shown} has more than the {limit} bytes there is room for"
+                ) from error
+        if size is not None and (have := _size(part)) != size:
+            raise Cut(f"it ended after {have} of {size} bytes")
+
+    persistence.run(f"{path} of {source.shown}", attempt)
+
+
+def check_digest(part: Path, path: str, shown: str, wanted: FileDigest, by: str = "model.json") -> None:
+    """That a file is what `by` says. Raises IntegrityError with both digests."""
     found = digest_file(part)
     if found != wanted:
         raise IntegrityError(
             f"{path} from {shown} has sha256 {found.sha256} ({found.bytes} bytes), "
-            f"but model.json says {wanted.sha256} ({wanted.bytes} bytes)"
+            f"but {by} says {wanted.sha256} ({wanted.bytes} bytes)"
         )
 
 
 def fetch_file(
-    source: ModelSource, path: str, part: Path, wanted: FileDigest, persistence: Persistence, moved: Moved
+    source: ModelSource,
+    path: str,
+    part: Path,
+    wanted: FileDigest,
+    persistence: Persistence,
+    moved: Moved,
+    by: str = "model.json",
 ) -> None:
-    """`path` of the source in `part`, byte for byte what the manifest says. Raises IntegrityError, StoreError."""
+    """`path` of the source in `part`, byte for byte what `by` says. Raises IntegrityError, StoreError."""
     leftover = _size(part) > 0
 
     def attempt() -> None:
@@ -192,27 +219,25 @@ def fetch_file(
             return
         with source.open(path, have if have < wanted.bytes else 0) as stream:
             if stream.total not in (None, wanted.bytes):
-                raise IntegrityError(
-                    f"{path} has {stream.total} bytes at {source.shown}, but model.json says {wanted.bytes}"
-                )
+                raise IntegrityError(f"{path} has {stream.total} bytes at {source.shown}, but {by} says {wanted.bytes}")
             try:
                 _append(part, stream, wanted.bytes, persistence, moved)
             except _TooLong as error:
                 raise IntegrityError(
-                    f"{path} of {source.shown} has more than the {wanted.bytes} bytes that model.json says"
+                    f"{path} of {source.shown} has more than the {wanted.bytes} bytes that {by} says"
                 ) from error
         if (have := _size(part)) < wanted.bytes:
             raise Cut(f"it ended after {have} of {wanted.bytes} bytes")
 
     persistence.run(f"{path} of {source.shown}", attempt, lambda: _size(part))
     try:
-        check_digest(part, path, source.shown, wanted)
+        check_digest(part, path, source.shown, wanted, by)
     except IntegrityError:
         part.unlink()
         if not leftover:
             raise
         # What an earlier run left was bad; the source may be fine.
-        fetch_file(source, path, part, wanted, persistence, moved)
+        fetch_file(source, path, part, wanted, persistence, moved, by)
 
 
 def fetch_whole(source: ModelSource, path: str, part: Path, limit: int, persistence: Persistence, moved: Moved) -> None:

@@ -1,4 +1,4 @@
-"""A chunk's answers: all rows in one call; where that fails, halves of it, until the bad rows stand alone."""
+"""A chunk's outputs: all rows in one call; where that fails, halves of it, until the bad rows stand alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN_CHARACTERS = 500
 
 
 def make_ask(source: RowSource, model: Model, outputs: Sequence[str], most_rows: int) -> Ask:
-    """The server's own way from rows to answers, without the server."""
+    """The server's own way from rows to outputs, without the server."""
     predictor = Predictor(1, most_rows)
 
     def ask(rows: Sequence[Any], number: int) -> dict[str, list[Any]]:
@@ -37,7 +37,7 @@ def make_ask(source: RowSource, model: Model, outputs: Sequence[str], most_rows:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a row has no answer."""
+    """Why a row has no prediction."""
 
     row: int
     code: str
@@ -45,7 +45,7 @@ class Failure:
 
 
 def _failure(row: int, error: BerthError) -> Failure:
-    """As the server would tell it; but of a model that broke, what the server keeps for its log."""
+    """As the server would report it; but of a model that broke, what the server keeps for its log."""
     if isinstance(error, PredictionFailed) and error.__cause__ is not None:
         return Failure(row, error.code, f"the model broke on these values: {error.__cause__!r}"[:_SHOWN_CHARACTERS])
     return Failure(row, error.code, error.message)

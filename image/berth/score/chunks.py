@@ -23,14 +23,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A chunk's answers: kept columns and outputs by name, one value a row, None for the rows that failed."""
+    """A chunk's results: kept columns and outputs by name, one value a row, None for the rows that failed."""
 
     kept: Mapping[str, Sequence[Any]]
     outputs: Mapping[str, Sequence[Any]]
 
 
 class RowSource(Protocol):
-    """A file of rows. `unused` are columns that neither the model takes nor the output keeps; `types` are those of
+    """A file of rows. `unused` are columns that neither the model accepts nor the output keeps; `types` are those of
     the kept columns, where the format has types.
     """
 
@@ -49,7 +49,7 @@ class RowSource(Protocol):
 
 
 class RowSink(Protocol):
-    """How answers are written: bytes that can be appended and cut off, made into the final file at the end."""
+    """How results are written: bytes that can be appended and cut off, made into the final file at the end."""
 
     def head(self) -> bytes:
         """What stands before the first row."""
@@ -63,7 +63,7 @@ class RowSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a sink is told: the kept columns (with their types where the source has some) and the outputs."""
+    """What a sink knows: the kept columns (with their types where the source has some) and the outputs."""
 
     keep: tuple[str, ...]
     outputs: tuple[TensorSpec, ...]

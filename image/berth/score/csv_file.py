@@ -1,4 +1,4 @@
-"""CSV with a header: rows to score, and rows with their answers."""
+"""CSV with a header: rows to score, and rows with their predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Records:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self._fault: RequestError | None = None
-        # csv.reader asks for no more lines than its record has, so `lines.position` is where the next one begins.
+        # csv.reader reads no more lines than its record has, so `lines.position` is where the next one begins.
         self._reader = csv.reader(self._text(), strict=True)
 
     def _text(self) -> Iterator[str]:

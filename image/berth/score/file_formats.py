@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from berth.models.model import Model
 from berth.score.chunks import Columns, RowSink, RowSource
 from berth.score.csv_file import CsvSink, CsvSource
 from berth.score.jsonl_file import JsonlSink, JsonlSource
 from berth.score.parquet_file import ParquetSink, ParquetSource, check_pyarrow
+from berth.tensors.arrays import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class FileFormat:
 
     name: str
     endings: tuple[str, ...]
-    read: Callable[[Path, Model, Sequence[str]], RowSource]
+    read: Callable[[Path, Sequence[TensorSpec], Sequence[str]], RowSource]
     write: Callable[[Columns], RowSink]
     check: Callable[[], None] = lambda: None
 
@@ -30,14 +30,14 @@ FORMATS = {
         FileFormat(
             "csv",
             (".csv",),
-            lambda path, model, keep: CsvSource(path, model.inputs, keep),
+            CsvSource,
             CsvSink,
         ),
         FileFormat("jsonl", (".jsonl", ".ndjson"), JsonlSource, JsonlSink),
         FileFormat(
             "parquet",
             (".parquet", ".pq"),
-            lambda path, model, keep: ParquetSource(path, model.inputs, keep),
+            ParquetSource,
             ParquetSink,
             check_pyarrow,
         ),
@@ -46,5 +46,5 @@ FORMATS = {
 
 
 def find_format(path: Path) -> FileFormat | None:
-    """The format that a file's ending tells."""
+    """The format that a file's ending names."""
     return next((format_ for format_ in FORMATS.values() if path.suffix.lower() in format_.endings), None)

@@ -20,7 +20,7 @@ from berth.score.progress import Done, State, check_facts, read_state, write_sta
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to score, with what, and where the answers go."""
+    """What to score, with what, and where the outputs go."""
 
     input: Path
     places: Places
@@ -52,7 +52,7 @@ def _facts(job: Job, model: Model) -> dict[str, Any]:
 
 
 def _rows_of_a_call(model: Model, chunk_rows: int) -> int:
-    """The rows that go in one call: those of the chunk, unless the model takes a fixed number."""
+    """The rows that go in one call: those of the chunk, unless the model accepts a fixed number."""
     return next((spec.shape[0] for spec in model.inputs if spec.shape and spec.shape[0] > 0), chunk_rows)
 
 
@@ -124,11 +124,11 @@ def _publish(places: Places, sink: RowSink, done: Done) -> None:
 def score_file(
     job: Job, model: Model, on_open: Callable[[RowSource, Done], None], on_chunk: Callable[[Done], None]
 ) -> Done:
-    """Score the whole input; go on where a killed run was. `on_open` is told what is there at the start.
+    """Score the whole input; resume a killed run. `on_open` gets what is there at the start.
 
     Raises InvalidInput, OperatorError, OSError.
     """
-    source = job.reads.read(job.input, model, job.keep)
+    source = job.reads.read(job.input, model.inputs, job.keep)
     specs = {spec.name: spec for spec in model.outputs}
     sink = job.writes.write(Columns(job.keep, tuple(specs[name] for name in job.outputs), source.types))
     places, facts, rows = job.places, _facts(job, model), _rows_of_a_call(model, job.chunk_rows)
@@ -140,7 +140,7 @@ def score_file(
 
     run = _Run(source, sink, job.outputs, rows, make_ask(source, model, job.outputs, rows), save)
     with open_part(places.part) as output, open_part(places.errors_part) as errors:
-        # Asked again: another run may have ended meanwhile.
+        # Checked again: another run may have ended meanwhile.
         done = _where_it_was(job, facts)
         if not done.finished:
             done = run.score(done, output, errors)

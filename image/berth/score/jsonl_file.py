@@ -1,4 +1,4 @@
-"""One JSON value a line: rows to score, as /predict takes them, and one object with the answers for each."""
+"""One JSON value a line: rows to score, as /predict accepts them, and one object with the outputs for each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 import orjson
 
 from berth.errors import InvalidInput, MalformedJson, shown
-from berth.models.model import Model
 from berth.score.chunks import Chunk, Columns, Scored
 from berth.score.text_lines import Lines
-from berth.tensors.arrays import Array
+from berth.tensors.arrays import Array, TensorSpec
 from berth.tensors.codec import decode_json
 from berth.tensors.instances import decode_instances
 from berth.tensors.schema import column_names
@@ -26,9 +25,9 @@ class JsonlSource:
     unused: tuple[str, ...] = ()
     types: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, path: Path, model: Model, keep: Sequence[str]) -> None:
-        self._path, self._model, self._keep = path, model, keep
-        self._known = {*(column_names(model.inputs) or ()), *(spec.name for spec in model.inputs)}
+    def __init__(self, path: Path, specs: Sequence[TensorSpec], keep: Sequence[str]) -> None:
+        self._path, self._specs, self._keep = path, specs, keep
+        self._known = {*(column_names(specs) or ()), *(spec.name for spec in specs)}
         self.size = path.stat().st_size
 
     def _decode_line(self, line: bytes) -> Any:
@@ -53,7 +52,7 @@ class JsonlSource:
 
     def decode(self, rows: Sequence[Any], number: int) -> dict[str, Array]:
         """Rows as the model's tensors. Raises InvalidInput."""
-        tensors = decode_instances([self._for_model(row) for row in rows], self._model.inputs)
+        tensors = decode_instances([self._for_model(row) for row in rows], self._specs)
         if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
             raise InvalidInput(f"each line must be one row, got {shown(rows[0])}")
         return tensors
@@ -74,7 +73,7 @@ def encode_line(document: dict[str, Any]) -> bytes:
 
 
 class JsonlSink:
-    """The kept columns and the outputs, as the server's answer has them."""
+    """The kept columns and the outputs, as the server's response has them."""
 
     def __init__(self, columns: Columns) -> None:
         del columns

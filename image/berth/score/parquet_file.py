@@ -1,4 +1,4 @@
-"""Parquet, through pyarrow: rows to score, and rows with their answers.
+"""Parquet, through pyarrow: rows to score, and rows with their predictions.
 
 A parquet file cannot be appended to and cut off. The part file is an Arrow stream, whose messages can; it becomes
 parquet at the end.

@@ -37,7 +37,7 @@ def _pick_unnamed(header: Sequence[str], width: int, keep: Sequence[str]) -> Pic
     places = tuple(at for at, name in enumerate(header) if name not in keep)
     if width not in (-1, len(places)):
         raise InvalidInput(
-            f"the model takes {width} columns, which have no names, but the input has {len(places)} besides those "
+            f"the model expects {width} columns, which have no names, but the input has {len(places)} besides those "
             f"to keep; name what is not for the model with --keep"
         )
     return Picked(tuple(header[at] for at in places), places, named=False)
@@ -50,9 +50,9 @@ def check_keep(header: Sequence[str], keep: Sequence[str]) -> None:
 
 
 def pick_columns(header: Sequence[str], specs: Sequence[TensorSpec], keep: Sequence[str], *, nests: bool) -> Picked:
-    """The columns that the model takes, of a table with this header; `nests`: a cell may hold a list.
+    """The columns that the model accepts, of a table with this header; `nests`: a cell may hold a list.
 
-    Raises InvalidInput when the model cannot be asked with this table at all.
+    Raises InvalidInput when the model cannot be called with this table at all.
     """
     check_keep(header, keep)
     inputs = tuple(spec.name for spec in specs)
@@ -61,11 +61,11 @@ def pick_columns(header: Sequence[str], specs: Sequence[TensorSpec], keep: Seque
     if names is None and is_matrix(specs):
         return _pick_unnamed(header, specs[0].shape[1], keep)
     if names is None:
-        raise InvalidInput(f"the model takes the tensors {', '.join(inputs)}, not a table of values; send jsonl")
+        raise InvalidInput(f"the model expects the tensors {', '.join(inputs)}, not a table of values; send jsonl")
     check_columns([name for name in dict.fromkeys(header) if name in set(names)], names)
     used = {*names, *keep}
     if twice := [name for name in used if header.count(name) > 1]:
-        raise InvalidInput(f"the column {twice[0]!r} stands twice in the input; keep one")
+        raise InvalidInput(f"the column {twice[0]!r} is duplicated in the input; keep one")
     unused = tuple(name for name in header if name not in used)
     return Picked(names, tuple(header.index(name) for name in names), unused, whole=whole)
 

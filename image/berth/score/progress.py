@@ -48,7 +48,7 @@ def read_state(path: Path) -> State | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise OperatorError(
-            f"{path} does not tell how far a run has come ({error}); remove it to begin again"
+            f"{path} does not say how far a run has come ({error}); remove it to begin again"
         ) from error
 
 

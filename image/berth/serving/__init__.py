@@ -1,1 +1,1 @@
-"""A loaded model answers requests: admission, batching, cache, lifecycle."""
+"""A loaded model serves requests: admission, batching, cache, lifecycle."""

@@ -23,8 +23,10 @@ class Gate:
         self._began: dict[int, float] = {}
         self._next = 0
         self._told = 0
-        # Predictions that have arrived and that one thread will answer one after the other: they are in flight too.
+        # Predictions that have arrived and that one thread will serve one after the other: they are in flight too.
         self.waiting = 0
+        # New connections are better left to another worker: this one can begin no prediction.
+        self.paused = False
 
     def enter(self) -> int:
         """A ticket for `leave`. Raises Overloaded, with Retry-After, when the worker is full."""
@@ -48,7 +50,7 @@ class Gate:
             self._tell()
 
     def tell(self) -> None:
-        """Report the predictions in flight where `waiting` was changed and no ticket was taken or given back since."""
+        """Report the predictions in flight where `waiting` was changed and no ticket came or went since."""
         if self._told != self.inside:
             with self._lock:
                 self._tell()

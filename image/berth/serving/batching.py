@@ -5,15 +5,15 @@ model once, hands everybody its rows, and passes its place on to the first of th
 
     submit -> place free? -- yes --> lead: take the queue's head and all that goes with it -> call -> hand out -+
                   | no                                                                                        |
-                  +-> join the queue, sleep until handed an answer, a place, or out of time <---- pass on -----+
+                  +-> join the queue, sleep until handed a result, a place, or out of time <---- pass on -----+
 
-Clients that are answered together come back together, each a little after the other; the first of them would get a
+Clients that get their results together come back together, each a little after the other; the first of them would get a
 call for itself, and the rest the next. So who leads right after a call waits until as many are there as the call had,
 with those who waited meanwhile, but no longer than half of what the call took, counted from its end. After a call that
-one asked for, with nobody waiting, nobody waits.
+one requested, with nobody waiting, nobody waits.
 
-Whoever waits is in the queue before it can be taken, and every wait has a deadline. Requests for other outputs or of
-another dtype or row shape are not mixed. If a joint call fails, each request is asked alone, so that one alone fails.
+Whoever waits is in the queue before it can be picked, and every wait has a deadline. Requests for other outputs or of
+another dtype or row shape are not mixed. If a joint call fails, each request is tried alone, so that one alone fails.
 """
 
 from __future__ import annotations
@@ -30,17 +30,30 @@ from berth.errors import DeadlineExceeded
 from berth.tensors.arrays import Array, Tensors
 
 Predict: TypeAlias = Callable[[Tensors, Sequence[str]], dict[str, Array]]
-# Of a call's time, how much may be spent on waiting for those whom it answered.
+# Of a call's time, how much may be spent on waiting for those whom it served.
 _PATIENCE = 0.5
 _OUT_OF_TIME = "the time ran out while the request waited for its turn; nothing was predicted"
 
 
 class _Job:
-    """One caller's rows, and where its answer will be."""
+    """One caller's rows, and where its result will be."""
 
-    __slots__ = ("answer", "deadline", "error", "joined", "key", "leads", "outputs", "rows", "tensors", "woken")
+    __slots__ = (
+        "answer",
+        "begun",
+        "deadline",
+        "error",
+        "joined",
+        "key",
+        "leads",
+        "outputs",
+        "rows",
+        "tensors",
+        "woken",
+    )
 
-    def __init__(self, tensors: Tensors, outputs: Sequence[str], deadline: float) -> None:
+    def __init__(self, tensors: Tensors, outputs: Sequence[str], deadline: float, begun: Callable[[], None]) -> None:
+        self.begun = begun
         self.tensors = tensors
         self.outputs = tuple(outputs)
         self.deadline = deadline
@@ -59,10 +72,10 @@ class _Job:
 
 
 def _split(answer: dict[str, Array], jobs: Sequence[_Job]) -> list[dict[str, Array]]:
-    """Each job's rows of a joint answer. Raises ValueError when the model did not give one row per row."""
+    """Each job's rows of a joint result. Raises ValueError when the model did not give one row per row."""
     total = sum(job.rows for job in jobs)
     if any(array.shape[:1] != (total,) for array in answer.values()):
-        raise ValueError("the model does not answer one row per row")
+        raise ValueError("the model does not return one row per row")
     pieces, start = [], 0
     for job in jobs:
         pieces.append({name: array[start : start + job.rows] for name, array in answer.items()})
@@ -73,7 +86,7 @@ def _split(answer: dict[str, Array], jobs: Sequence[_Job]) -> list[dict[str, Arr
 class Batcher:
     """Joins calls of one model, up to `max_rows` rows each, at most `places` at once. Safe for any thread.
 
-    `on_wait(seconds)` is told how long each request waited for its call; `on_depth(n)` the queue's length.
+    `on_wait(seconds)` gets how long each request waited for its call; `on_depth(n)` the queue's length.
     """
 
     def __init__(
@@ -95,12 +108,21 @@ class Batcher:
         self._lock = threading.Lock()
         self._queue: deque[_Job] = deque()
         self._more = threading.Condition(self._lock)
-        # How many ask at the same time, and until when (monotonic) it is worth waiting for them.
+        # How many clients come at the same time, and until when (monotonic) it is worth waiting for them.
         self._crowd, self._crowd_until = 1, 0.0
 
-    def submit(self, tensors: Tensors, outputs: Sequence[str], deadline: float) -> dict[str, Array]:
-        """The caller's own rows of the wanted outputs. Raises what the model raises, or DeadlineExceeded."""
-        job = _Job(tensors, outputs, deadline)
+    def submit(
+        self,
+        tensors: Tensors,
+        outputs: Sequence[str],
+        deadline: float,
+        begun: Callable[[], None] = lambda: None,
+    ) -> dict[str, Array]:
+        """The caller's own rows of the wanted outputs. Raises what the model raises, or DeadlineExceeded.
+
+        `begun` is called when the request's call begins.
+        """
+        job = _Job(tensors, outputs, deadline, begun)
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -128,7 +150,7 @@ class Batcher:
                     self._queue.remove(job)
                     job.error = DeadlineExceeded(_OUT_OF_TIME)
                     return
-            # It was taken at the last moment: its answer, or its place, is on the way.
+            # It was picked at the last moment: its result, or its place, is on the way.
             job.deadline += 1.0
         if job.leads:
             self._lead(job)
@@ -147,14 +169,14 @@ class Batcher:
             self._pass_on(count, took)
 
     def _gather(self, job: _Job) -> None:
-        """Wait for those whom the last call answered, if it has only just ended."""
+        """Wait for those whom the last call served, if it has only just ended."""
         seconds = min(self._crowd_until, job.deadline) - time.monotonic()
         if seconds > 0 and job.rows < self._max_rows:
             with self._more:
                 self._more.wait_for(lambda: len(self._queue) + 1 >= self._crowd, seconds)
 
     def _take(self, first: _Job) -> list[_Job]:
-        """`first` and all that waits and goes with it; who is out of time is told so and never predicted."""
+        """`first` and all that waits and goes with it; who is out of time gets an error and never predicted."""
         now = time.monotonic()
         batch: list[_Job] = []
         if first.deadline <= now:
@@ -181,6 +203,7 @@ class Batcher:
     def _run(self, batch: list[_Job]) -> None:
         now = time.monotonic()
         for job in batch:
+            job.begun()
             self._on_wait(now - job.joined)
         if len(batch) < 2:
             self._run_alone(batch)
@@ -189,7 +212,7 @@ class Batcher:
             first = batch[0]
             joined = {name: np.concatenate([job.tensors[name] for job in batch]) for name in first.tensors}
             pieces = _split(self._predict(joined, first.outputs), batch)
-        except Exception:  # one of them is to blame: ask each alone, so that only that one fails
+        except Exception:  # one of them is to blame: try each alone, so that only that one fails
             self._run_alone(batch)
             return
         for job, piece in zip(batch, pieces, strict=True):

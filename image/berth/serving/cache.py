@@ -1,7 +1,7 @@
-"""Answers that were given before, for models whose answers depend on their input alone.
+"""Predictions that were made before, for models whose outputs depend on their input alone.
 
-The key holds everything that an answer depends on: model, version, digest, wanted outputs in order, and each input's
-name, dtype, shape and bytes. (A reference server's cache forgot the model in its key and answered with another's.)
+The key holds everything that a prediction depends on: model, version, digest, wanted outputs in order, and each input's
+name, dtype, shape and bytes. (A reference server's cache forgot the model in its key and returned another's.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ENTRY_BYTES = 600
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """One answer, and when it was made (`time.monotonic()`)."""
+    """One prediction, and when it was made (`time.monotonic()`)."""
 
     answer: dict[str, Array]
     made: float
@@ -57,7 +57,7 @@ def _size(answer: dict[str, Array]) -> int:
 
 
 class PredictionCache:
-    """The answers used last, up to `max_bytes` of them. Safe for any thread; errors never get in."""
+    """The predictions used last, up to `max_bytes` of them. Safe for any thread; errors never get in."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -74,7 +74,7 @@ class PredictionCache:
         return len(self._entries)
 
     def get(self, key: bytes) -> Cached | None:
-        """The answer kept under a key, which makes it the newest."""
+        """The prediction kept under a key, which makes it the newest."""
         with self._lock:
             found = self._entries.get(key)
             if found is not None:
@@ -82,8 +82,8 @@ class PredictionCache:
             return found
 
     def put(self, key: bytes, answer: dict[str, Array]) -> None:
-        """Keep an answer, and drop the oldest ones until all fit; one that is too large by itself is not kept."""
-        # A copy: a row of a joint answer would keep the whole batch alive.
+        """Keep a prediction, and drop the oldest ones until all fit; one that is too large by itself is not kept."""
+        # A copy: a row of a joint result would keep the whole batch alive.
         kept = {name: array.copy() for name, array in answer.items()}
         for array in kept.values():
             array.setflags(write=False)

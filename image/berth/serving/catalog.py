@@ -58,7 +58,7 @@ class Catalog:
         self._started = threading.Event()
 
     def start(self, *, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
-        """Load in a thread. A replacement worker waits here, so that it takes no connection before its models."""
+        """Load in a thread. A replacement worker waits here, so that it accepts no connection before its models."""
         if self._started.is_set():
             return
         self._started.set()
@@ -120,11 +120,11 @@ class Catalog:
         )
 
     def resolve(self, name: str | None, version: str | None = None) -> Model:
-        """The model to ask. Raises ModelNotFound, ModelFailed, NotReady."""
+        """The model to call. Raises ModelNotFound, ModelFailed, NotReady."""
         entry = self.find(name, version)
         if (model := self._models.get((entry.name, entry.version))) is not None:
             return model
         state = self._lifecycle.states[entry.key]
         if state.state == FAILED:
-            raise ModelFailed(f"{entry.key} could not be loaded; /health tells why")
-        raise NotReady(f"{entry.key} is still loading; ask /readyz", headers={"Retry-After": "1"})
+            raise ModelFailed(f"{entry.key} could not be loaded; /health says why")
+        raise NotReady(f"{entry.key} is still loading; query /readyz", headers={"Retry-After": "1"})

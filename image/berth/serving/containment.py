@@ -152,7 +152,7 @@ def _run_child(parent: int, pipe: int, task: Task, budget: Budget) -> None:
 
 def _short_of_memory(budget: Budget) -> str:
     size = f"more than {budget.memory_bytes / 1e9:.3g} GB of" if budget.memory_bytes else "too much"
-    return f"it takes {size} memory; give the process more, or set BERTH_LOAD_MEMORY_BYTES"
+    return f"it needs {size} memory; give the process more, or set BERTH_LOAD_MEMORY_BYTES"
 
 
 def _take(heard: _Heard, line: bytes, budget: Budget, say: Callable[[str], None]) -> None:
@@ -187,7 +187,7 @@ def _hear(heard: _Heard, pipe: int, budget: Budget, say: Callable[[str], None]) 
 
 
 def _end(pid: int) -> tuple[int, int]:
-    """Kill the child and all it started; its wait status and the most memory it had, in KiB."""
+    """Kill the child and all it started; its wait status and the peak of its memory, in KiB."""
     for kill in (os.killpg, os.kill):  # it may not lead a group yet
         with suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
@@ -196,7 +196,7 @@ def _end(pid: int) -> tuple[int, int]:
 
 
 def _watch(pid: int, pipe: int, heard: _Heard, budget: Budget, say: Callable[[str], None]) -> tuple[int, int]:
-    """Hear the child out, no longer than its deadline; its wait status and the most memory it had, in KiB."""
+    """Hear the child out, no longer than its deadline; its wait status and the peak of its memory, in KiB."""
     is_open = True
     try:
         while time.monotonic() < heard.deadline and heard.size <= _MOST_BYTES:

@@ -6,6 +6,7 @@ Workers share no memory, so all of it is files in the run directory:
     all-ready          every worker has been ready once; a later worker is a replacement
     drain              turn traffic away (written by `berth drain`)
     stuck-PID          that worker has had a prediction inside for too long
+    blocked-PID        that worker computes only predictions that have run past their time, and can begin no other
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_drain(run_dir: Path) -> None:
-    """Make every worker of the server of `run_dir` answer 503 at /readyz."""
+    """Make every worker of the server of `run_dir` return 503 at /readyz."""
     (run_dir / "drain").touch()
 
 
@@ -60,7 +61,7 @@ class Lifecycle:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def set_state(self, model: str, state: str, reason: str = "") -> None:
-        """Record one model's state and tell the other workers."""
+        """Record one model's state and inform the other workers."""
         with self._lock:
             self._states[model] = ModelState(state, reason)
             document = {name: asdict(value) for name, value in self._states.items()}
@@ -76,7 +77,7 @@ class Lifecycle:
     @property
     def settled(self) -> bool:
         """Whether every model of this worker is ready or has failed."""
-        with self._lock:  # so that what is settled here has been told to the others
+        with self._lock:  # so that what is settled here has been reported to the others
             return all(value.state != LOADING for value in self._states.values())
 
     @property
@@ -96,9 +97,11 @@ class Lifecycle:
         return found
 
     def readiness(self) -> Readiness:
-        """Whether every worker has every model; a replacement that still loads takes no connections, so it waits."""
+        """Whether every worker has every model; a replacement that still loads accepts no connections, so it waits."""
         if self.draining:
-            return Readiness(False, "draining: this server takes no new traffic")
+            return Readiness(False, "draining: this server accepts no new traffic")
+        if self._workers <= len(self._marks("blocked")):
+            return Readiness(False, "no worker can respond: each computes predictions that have run past their time")
         workers = self.all_states()
         for states in workers:
             for name, value in states.items():
@@ -112,13 +115,25 @@ class Lifecycle:
         return Readiness(True)
 
     def mark_stuck(self, stuck: bool) -> None:
-        """Tell all workers whether this one has a prediction that does not end."""
-        mark = self._run_dir / f"stuck-{os.getpid()}"
-        if stuck:
+        """Report to all workers whether this one has a prediction that does not end."""
+        self._mark("stuck", stuck)
+
+    def mark_blocked(self, blocked: bool) -> bool:
+        """Report to all workers whether this one can begin no prediction; whether another one can."""
+        self._mark("blocked", blocked)
+        return len(self._marks("blocked")) < self._workers
+
+    def _mark(self, what: str, holds: bool) -> None:
+        mark = self._run_dir / f"{what}-{os.getpid()}"
+        if holds:
             mark.touch()
         else:
             mark.unlink(missing_ok=True)
 
+    def _marks(self, what: str) -> list[str]:
+        """Process ids of the workers of which something holds."""
+        return [path.name.removeprefix(f"{what}-") for path in self._run_dir.glob(f"{what}-*")]
+
     def stuck_workers(self) -> list[str]:
         """Process ids of the workers that are stuck."""
-        return [path.name.removeprefix("stuck-") for path in self._run_dir.glob("stuck-*")]
+        return self._marks("stuck")

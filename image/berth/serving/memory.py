@@ -1,4 +1,4 @@
-"""How much memory this process may still take: the least of its cgroups' limits and what the machine has free."""
+"""How much memory this process may still take: the minimum of its cgroups' limits and what the machine has free."""
 
 from __future__ import annotations
 

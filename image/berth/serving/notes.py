@@ -47,7 +47,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def write_verdict(folder: Path, key: str, verdict: TrialResult) -> None:
-    """Tell all workers, now and later, how the trial of `key` ended."""
+    """Report to all workers, now and later, how the trial of `key` ended."""
     _write_whole(folder / f"{key}.json", json.dumps({"digest": verdict.digest, "reason": verdict.reason}))
 
 

@@ -1,4 +1,4 @@
-"""From a folder to a model that may answer: verify, check versions, load, warm up, compare with its example."""
+"""From a folder to a model that may predict: verify, check versions, load, warm up, compare with its example."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from berth.loaders.ensemble import ENSEMBLE, load_ensemble
 from berth.loaders.formats import LoadOptions, load
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded, Model, PredictFunction
+from berth.models.signing import read_public_keys
 from berth.models.store import Entry, verify_version
 from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors, TensorSpec, decode_array
+from berth.tensors.differences import largest_difference
 from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors, required
 
 _EXAMPLE_TOLERANCE = 1e-6
@@ -62,12 +64,11 @@ def check_versions(key: str, built_with: Mapping[str, str], policy: str) -> None
 
 def differs(found: Array, wanted: Array, tolerance: float) -> bool:
     """Whether two outputs disagree: numbers by more than `tolerance`, anything else at all."""
-    if found.shape != wanted.shape:
-        return True
-    if wanted.dtype.kind == "f" == found.dtype.kind:
+    if not found.size and not wanted.size:  # no boxes: JSON has [] for the shape [0, 4]
+        return False
+    if found.dtype.kind == "f":
         found = np.where(np.isfinite(found), found, np.nan)  # JSON has null alone for NaN and both infinities
-        return not np.allclose(found, wanted, rtol=0.0, atol=tolerance, equal_nan=True)
-    return not np.array_equal(found, wanted)
+    return largest_difference(wanted, found) > tolerance
 
 
 def _ask(model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
@@ -78,7 +79,7 @@ def _ask(model: Model, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Ar
 
 
 def check_example(model: Model, example: Mapping[str, Any]) -> None:
-    """That the model answers its own example within the tolerance. Raises LoadError showing both answers."""
+    """That the model reproduces its own example within the tolerance. Raises LoadError showing both outputs."""
     specs = {spec.name: spec for spec in model.outputs}
     names = list(example["outputs"])
     if unknown := [name for name in names if name not in specs]:
@@ -94,13 +95,13 @@ def check_example(model: Model, example: Mapping[str, Any]) -> None:
     for name, wanted in wanted_by_name.items():
         if differs(found[name], wanted, float(example.get("tolerance", _EXAMPLE_TOLERANCE))):
             raise LoadError(
-                f"the example's {name} should be {str(wanted.tolist())[:200]}, but the model answers "
+                f"the example's {name} should be {str(wanted.tolist())[:200]}, but the model returns "
                 f"{str(found[name].tolist())[:200]}"
             )
 
 
 def check_answers(entry: Entry, manifest: Manifest, loaded: Loaded) -> None:
-    """That a version, as its manifest describes it, answers its example: what every start will check.
+    """That a version, as its manifest describes it, reproduces its example: what every start will check.
 
     Raises LoadError.
     """
@@ -145,14 +146,14 @@ def load_verified(entry: Entry, manifest: Manifest, options: LoadOptions) -> Loa
 
 
 def _why_plain(manifest: Manifest, options: LoadOptions) -> str | None:
-    """Why the artifact itself must be loaded; None where its accelerated form can serve."""
+    """Why the artifact itself must be loaded; None where its accelerated model can serve."""
     told = manifest.accelerated or {}
     if "file" not in told:
-        return str(told.get("reason", f"a version of the format {manifest.format} has no accelerated form"))
+        return str(told.get("reason", f"a version of the format {manifest.format} is never accelerated"))
     if options.accelerate == "off":
         return "BERTH_ACCELERATE=off"
     if manifest.format == "torchscript" and count_gpus():
-        return "there is a GPU, on which torch itself answers"
+        return "there is a GPU, on which torch itself predicts"
     if options.pickle == "off" and manifest.format not in ("skops", "torchscript"):
         return "BERTH_PICKLE=off refuses the format, whatever is in front of it"
     if installed_version("onnxruntime") is None:
@@ -161,7 +162,7 @@ def _why_plain(manifest: Manifest, options: LoadOptions) -> str | None:
 
 
 def _with_native(fast: PredictFunction, outputs: Sequence[TensorSpec], load: Callable[[], Loaded]) -> PredictFunction:
-    """The accelerated form; for optional outputs the artifact itself, loaded when a request first names one."""
+    """The accelerated model; for optional outputs the artifact itself, loaded when a request first names one."""
     optional = frozenset(spec.name for spec in outputs if spec.optional)
     if not optional:
         return fast
@@ -192,7 +193,7 @@ def _load_members(entry: Entry, manifest: Manifest, options: LoadOptions, versio
 
 
 def _load(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy: str) -> tuple[Loaded, bool]:
-    """What answers for a version, and whether that is its accelerated form."""
+    """What predicts for a version, and whether that is its accelerated model."""
     if manifest.format == ENSEMBLE:
         return _load_members(entry, manifest, options, version_policy)
     if (why := _why_plain(manifest, options)) is None and manifest.accelerated is not None:
@@ -202,23 +203,23 @@ def _load(entry: Entry, manifest: Manifest, options: LoadOptions, version_policy
         later = partial(load_verified, entry, manifest, options)
         return replace(loaded, predict=_with_native(loaded.predict, manifest.outputs, later)), True
     if options.accelerate == "require":
-        raise LoadError(f"BERTH_ACCELERATE=require, but {entry.key} can only be served plain: {why}")
+        raise LoadError(f"BERTH_ACCELERATE=require, but {entry.key} cannot be accelerated: {why}")
     if manifest.accelerated is not None:
-        log(f"{entry.key} is served plain: {why}", model=entry.name, version=entry.version)
+        log(f"{entry.key} is not accelerated: {why}", model=entry.name, version=entry.version)
     return load_verified(entry, manifest, options), False
 
 
 def open_version(
     entry: Entry, options: LoadOptions, version_policy: str, on_loaded: Callable[[], None] = lambda: None
 ) -> Model:
-    """A model ready to answer; `on_loaded` is called before its first answer. Raises an OperatorError."""
+    """A model ready to predict; `on_loaded` is called before its first prediction. Raises an OperatorError."""
     began = time.monotonic()
-    manifest = verify_version(entry)
+    manifest = verify_version(entry, read_public_keys(options.signature_keys))
     check_versions(entry.key, manifest.built_with, version_policy)
     loaded, accelerated = _load(entry, manifest, options, version_policy)
     model = _model_of(entry, manifest, loaded, accelerated)
     if not model.inputs or not model.outputs:
-        raise LoadError(f"{entry.key}: neither model.json nor the artifact tells the inputs and outputs")
+        raise LoadError(f"{entry.key}: neither model.json nor the artifact names the inputs and outputs")
     on_loaded()
     _warm_up(model)
     return replace(model, load_seconds=time.monotonic() - began)

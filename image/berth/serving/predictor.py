@@ -1,4 +1,4 @@
-"""What a request does: look in the cache, wait for a place to compute, call the model, check and observe the answer.
+"""What a request does: look in the cache, wait for a place to compute, call the model, check and observe the outputs.
 
 check -> cache.get -> [Batcher.submit | wait for a place -> model.predict] -> cache.put -> observe
 """
@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel
+from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel, Stuck
 from berth.models.model import Model
+from berth.serving.backlog import Backlog, CallEstimate, Turn
 from berth.serving.batching import Batcher
 from berth.serving.cache import PredictionCache, encode_key
-from berth.serving.tuning import BatchChoice, choose_batching, is_brief, is_quick, measure_row
+from berth.serving.places import ComputePlaces
+from berth.serving.tuning import UNKNOWN, BatchChoice, choose_batching, is_brief, is_quick, measure_row
 from berth.telemetry.logs import log
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.tensors.arrays import Array, Tensors
@@ -26,10 +28,11 @@ from berth.tensors.schema import check_tensors
 _REFUSALS = (ValueError, TypeError)
 # Up to so many rows, a model that is quick or brief with one row is so with all of them.
 _FEW_ROWS = 64
+_BLOCKED = "this worker computes predictions that have run past their time, and can begin no other; try again"
 
 
 class WouldWait(Exception):
-    """The caller said that it must not wait, and the answer has to be waited for. Nothing was predicted or counted."""
+    """The caller said that it must not wait, and the result has to be waited for. Nothing was predicted or counted."""
 
 
 class Prediction(NamedTuple):
@@ -53,6 +56,7 @@ class Prepared:
     metrics: ModelMetrics
     choice: BatchChoice
     batcher: Batcher | None
+    estimate: CallEstimate
     quick: bool
     brief: bool
 
@@ -61,7 +65,7 @@ class Predictor:
     """Calls models, at most `compute_slots` at once; the others wait their turn until their deadline.
 
     `batch_max_rows` None decides for each model by measuring it; 1 is off. `cache` None is off. `log_values` False
-    keeps what a model's exception says, which may quote a value, out of the log.
+    keeps what a model's exception says, which may quote a value, out of the log. The last two limit the wait.
     """
 
     def __init__(
@@ -74,10 +78,14 @@ class Predictor:
         batch_wait_seconds: float = 0.0,
         cache: PredictionCache | None = None,
         log_values: bool = True,
+        max_wait_seconds: float | None = None,
+        request_seconds: float = 30.0,
     ) -> None:
         self._slots = compute_slots
-        # A lock does for one place, and is many times quicker than a semaphore.
-        self._places = threading.Lock() if compute_slots == 1 else threading.Semaphore(compute_slots)
+        self._places = ComputePlaces(compute_slots)
+        self._backlog = Backlog(self._places, max_wait_seconds, request_seconds)
+        # Every place is held by a call that has run past its time (`look_for_blocking`).
+        self.blocked = False
         self._max_rows = max_rows
         self._metrics = metrics or Metrics()
         self._batch_max_rows = batch_max_rows
@@ -93,25 +101,37 @@ class Predictor:
         metrics = self._metrics.bind(model.name, model.version, classes)
         cost = measure_row(model)
         choice = choose_batching(model, self._batch_max_rows, cost)
-        batcher = None
-        if choice.max_rows > 1:
-
-            def predict(tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
-                with self._places:
-                    return self._call(model, metrics, tensors, outputs)
-
-            batcher = Batcher(
-                predict,
-                choice.max_rows,
-                self._slots,
-                self._batch_wait_seconds,
-                on_wait=metrics.observe_queue,
-                on_depth=metrics.set_queue_depth,
-            )
+        estimate = self._backlog.add_model(choice.max_rows)
+        if cost is not UNKNOWN:
+            estimate.add(cost.seconds, 1)
+        batcher = self._make_batcher(model, metrics, estimate, choice) if choice.max_rows > 1 else None
         brief = is_brief(cost) and batcher is None
-        prepared = Prepared(metrics, choice, batcher, is_quick(model, cost), brief)
+        prepared = Prepared(metrics, choice, batcher, estimate, is_quick(model, cost), brief)
+        if (old := self._prepared.get((model.name, model.version))) is not None:
+            self._backlog.forget(old.estimate)
         self._prepared[model.name, model.version] = prepared
         return choice
+
+    def _make_batcher(
+        self, model: Model, metrics: ModelMetrics, estimate: CallEstimate, choice: BatchChoice
+    ) -> Batcher:
+        def predict(tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+            with self._places:
+                return self._measure(model, metrics, estimate, tensors, outputs)
+
+        return Batcher(
+            predict,
+            choice.max_rows,
+            self._slots,
+            self._batch_wait_seconds,
+            on_wait=metrics.observe_queue,
+            on_depth=metrics.set_queue_depth,
+        )
+
+    def look_for_blocking(self, seconds: float) -> bool:
+        """Note and return whether every place is held by a call of more than `seconds`."""
+        self.blocked = self._places.all_older(seconds)
+        return self.blocked
 
     def choice(self, model: Model) -> BatchChoice:
         """What `prepare` decided."""
@@ -135,7 +155,7 @@ class Predictor:
     ) -> Prediction:
         """The wanted outputs. `deadline` is a `time.monotonic()`; `may_wait` False raises rather than wait.
 
-        Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded, WouldWait.
+        Raises InvalidInput, RejectedByModel, PredictionFailed, DeadlineExceeded, Stuck, WouldWait.
         """
         began = time.monotonic()
         prepared = self._prepare_once(model)
@@ -154,7 +174,7 @@ class Predictor:
         return Prediction(answer, _rows(tensors), now - found.made if found else None, began, now - began)
 
     def _key(self, model: Model, outputs: Sequence[str], tensors: Tensors) -> bytes | None:
-        """None where answers are not kept: the cache is off, or the model does not call itself deterministic."""
+        """None where predictions are not kept: the cache is off, or the model does not call itself deterministic."""
         if self._cache is None or model.metadata.get("deterministic") is not True:
             return None
         return encode_key(model.name, model.version, model.sha256, outputs, tensors)
@@ -168,15 +188,23 @@ class Predictor:
         deadline: float,
         may_wait: bool,
     ) -> dict[str, Array]:
-        """The model's answer, in the way that suits the model and the caller."""
+        """The model's outputs, in the way that suits the model and the caller."""
         few = _rows(tensors) <= _FEW_ROWS
         if not may_wait and not (prepared.brief and few):
             raise WouldWait
-        if prepared.batcher is not None:
-            return prepared.batcher.submit(tensors, outputs, deadline)
-        if prepared.quick and few:
+        if prepared.quick and few and prepared.batcher is None:
             return self._predict_at_once(model, prepared.metrics, tensors, outputs, deadline)
-        return self._predict_alone(model, prepared.metrics, tensors, outputs, deadline, may_wait)
+        if not may_wait:
+            return self._predict_alone(model, prepared, tensors, outputs, deadline)
+        if self.blocked:
+            raise Stuck(_BLOCKED, headers={"Retry-After": "1"})
+        turn = self._backlog.join(prepared.estimate, _rows(tensors))
+        try:
+            if prepared.batcher is not None:
+                return prepared.batcher.submit(tensors, outputs, deadline, turn.end)
+            return self._predict_alone(model, prepared, tensors, outputs, deadline, turn)
+        finally:
+            turn.end()
 
     def _predict_at_once(
         self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
@@ -190,34 +218,49 @@ class Predictor:
     def _predict_alone(
         self,
         model: Model,
-        metrics: ModelMetrics,
+        prepared: Prepared,
         tensors: Tensors,
         outputs: Sequence[str],
         deadline: float,
-        may_wait: bool,
+        turn: Turn | None = None,
     ) -> dict[str, Array]:
-        """A call that has a place to compute for itself."""
+        """A call that has a place to compute for itself; without a `turn` it must not wait for one."""
         began = time.monotonic()
-        self._take_place(deadline - began, may_wait)
+        self._take_place(deadline - began, turn is not None)
         try:
             started = time.monotonic()
             if started >= deadline:
                 raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
-            metrics.observe_queue(started - began)
-            return self._call(model, metrics, tensors, outputs)
+            prepared.metrics.observe_queue(started - began)
+            if turn is None:
+                return self._call(model, prepared.metrics, tensors, outputs)
+            turn.end()
+            return self._measure(model, prepared.metrics, prepared.estimate, tensors, outputs)
         finally:
-            self._places.release()
+            self._places.give_back()
 
     def _take_place(self, seconds: float, may_wait: bool) -> None:
         """Wait for a place to compute, or find one free. Raises DeadlineExceeded, WouldWait."""
         if not may_wait:
-            if not self._places.acquire(blocking=False):
+            if not self._places.take():
                 raise WouldWait
-        elif not self._places.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
+        elif not self._places.take(seconds):
             raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")
 
+    def _measure(
+        self, model: Model, metrics: ModelMetrics, estimate: CallEstimate, tensors: Tensors, outputs: Sequence[str]
+    ) -> dict[str, Array]:
+        """A call, whose time is what the next ones are expected to take."""
+        rows = _rows(tensors)
+        self._places.expect(estimate.seconds(1, rows))
+        began = time.monotonic()
+        try:
+            return self._call(model, metrics, tensors, outputs)
+        finally:
+            estimate.add(time.monotonic() - began, rows)
+
     def _call(self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
-        """One call of the model, timed and counted whether it answers or breaks."""
+        """One call of the model, timed and counted whether it succeeds or breaks."""
         began = time.monotonic()
         try:
             return model.predict(tensors, outputs)
@@ -243,6 +286,6 @@ def _count(model: Model, metrics: ModelMetrics, answer: dict[str, Array]) -> Non
     if (prediction := answer.get("prediction")) is None or prediction.ndim != 1:
         return
     if prediction.dtype.kind == "f" and not any(spec.labels for spec in model.outputs):
-        metrics.observe_values(prediction.tolist())
+        metrics.observe_values(prediction)
     else:
         metrics.count_predictions(prediction.tolist())

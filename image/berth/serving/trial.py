@@ -19,7 +19,7 @@ from berth.serving.containment import Budget, Report, contain
 from berth.serving.memory import free_memory
 from berth.serving.opening import open_version
 
-LOADED, ANSWERED = "it was loaded", "it answered its first rows"
+LOADED, ANSWERED = "it was loaded", "it predicted its first rows"
 # Seconds of CPU time for a small file, where BERTH_LOAD_SECONDS is auto; importing a library is part of it.
 _CPU_SECONDS = {"python": 60.0, "mlflow": 30.0, "torchscript": 30.0, "torch-export": 60.0, "safetensors": 30.0}
 _OTHER_CPU_SECONDS = 6.0
@@ -81,7 +81,7 @@ def size_of(manifest: Manifest) -> int:
 
 
 def try_version(entry: Entry, options: LoadOptions, version_policy: str) -> None:
-    """Load a version in a child process and have it answer. Raises an OperatorError that says in one line why not."""
+    """Load a version in a child process and have it predict. Raises an OperatorError that says in one line why not."""
     manifest = read_manifest(entry)
 
     def task(report: Report) -> None:
@@ -91,7 +91,7 @@ def try_version(entry: Entry, options: LoadOptions, version_policy: str) -> None
 
 
 def open_tried(entry: Entry, options: LoadOptions, version_policy: str) -> Model:
-    """A model ready to answer, which has first been tried in a child process. Raises an OperatorError."""
+    """A model ready to predict, which has first been tried in a child process. Raises an OperatorError."""
     import_everything(entry.folder, read_manifest(entry), options)
     try_version(entry, options, version_policy)
     return open_version(entry, options, version_policy)

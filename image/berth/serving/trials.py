@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +26,6 @@ _POLL_SECONDS = 0.005
 # A signal that code sends to its own process is the main thread's, which may die of it a moment later.
 _SIGNAL_SECONDS = 0.05
 _OWN_CODE = ("python", "mlflow")
-TryVersion = Callable[[Entry, LoadOptions, str], None]
 
 
 def _digest(entry: Entry) -> str:
@@ -54,7 +53,7 @@ class Trials:
         waiting = [entry for entry in self._entries if self._read(entry) is None]
         if not waiting or (lock := take_lock(self._folder)) is None:
             return
-        if self._workers > 1:  # the others answer meanwhile; forked with its libraries, the child need not import them
+        if self._workers > 1:  # the others serve meanwhile; forked with its libraries, the child need not import them
             for entry in waiting:
                 self._import(entry)
         parent = os.getpid()
@@ -92,7 +91,7 @@ class Trials:
         return read_verdict(self._folder, entry.key, _digest(entry))
 
     def _wait(self, entry: Entry) -> TrialResult | None:
-        """The verdict, once there is one; None where nobody is left to give it."""
+        """The verdict, once there is one; None where none is left to give it."""
         while (verdict := self._read(entry)) is None:
             if (lock := take_lock(self._folder)) is not None:
                 os.close(lock)

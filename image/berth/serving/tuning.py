@@ -1,4 +1,4 @@
-"""How long a model takes for a row, and whether requests for it may share a call: found out by asking it at warm-up."""
+"""How long a model takes for a row, and whether requests for it may share a call: measured at warm-up."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from berth.models.model import Model
 from berth.tensors.arrays import Array, Tensors
+from berth.tensors.differences import largest_difference
 from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors, required
 
 # What 32 rows in one call must save at least, against 32 calls, for sharing to pay.
 _LEAST_GAIN = 2.0
-# A model that answers in less has no queue worth joining: handing requests from thread to thread costs as much.
+# A model that predicts in less has no queue worth joining: handing requests from thread to thread costs as much.
 _LEAST_SECONDS = 0.002
 # Waking a thread that waits for its turn costs as much.
 _QUICK_SECONDS = 0.0002
@@ -50,7 +51,7 @@ def _one_row(model: Model) -> dict[str, Array]:
 
 
 def _seconds(model: Model, tensors: Tensors, outputs: list[str]) -> tuple[float, int]:
-    """The best of up to five calls, within the patience; and how many values the answer has."""
+    """The best of up to five calls, within the patience; and how many values the output has."""
     best, spent, answer = float("inf"), 0.0, {}
     for _ in range(5):
         began = time.perf_counter()
@@ -63,14 +64,12 @@ def _seconds(model: Model, tensors: Tensors, outputs: list[str]) -> tuple[float,
 
 
 def _answers_alike(one: Mapping[str, Array], many: Mapping[str, Array]) -> bool:
-    """Whether each row of the joint answer is the answer to its row alone."""
+    """Whether each row of the joint output is the output for its row alone."""
     for name, array in one.items():
         if array.shape[:1] != (1,) or many[name].shape != (_ROWS, *array.shape[1:]):
             return False
         for row in (many[name][:1], many[name][-1:]):
-            exact = array.dtype.kind != "f" or row.dtype.kind != "f"
-            same = np.array_equal(row, array) if exact else np.allclose(row, array, 1e-6, _TOLERANCE, equal_nan=True)
-            if not same:
+            if largest_difference(array, row, relative=True) > _TOLERANCE:
                 return False
     return True
 
@@ -83,7 +82,7 @@ def _is_quantized(model: Model) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RowCost:
-    """What one row takes: seconds in the model, values in the answer."""
+    """What one row takes: seconds in the model, values in the output."""
 
     seconds: float
     values: int
@@ -94,25 +93,25 @@ UNKNOWN = RowCost(float("inf"), 0)
 
 
 def measure_row(model: Model) -> RowCost:
-    """Ask the model for one row; UNKNOWN where another row may well take longer, or the model refuses this one."""
+    """Try the model on one row; UNKNOWN where another row may well take longer, or the model refuses this one."""
     if not model.accelerated and model.format in _UNFORESEEN:
         return UNKNOWN
     try:
         return RowCost(*_seconds(model, _one_row(model), [spec.name for spec in required(model.outputs)]))
-    except Exception:  # whatever the model raises: it will raise it for its callers, who are told
+    except Exception:  # whatever the model raises: it will raise it for its callers, who get it
         return UNKNOWN
 
 
 def is_quick(model: Model, cost: RowCost) -> bool:
     """Whether one row takes less time than waking a thread that waits for its turn.
 
-    Only graphs and trees are asked: what they cost does not depend on what a row says, nor on who else calls them.
+    Only graphs and trees are tried: what they cost does not depend on what a row says, nor on who else calls them.
     """
     return (model.accelerated or model.format in _STEADY) and cost.seconds < _QUICK_SECONDS
 
 
 def is_brief(cost: RowCost) -> bool:
-    """Whether one row may be answered on a thread that serves others too."""
+    """Whether one row may be predicted on a thread that serves others too."""
     return cost.seconds < _BRIEF_SECONDS and cost.values <= _FEW_VALUES
 
 
@@ -126,15 +125,15 @@ def choose_batching(model: Model, max_rows: int | None, cost: RowCost = UNKNOWN)
     if not model.batchable:
         return BatchChoice(1, "its first dimensions are not rows")
     if any(spec.shape[:1] != (-1,) for spec in model.inputs):
-        return BatchChoice(1, "the model takes a fixed number of rows")
+        return BatchChoice(1, "the model accepts a fixed number of rows")
     if _is_quantized(model):
-        return BatchChoice(1, "int8 scales its numbers by all rows of a call, so a row's answer depends on the others")
+        return BatchChoice(1, "int8 scales its numbers by all rows of a call, so a row's output depends on the others")
     outputs = [spec.name for spec in required(model.outputs)]
     try:
         row = _one_row(model)
         rows = {name: np.repeat(array, _ROWS, axis=0) for name, array in row.items()}
         if not _answers_alike(model.predict(row, outputs), model.predict(rows, outputs)):
-            return BatchChoice(1, "rows are not answered one by one")
+            return BatchChoice(1, "rows are not predicted one by one")
         if max_rows is not None:
             return BatchChoice(max_rows, "on by BERTH_BATCH_MAX_ROWS")
         single = cost.seconds if cost is not UNKNOWN else _seconds(model, row, outputs)[0]

@@ -33,7 +33,7 @@ def resolve_name(host: str) -> list[str]:
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """The call's result. Raises TimeoutError after `seconds`: DNS and dripping answers have no limit of their own."""
+    """The call's result. Raises TimeoutError after `seconds`: DNS and dripping responses have no limit of their own."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -53,6 +53,27 @@ def _name_of(error: socket.gaierror) -> Name:
     return Name.KNOWN if error.errno == _EMPTY else Name.UNSURE
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What DNS returned for a name: addresses, or the reason for none."""
+
+    name: Name
+    addresses: Sequence[str] = ()
+    fault: str = ""
+
+
+def _look_up(resolve: Resolve, host: str, seconds: float) -> _Found:
+    """The addresses of a name, in at most `seconds`. Silence is Name.UNSURE: nothing is known of the name then."""
+    try:
+        return _Found(Name.KNOWN, within(seconds, lambda: resolve(host)))
+    except socket.gaierror as error:
+        return _Found(_name_of(error), fault=str(error.strerror or error))
+    except TimeoutError:
+        return _Found(Name.UNSURE, fault=f"no response within {seconds:.3g} s")
+    except (OSError, UnicodeError) as error:
+        return _Found(Name.UNSURE, fault=getattr(error, "strerror", None) or repr(error))
+
+
 def _parse(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
@@ -64,9 +85,10 @@ def _parse(body: bytes) -> dict[str, Any]:
 class Line:
     """One connection to one Service, opened at the first request and again where the server has closed it."""
 
-    def __init__(self, url: str, headers: dict[str, str], resolve: Resolve) -> None:
+    def __init__(self, url: str, headers: dict[str, str], resolve: Resolve, look_up_seconds: float) -> None:
         parts = urlsplit(url)
         self._url, self._headers, self._resolve = url, headers, resolve
+        self._look_up_seconds = look_up_seconds
         self._secure = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or _PORTS[parts.scheme]
@@ -84,9 +106,9 @@ class Line:
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
             self._connection.close()
 
-    def _connect(self, seconds: float) -> http.client.HTTPConnection:
+    def _connect(self, addresses: Sequence[str], seconds: float) -> http.client.HTTPConnection:
         fault: OSError = OSError("the name has no address")
-        for address in self._resolve(self._host):
+        for address in addresses:
             try:
                 plain = socket.create_connection((address, self._port), seconds)
             except OSError as error:
@@ -98,12 +120,16 @@ class Line:
             return connection
         raise fault
 
-    def _exchange(self, method: str, path: str, body: bytes | None, seconds: float) -> Heard:
-        if self._connection is None or self._connection.sock is None:
-            self._connection = self._connect(seconds)
+    @property
+    def _open(self) -> bool:
+        return self._connection is not None and self._connection.sock is not None
+
+    def _exchange(self, method: str, path: str, body: bytes | None, at: Sequence[str], seconds: float) -> Heard:
+        if self._connection is None or not self._open:
+            self._connection = self._connect(at, seconds)
         if self._left:
             self._connection.close()
-            raise OSError("nobody waits for it any more")
+            raise OSError("the wait for it is over")
         self._connection.sock.settimeout(seconds)
         began = time.monotonic()
         sent = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
@@ -115,13 +141,15 @@ class Line:
         return Heard(f"{method} {self._url}{path}", Name.KNOWN, response.status, slot, _parse(content), took)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> Heard:
-        """One request on this connection, in at most `seconds`."""
+        """One request on this connection, in at most `seconds` once the name is resolved."""
         encoded = None if body is None else json.dumps(body).encode()
         request = f"{method} {self._url}{path}"
+        # The look-up has a limit of its own: within the request's, its silence would look like the server's.
+        found = _Found(Name.KNOWN) if self._open else _look_up(self._resolve, self._host, self._look_up_seconds)
+        if found.fault:
+            return Heard(request, found.name, fault=found.fault)
         try:
-            return within(seconds, lambda: self._exchange(method, path, encoded, seconds))
-        except socket.gaierror as error:
-            return Heard(request, _name_of(error), fault=str(error.strerror or error))
+            return within(seconds, lambda: self._exchange(method, path, encoded, found.addresses, seconds))
         except TimeoutError:
             return Heard(request, fault=f"none within {seconds:.3g} s")
         except (OSError, http.client.HTTPException) as error:
@@ -138,21 +166,26 @@ class Caller:
     def __repr__(self) -> str:
         return "Caller(…)"
 
-    def line(self, url: str) -> Line:
-        """A fresh connection to a Service."""
-        return Line(url, self.headers, self.resolve)
+    def line(self, url: str, look_up_seconds: float) -> Line:
+        """A fresh connection to a Service, whose name is resolved in at most `look_up_seconds`."""
+        return Line(url, self.headers, self.resolve, look_up_seconds)
+
+    def find_pods(self, host: str, port: int, seconds: float) -> list[str]:
+        """The pods behind a headless name, as URLs; none where the name has no address."""
+        try:
+            found = within(seconds, lambda: self.resolve(host))
+        except (TimeoutError, OSError):
+            return []
+        fours = [address for address in found if ":" not in address]
+        return [f"http://{address}:{port}" for address in fours or [f"[{address}]" for address in found]]
 
     def count(self, host: str, seconds: float) -> Addresses:
         """How many pods stand behind a headless name. With two address families each pod has one of both."""
-        try:
-            found = within(seconds, lambda: self.resolve(host))
-        except socket.gaierror as error:
-            unsure = _name_of(error) is Name.UNSURE
-            return Addresses(host, 0, str(error.strerror) if unsure else "")
-        except (TimeoutError, OSError) as error:
-            return Addresses(host, 0, str(error) or "no answer")
-        sixes = sum(":" in address for address in found)
-        return Addresses(host, max(sixes, len(found) - sixes))
+        found = _look_up(self.resolve, host, seconds)
+        if found.name is Name.UNSURE:
+            return Addresses(host, 0, found.fault)
+        sixes = sum(":" in address for address in found.addresses)
+        return Addresses(host, max(sixes, len(found.addresses) - sixes))
 
 
 def key_headers(key: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from berth.switchgate.plan import SwitchPlan
 
 _STARTING = frozenset({0, 429, 502, 503, 504})
 _LOCKED = frozenset({401, 403})
-# Two answers are alike when their numbers differ by no more than this, absolute or relative.
+# Two responses are alike when their numbers differ by no more than this, absolute or relative.
 _TOLERANCE = 1e-6
 _NAMES = frozenset({"model", "version"})
 
@@ -28,8 +28,8 @@ _NAMES = frozenset({"model", "version"})
 class Outcome(Enum):
     """What a verdict means for the upgrade."""
 
-    PASS = "the gate is open, nothing more is asked"  # noqa: S105 - a word, no password
-    GO_ON = "this rule holds, the next is asked"
+    PASS = "the gate is open, no rule is left"  # noqa: S105 - a word, no password
+    GO_ON = "this rule holds, the next one applies"
     REFUSE = "the upgrade must not go on"
 
 
@@ -51,7 +51,7 @@ class Verdict:
 
 
 def passes(sentence: str) -> Verdict:
-    """Nothing more needs to be asked."""
+    """No other rule needs to be checked."""
     return Verdict(Outcome.PASS, sentence)
 
 
@@ -66,7 +66,7 @@ def refuses(sentence: str, patience: Patience = Patience.NONE) -> Verdict:
 
 
 def is_outage(heard: Heard) -> bool:
-    """The name is there, but nothing of Berth answers: silence, or a mesh that says so in its place."""
+    """The name is there, but nothing of Berth responds: silence, or a mesh that says so in its place."""
     return heard.name is Name.KNOWN and not slot_of(heard) and (heard.status == 0 or heard.status >= 500)
 
 
@@ -77,19 +77,17 @@ def _locked(heard: Heard) -> Verdict:
     )
 
 
-def _unresolved(heard: Heard) -> Verdict:
-    return refuses(
-        f"DNS did not answer for {heard.request} ({heard.fault}), so nobody knows which slot is live: "
-        "mend DNS, then repeat the upgrade",
-        Patience.LONG,
-    )
+def _unresolved(what: str, fault: str, unknown: str) -> Verdict:
+    """The refusal of every rule that DNS leaves without an answer."""
+    sentence = f"DNS did not respond for {what} ({fault}), so {unknown}: restore cluster DNS, then repeat the upgrade"
+    return refuses(sentence, Patience.LONG)
 
 
 def decide_active(info: Heard, plan: SwitchPlan) -> Verdict:
     """Rules 1 and 2, from the active Service's /info: a first install, an outage, no switch, or a switch."""
     slot = slot_of(info)
     if info.name is Name.UNSURE:
-        return _unresolved(info)
+        return _unresolved(info.request, info.fault, "it is unknown which slot is live")
     if info.name is Name.UNKNOWN:
         if plan.bootstrap == "allow":
             return passes(f"{plan.active_url} does not resolve: a first install, there is no traffic to protect")
@@ -104,8 +102,8 @@ def decide_active(info: Heard, plan: SwitchPlan) -> Verdict:
         if info.status in _LOCKED:
             return _locked(info)
         return refuses(
-            f"{info.request} {info.told} and names no slot, so something else answers there: "
-            f"look at `kubectl {plan.namespace}describe service`, or go past the gate with --no-hooks",
+            f"{info.request} {info.told} and names no slot, so something else responds there: "
+            f"run `kubectl {plan.namespace}describe service`, or go past the gate with --no-hooks",
             Patience.SHORT,
         )
     if slot == plan.target_slot:
@@ -138,7 +136,7 @@ def decide_target(info: Heard, plan: SwitchPlan, *, outage: bool = False) -> Ver
     """Rule 4, from the target's /info: the slot must already run what this revision renders for it."""
     slot, found = slot_of(info), info.word("fingerprint")
     if info.name is Name.UNSURE:
-        return _unresolved(info)
+        return _unresolved(info.request, info.fault, f"slot {plan.target_slot} cannot be judged")
     if info.status in _LOCKED:
         return _locked(info)
     if info.status != 200:
@@ -147,13 +145,13 @@ def decide_target(info: Heard, plan: SwitchPlan, *, outage: bool = False) -> Ver
     if slot != plan.target_slot:
         return refuses(
             f"{plan.target_url} leads to slot {slot or '(none)'} instead of {plan.target_slot}: "
-            f"look at its selector with `kubectl {plan.namespace}get endpointslices`"
+            f"check its selector with `kubectl {plan.namespace}get endpointslices`"
         )
     if found != plan.fingerprint:
         serves = models_of(info) or "no model yet"
         fault = (
             f"slot {slot} runs fingerprint {found or '(none)'} ({serves}), "
-            f"but this upgrade would give it {plan.fingerprint}, which nobody has looked at"
+            f"but this upgrade would give it {plan.fingerprint}, which is unchecked"
         )
         return _stage_first(fault, plan, Patience.SHORT, outage=outage)
     return goes_on(f"slot {slot} runs fingerprint {found}: {models_of(info) or 'no model yet'}")
@@ -161,15 +159,13 @@ def decide_target(info: Heard, plan: SwitchPlan, *, outage: bool = False) -> Ver
 
 def decide_ready(readyz: Heard, addresses: Addresses, plan: SwitchPlan) -> Verdict:
     """Rule 5: the slot says that it is ready, and enough of its pods are."""
-    look = f"look at it with `kubectl {plan.namespace}get pods -l berth.dev/slot={plan.target_slot}`, then switch again"
+    look = f"examine it with `kubectl {plan.namespace}get pods -l berth.dev/slot={plan.target_slot}`, then switch again"
+    if readyz.name is Name.UNSURE:
+        return _unresolved(readyz.request, readyz.fault, f"slot {plan.target_slot} cannot be judged")
     if readyz.status != 200:
         return refuses(f"slot {plan.target_slot} is not ready: {readyz.request} {readyz.told}; {look}", Patience.LONG)
     if addresses.fault:
-        return refuses(
-            f"DNS did not answer for {addresses.host} ({addresses.fault}), so nobody can count the ready pods: "
-            "mend DNS, then repeat the upgrade",
-            Patience.LONG,
-        )
+        return _unresolved(addresses.host, addresses.fault, "the ready pods cannot be counted")
     if addresses.pods < plan.min_ready:
         return refuses(
             f"slot {plan.target_slot} has {addresses.pods} ready pods behind {addresses.host}, "
@@ -181,23 +177,27 @@ def decide_ready(readyz: Heard, addresses: Addresses, plan: SwitchPlan) -> Verdi
 
 def decide_examples(openapi: Heard, bodies: Sequence[dict[str, Any]]) -> Verdict:
     """Whether there is something to send as a sample prediction."""
+    if openapi.name is Name.UNSURE:
+        return _unresolved(openapi.request, openapi.fault, "there is no sample prediction to send")
     if openapi.status in _LOCKED:
         return _locked(openapi)
     if not bodies:
         told = openapi.told if openapi.status != 200 else "names no example for POST /predict"
         return refuses(f"{openapi.request} {told}: give a body in gate.request", Patience.LONG)
-    return goes_on(f"{len(bodies)} sample predictions are taken from {openapi.request}")
+    return goes_on(f"{len(bodies)} sample predictions come from {openapi.request}")
 
 
 def decide_reference(answer: Heard) -> Verdict:
-    """The live slot's answer, with which the target's is to be compared."""
+    """The live slot's response, with which the target's is to be compared."""
     if answer.status == 200:
-        return goes_on("the live slot has answered the sample prediction")
+        return goes_on("the live slot has responded to the sample prediction")
+    if answer.name is Name.UNSURE:
+        return _unresolved(answer.request, answer.fault, "the live slot cannot be compared with")
     if answer.status in _LOCKED:
         return _locked(answer)
     return refuses(
         f"the live slot cannot be compared with: {answer.request} {answer.told}; "
-        "give a body that both slots take in gate.request, or switch with --set gate.requireAgreement=false",
+        "give a body that both slots accept in gate.request, or switch with --set gate.requireAgreement=false",
         Patience.LONG if answer.status in _STARTING else Patience.NONE,
     )
 
@@ -215,7 +215,7 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def _answer_of(heard: Heard) -> dict[str, Any]:
-    """The answer without the names in which two slots differ by right."""
+    """The response without the names in which two slots differ by right."""
     return {key: value for key, value in heard.document.items() if key not in _NAMES}
 
 
@@ -224,8 +224,10 @@ def _short(heard: Heard) -> str:
 
 
 def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, live: Heard | None = None) -> Verdict:
-    """Rule 6, for one sample prediction of `slot`; `live` is the live slot's answer, where they must agree."""
+    """Rule 6, for one sample prediction of `slot`; `live` is the live slot's response, where they must agree."""
     took = answer.seconds * 1000
+    if answer.name is Name.UNSURE:
+        return _unresolved(answer.request, answer.fault, f"slot {slot} cannot be judged")
     if answer.status in _LOCKED:
         return _locked(answer)
     if answer.status in _STARTING:
@@ -233,10 +235,10 @@ def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, l
     if 400 <= answer.status < 500:
         return refuses(
             f"slot {slot} refuses the sample prediction: {answer.request} {answer.told}; "
-            "give a body that the model takes in gate.request, then repeat the upgrade"
+            "give a body that the model accepts in gate.request, then repeat the upgrade"
         )
     if answer.status != 200 or not answer.document:
-        told = answer.told if answer.status != 200 else "answered 200 without a JSON object"
+        told = answer.told if answer.status != 200 else "returned 200 without a JSON object"
         return refuses(
             f"slot {slot} does not predict: {answer.request} {told}; read the slot's log, then stage it again",
             Patience.SHORT,
@@ -248,10 +250,10 @@ def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, l
             Patience.SHORT,
         )
     if answer.slot and answer.slot != slot:
-        return refuses(f"{answer.request} was answered by slot {answer.slot} instead of {slot}", Patience.LONG)
+        return refuses(f"{answer.request} got a response from slot {answer.slot} instead of {slot}", Patience.LONG)
     if live is not None and not alike(_answer_of(answer), _answer_of(live)):
         return refuses(
-            f"slot {slot} answers {_short(answer)} where the live slot answers {_short(live)} to the same body; "
+            f"slot {slot} returns {_short(answer)} where the live slot returns {_short(live)} for the same body; "
             "if the new model is meant to differ, switch with --set gate.requireAgreement=false"
         )
     return goes_on(f"slot {slot} predicted in {took:.1f} ms")
@@ -259,6 +261,8 @@ def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, l
 
 def decide_traffic(info: Heard, url: str, slot: str) -> Verdict:
     """For verify: whether this connection's /info comes from the slot that should have the traffic."""
+    if info.name is Name.UNSURE:
+        return _unresolved(info.request, info.fault, "it is unknown where the traffic goes")
     if info.status in _LOCKED:
         return _locked(info)
     if info.status != 200:
@@ -267,8 +271,8 @@ def decide_traffic(info: Heard, url: str, slot: str) -> Verdict:
         )
     if slot_of(info) != slot:
         return refuses(
-            f"{url} was answered by slot {slot_of(info) or '(none)'} instead of {slot}; "
+            f"{url} gave a response from slot {slot_of(info) or '(none)'} instead of {slot}; "
             "go back with `helm rollback`, then see who is behind it with `kubectl get endpointslices`",
             Patience.LONG,
         )
-    return goes_on(f"slot {slot} answered")
+    return goes_on(f"slot {slot} responded")

@@ -1,4 +1,4 @@
-"""What the gate learned from the outside: one request's answer, or why there was none."""
+"""What the gate learned from the outside: one request's response, or why there was none."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Name(Enum):
 
     KNOWN = "it resolved"
     UNKNOWN = "there is no such name"
-    UNSURE = "nobody could tell: DNS itself did not answer"
+    UNSURE = "unknown: DNS itself did not respond"
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One request and what came back. `status` is 0 where nothing answered; then `fault` says why."""
+    """One request and what came back. `status` is 0 where nothing responded; then `fault` says why."""
 
     request: str
     name: Name = Name.KNOWN
@@ -32,12 +32,12 @@ class Heard:
     def told(self) -> str:
         """What came back, as a sentence goes on: after "GET … "."""
         if self.status == 0:
-            return f"brought no answer ({self.fault})"
+            return f"gave no response ({self.fault})"
         error = self.document.get("error")
-        return f"answered {self.status}" + (f": {error[:300]}" if isinstance(error, str) else "")
+        return f"returned {self.status}" + (f": {error[:300]}" if isinstance(error, str) else "")
 
     def word(self, key: str) -> str:
-        """A string of the answer; empty where it has none."""
+        """A string of the response; empty where it has none."""
         value = self.document.get(key)
         return value if isinstance(value, str) else ""
 
@@ -52,14 +52,14 @@ class Addresses:
 
 
 def models_of(info: Heard) -> str:
-    """The models that /info tells, as name@version; empty where it tells none."""
+    """The models that /info lists, as name@version; empty where it lists none."""
     models = info.document.get("models")
     listed = [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
     return ", ".join(f"{model.get('name')}@{model.get('version')}" for model in listed[:5])
 
 
 def slot_of(info: Heard) -> str:
-    """The slot that answered: what /info says, else the header that stands on every answer, refusals included."""
+    """The slot that responded: what /info says, else the header that is on every response, refusals included."""
     return info.word("slot") or info.slot
 
 

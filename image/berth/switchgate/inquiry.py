@@ -12,6 +12,8 @@ from berth.switchgate.heard import Addresses, Heard
 
 Report = Callable[[str], None]
 _ASK_SECONDS = 5.0
+# Twice the resolver's usual wait for one server: a second DNS server may still respond when the first is silent.
+_LOOK_UP_SECONDS = 10.0
 _PREDICT_SECONDS = 35.0  # above the server's usual limit for a request, so that its own 504 is heard
 _SHORT_SECONDS = 10.0
 _LEAST_SECONDS = 0.05
@@ -20,7 +22,7 @@ _MOST_MISSES = 3
 
 
 class Inquiry:
-    """A deadline, a way to ask, and somebody to tell. `pause` is the time between two tries."""
+    """A deadline, a way to send requests, and somebody to inform. `pause` is the time between two tries."""
 
     def __init__(self, caller: Caller, timeout_seconds: float, report: Report, pause: float = 1.0) -> None:
         self._caller = caller
@@ -32,6 +34,10 @@ class Inquiry:
     def _left(self, most: float) -> float:
         return max(_LEAST_SECONDS, min(most, self._deadline - time.monotonic()))
 
+    def _line(self, url: str) -> Line:
+        """A fresh connection to a Service."""
+        return self._caller.line(url, self._left(_LOOK_UP_SECONDS))
+
     def _waits(self, until: float) -> bool:
         """Pause, if there is time for another try before `until`."""
         if time.monotonic() + self._pause >= until:
@@ -40,7 +46,7 @@ class Inquiry:
         return True
 
     def settle(self, rule: Callable[[], Verdict]) -> Verdict:
-        """The rule's verdict, asked again for as long as it may still change."""
+        """The rule's verdict, checked again for as long as it may still change."""
         short, told = time.monotonic() + self._short, ""
         while True:
             verdict = rule()
@@ -57,7 +63,7 @@ class Inquiry:
         """The rule without a miss `count` times in a row, each on a new connection; a miss starts the count again."""
         done = misses = 0
         while done < count:
-            with self._caller.line(url) as line:
+            with self._line(url) as line:
                 verdict = rule(line)
             if verdict.outcome is not Outcome.REFUSE:
                 done += 1
@@ -68,13 +74,13 @@ class Inquiry:
                 return refuses(place)
             self._report(f"wait  {place}")
             done = 0
-        verdict = goes_on(f"{count} of {count} connections in a row were answered and predicted")
+        verdict = goes_on(f"{count} of {count} connections in a row responded and predicted")
         self._report(f"ok    {verdict.sentence}")
         return verdict
 
     def get(self, url: str, path: str) -> Heard:
         """GET on a connection of its own."""
-        with self._caller.line(url) as line:
+        with self._line(url) as line:
             return self.get_on(line, path)
 
     def get_on(self, line: Line, path: str) -> Heard:
@@ -87,9 +93,13 @@ class Inquiry:
 
     def predict(self, url: str, body: dict[str, Any]) -> Heard:
         """A sample prediction on a connection of its own."""
-        with self._caller.line(url) as line:
+        with self._line(url) as line:
             return self.predict_on(line, body)
+
+    def get_pods(self, host: str, port: int, path: str) -> list[Heard]:
+        """GET at each pod behind a headless name."""
+        return [self.get(url, path) for url in self._caller.find_pods(host, port, self._left(_ASK_SECONDS))]
 
     def count(self, host: str) -> Addresses:
         """The pods behind a headless name."""
-        return self._caller.count(host, self._left(_ASK_SECONDS))
+        return self._caller.count(host, self._left(_LOOK_UP_SECONDS))

@@ -1,6 +1,6 @@
 """Whether traffic may go to a slot, and whether it really goes there: what the chart's hooks run.
 
-plan.py says what is asked, heard.py what came back, decide.py holds the rules (pure), asking.py makes the requests,
+plan.py says what is checked, heard.py what came back, decide.py holds the rules (pure), asking.py makes the requests,
 inquiry.py watches the clock; this file puts the rules in their order.
 """
 
@@ -23,13 +23,14 @@ from berth.switchgate.decide import (
     is_outage,
     passes,
 )
+from berth.switchgate.drifting import decide_drift
 from berth.switchgate.heard import Heard, find_examples
 from berth.switchgate.inquiry import Inquiry
 from berth.switchgate.plan import SwitchPlan, VerifyPlan
 
 
 class _Target:
-    """Rules 4 to 6: the slot that the traffic would go to, asked at its own Service."""
+    """Rules 4 to 7: the slot that the traffic would go to, queried at its own Service."""
 
     def __init__(self, plan: SwitchPlan, inquiry: Inquiry, *, outage: bool) -> None:
         self._plan, self._inquiry, self._outage = plan, inquiry, outage
@@ -52,6 +53,10 @@ class _Target:
         self._live = self._inquiry.predict(self._plan.active_url, self._bodies[0])
         return decide_reference(self._live)
 
+    def _drift(self) -> Verdict:
+        reports = self._inquiry.get_pods(self._plan.headless_host, self._plan.pod_port, "/drift")
+        return decide_drift(reports, self._plan, self._plan.max_drift or 0.0)
+
     def _sample(self, line: Line) -> Verdict:
         """One connection: who is it, and does it predict, for every model; the first is compared."""
         verdict = decide_target(self._inquiry.get_on(line, "/info"), self._plan, outage=self._outage)
@@ -70,6 +75,8 @@ class _Target:
             rules.append(self._examples)
         if self._plan.require_agreement and not self._outage:
             rules.append(self._reference)
+        if self._plan.max_drift is not None:
+            rules.append(self._drift)
         for rule in rules:
             verdict = self._inquiry.settle(rule)
             if verdict.outcome is Outcome.REFUSE:

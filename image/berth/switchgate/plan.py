@@ -1,4 +1,4 @@
-"""What the gate was asked to judge, and the commands that its sentences name."""
+"""What the gate has to judge, and the commands that its sentences name."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class SwitchPlan:
     max_latency_ms: int | None = None
     require_agreement: bool = False
     request: dict[str, Any] | None = None
+    max_drift: float | None = None
+    pod_port: int = 8000
 
     @property
     def other_slot(self) -> str:
@@ -36,7 +38,7 @@ class SwitchPlan:
 
     @property
     def namespace(self) -> str:
-        """`-n NAMESPACE ` as kubectl and helm take it, where the Service's name tells it."""
+        """`-n NAMESPACE ` as kubectl and helm accept it, where the Service's name has it."""
         found = _SERVICE.fullmatch(urlsplit(self.active_url).hostname or "")
         return f"-n {found['namespace']} " if found else ""
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 LOGGER = "berth"
-# Keys of the text form that the sentence already shows.
+# Keys of the text format that the sentence already shows.
 _SHOWN = ("ts", "level", "message")
 # Made once: json.dumps would make an encoder for every line, at three times the line's cost.
 _encode = json.JSONEncoder(default=repr, separators=(",", ":")).encode

@@ -97,7 +97,7 @@ class Tracing:
 
 
 def trace_id_of(span: Any) -> str:
-    """A span's trace, as the log line tells it."""
+    """A span's trace, as the log line shows it."""
     return f"{span.get_span_context().trace_id:032x}"
 
 

@@ -155,20 +155,20 @@ def decode_array(value: Any, datatype: str, where: str) -> Array:
         _check_range(present, datatype, where)
     if dtype.kind in "iu" and float in types:
         flat = [int(v) for v in flat]
-    # Half the time of np.array, which asks each value what it is; but it does not know None.
+    # Half the time of np.array, which checks the type of each value; but it does not know None.
     array = np.fromiter(flat, dtype, len(flat)) if types == {float} else np.array(flat, dtype)
     return array.reshape(shape)
 
 
 def convert_array(array: Array, datatype: str, where: str) -> Array:
-    """`array` as the datatype a model declares, taken only when no value is lost. Raises InvalidInput."""
+    """`array` as the datatype a model declares, converted only when no value is lost. Raises InvalidInput."""
     dtype = DATATYPES[datatype]
     if array.dtype == dtype:
         return array
     if array.dtype.kind == "b" and dtype.kind in "iuf":  # as in training frames, where True is 1
         return array.astype(dtype)
     if (array.dtype.kind == "O") != (dtype.kind == "O"):
-        raise InvalidInput(f"{where} is {datatype_of(array.dtype)}, but the model takes {datatype}")
+        raise InvalidInput(f"{where} is {datatype_of(array.dtype)}, but the model accepts {datatype}")
     with np.errstate(all="ignore"):
         converted = array.astype(dtype)
         same = converted.astype(array.dtype) == array

@@ -16,7 +16,7 @@ _MOST_DEPTH = 64
 # So few lists may all lie in one another without harm.
 _FEW_LISTS = 128
 # Decoding and encoding hold the interpreter's lock, for 0.1 us a value and more. Where many threads do that at once,
-# who answers a quick request waits for each of them whenever it wants the lock: one large document at a time.
+# who serves a quick request waits for each of them whenever it wants the lock: one large document at a time.
 _MANY_BYTES = 32768
 _MANY_VALUES = 5000
 _large = threading.Lock()
@@ -31,7 +31,7 @@ def _count_keys(value: Any, depth: int = 0) -> int:
         return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
     if isinstance(value, list) and value and type(value[0]) in (dict, list):
         if type(value[0]) is list and value[0] and type(value[0][0]) in (float, int):
-            return 0  # rows of numbers; should an object hide among them, its colons tell
+            return 0  # rows of numbers; should an object hide among them, its colons show it
         return sum(_count_keys(item, depth + 1) for item in value)
     return 0
 
@@ -41,7 +41,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise MalformedJson(f"the key {twice[:60]!r} stands twice in one object; keep one")
+        raise MalformedJson(f"the key {twice[:60]!r} is duplicated in one object; keep one")
     return document
 
 
@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def encode_json(document: Any) -> bytes:

@@ -1,6 +1,6 @@
-"""What a model takes, applied to what a client sent: JSON values in, checked tensors out.
+"""What a model accepts, applied to what a client sent: JSON values in, checked tensors out.
 
-A model takes either one matrix (one input of two dimensions, perhaps with column names), a frame (several
+A model accepts either one matrix (one input of two dimensions, perhaps with column names), a frame (several
 inputs of one dimension, one per column), or tensors that only their names describe. Rows are the first
 dimension everywhere.
 """
@@ -51,11 +51,11 @@ def check_columns(given: Sequence[str], wanted: Sequence[str], optional: Collect
     """
     have, known = set(given), set(wanted)
     if missing := [name for name in wanted if name not in have and name not in optional]:
-        raise InvalidInput(f"missing column {_quoted(missing)}; the model takes {_quoted(wanted)}")
+        raise InvalidInput(f"missing column {_quoted(missing)}; the model expects {_quoted(wanted)}")
     if unknown := [name for name in given if name not in known]:
-        raise InvalidInput(f"unknown column {_quoted(unknown)}; the model takes {_quoted(wanted)}")
+        raise InvalidInput(f"unknown column {_quoted(unknown)}; the model expects {_quoted(wanted)}")
     if len(given) != len(have):
-        raise InvalidInput(f"a column stands twice in {_quoted(given)}")
+        raise InvalidInput(f"a column is duplicated in {_quoted(given)}")
 
 
 def _wanted_columns(specs: Specs) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ def _decode_tensor_rows(rows: list[Any], specs: Specs) -> dict[str, Array]:
     """Rows for a model with one tensor that is neither matrix nor column; one row may stand without its list."""
     if len(specs) != 1:
         raise InvalidInput(
-            f'this model takes several tensors; send {{"inputs": {{…}}}} with {_quoted([spec.name for spec in specs])}'
+            f'this model has several inputs; send {{"inputs": {{…}}}} with {_quoted([spec.name for spec in specs])}'
         )
     spec = specs[0]
     array = decode_array(rows, spec.datatype, spec.name)
@@ -175,9 +175,9 @@ def check_inputs(given: Sequence[str], wanted: Sequence[str]) -> None:
     """That exactly the wanted tensors are given. Raises InvalidInput."""
     have, known = set(given), set(wanted)
     if missing := [name for name in wanted if name not in have]:
-        raise InvalidInput(f"missing input {_quoted(missing)}; the model takes {_quoted(wanted)}")
+        raise InvalidInput(f"missing input {_quoted(missing)}; the model expects {_quoted(wanted)}")
     if unknown := [name for name in given if name not in known]:
-        raise InvalidInput(f"unknown input {_quoted(unknown)}; the model takes {_quoted(wanted)}")
+        raise InvalidInput(f"unknown input {_quoted(unknown)}; the model expects {_quoted(wanted)}")
 
 
 def _as_column(array: Array, name: str) -> Array:
@@ -259,12 +259,12 @@ def check_tensors(
     if rows == {0}:
         raise InvalidInput("there are no rows; send at least one")
     if max(rows, default=1) > max_rows:
-        raise InvalidInput(f"{max(rows)} rows in one request, but at most {max_rows} are taken; send several requests")
+        raise InvalidInput(f"{max(rows)} rows in one request, but the maximum is {max_rows}; send several requests")
     return checked
 
 
 def choose_outputs(wanted: Any, specs: Specs) -> tuple[str, ...]:
-    """The output names a client asked for, in its order. Raises UnknownOutput, InvalidInput."""
+    """The output names a client requested, in its order. Raises UnknownOutput, InvalidInput."""
     if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
         raise InvalidInput(f"outputs must be a list of names, got {shown(wanted)}")
     names = [spec.name for spec in specs]

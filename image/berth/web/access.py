@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import parse_qs
 
-from berth.errors import ModelNotFound, NotReady
+from berth.errors import InvalidInput, ModelNotFound, NotReady
 from berth.models.model import Model
 from berth.models.store import Entry
 from berth.web.arms import assign_arm, find_running, first_entry, note_shadow, public_names, stand_in
@@ -110,6 +112,30 @@ def check_ready(exchange: Exchange, backend: Backend) -> None:
     if len(visible_entries(exchange, backend)) < len(backend.catalog.entries):
         raise NotReady("not ready; GET /health with a key for all models says why")
     raise NotReady(readiness.reason)
+
+
+def _query(exchange: Exchange, name: str) -> str | None:
+    values = parse_qs(exchange.environ.get("QUERY_STRING", "")[:2000]).get(name)
+    return values[0] if values else None
+
+
+def visible_reports(exchange: Exchange, backend: Backend, reports: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The reports (with `model` and `version`) that the caller may see and that ?model= and &version= choose.
+
+    Raises InvalidInput, Forbidden, ModelNotFound.
+    """
+    name, version = _query(exchange, "model"), _query(exchange, "version")
+    if version is not None and name is None:
+        raise InvalidInput("version is given without model; send ?model=NAME&version=VERSION")
+    if name is not None:
+        find_entry(exchange, backend, name, version)
+    return [
+        report
+        for report in reports
+        if is_visible(exchange, backend, report["model"])
+        and name in (None, report["model"])
+        and version in (None, report["version"])
+    ]
 
 
 # A sample's label `model`; label values are escaped as in Python.

@@ -1,4 +1,4 @@
-"""API keys: who may call, told apart by name and never by showing the key.
+"""API keys: who may call, distinguished by name and never by showing the key.
 
 The keys file is a mounted Secret: one `name:sha256-of-key[:model,model…]` a line, `#` starts a comment. It is
 read again when it changes, so that keys rotate without a restart.
@@ -65,7 +65,7 @@ class KeyRing:
             )
         digest = encode_key(offered)
         found: ApiKey | None = None
-        for key in self._file.content:  # all of them, so that the time does not tell which one matched
+        for key in self._file.content:  # all of them, so that the time does not reveal which one matched
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         if found is None:

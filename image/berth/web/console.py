@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
+from string import Template
 from typing import Any
 
 from werkzeug.datastructures import MIMEAccept
@@ -38,19 +39,42 @@ _HEADERS = {
 }
 
 
+_SHELL = "shell.html"
+# A page's title, its own link in the navigation, and the element that "Skip to the …" leads to.
+_PAGES = {
+    "console.html": {"title": "Berth", "link": "./", "main": "sheet", "skip": "model"},
+    "docs.html": {"title": "API docs · Berth", "link": "docs", "main": "operations", "skip": "routes"},
+    "drift.html": {"title": "Drift · Berth", "link": "drift", "main": "sheet", "skip": "features"},
+    "experiments.html": {"title": "Experiments · Berth", "link": "experiments", "main": "sheet", "skip": "report"},
+}
+
+
+def _make_page(shell: str, name: str, content: str) -> str:
+    """The whole page around what is its own."""
+    page = Template(shell).substitute(_PAGES[name], name=name.removesuffix(".html"), content=content)
+    link = f'href="{_PAGES[name]["link"]}"'
+    return page.replace(f"{link}>", f'{link} aria-current="page">')
+
+
 @cache
 def _read_files() -> dict[str, Reply]:
     """The package's pages, scripts and styles by name; no other name is ever opened."""
     files = {}
-    for file in (resources.files("berth") / "web" / "static").iterdir():
+    folder = resources.files("berth") / "web" / "static"
+    shell = (folder / _SHELL).read_text("utf-8")
+    for file in folder.iterdir():
+        if file.name == _SHELL:
+            continue
         content = file.read_bytes()
+        if file.name in _PAGES:
+            content = _make_page(shell, file.name, content.decode()).encode()
         headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
         files[file.name] = Reply(content, 200, _KINDS[file.name.rpartition(".")[2]], headers)
     return files
 
 
 def _wants_page(environ: Mapping[str, Any]) -> bool:
-    """Whether the client names HTML among what it takes; curl and libraries do not."""
+    """Whether the client names HTML among what it accepts; curl and libraries do not."""
     accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
     named = any(value.lower() == HTML for value, _ in accepted)
     return named and accepted.quality(HTML) >= accepted.quality(JSON)

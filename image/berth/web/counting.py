@@ -1,8 +1,9 @@
-"""What is counted of a request that could predict, when it is about to be answered."""
+"""What is counted of a request that could predict, when it is about to be processed."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from berth.experiments.shadowing import ShadowJob, ShadowQueue
 from berth.serving.admission import Gate
@@ -31,7 +32,7 @@ def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> S
 
 
 def observe_requests(metrics: Metrics, observe_http: ObserveHttp, gate: Gate, catalog: Catalog) -> Observe:
-    """What the pipeline calls when a request that could predict is about to be answered."""
+    """What the pipeline calls when a request that could predict is about to be processed."""
     shadows = ShadowQueue(lambda: gate.inside > 0)
 
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
@@ -48,3 +49,13 @@ def observe_requests(metrics: Metrics, observe_http: ObserveHttp, gate: Gate, ca
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe
+
+
+def count_rejections(metrics: Metrics) -> Callable[[Exchange, str], None]:
+    """What the pipeline calls when a request is turned away."""
+
+    def reject(exchange: Exchange, reason: str) -> None:
+        model = exchange.model
+        metrics.bind(*((model.name, model.version) if model else ("", ""))).reject(reason)
+
+    return reject

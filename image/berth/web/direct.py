@@ -19,7 +19,7 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 
 
 def put_in_front(behind: Wsgi, pipeline: Pipeline) -> Wsgi:
-    """A WSGI application that answers predictions itself and leaves the rest to `behind`."""
+    """A WSGI application that serves predictions itself and leaves the rest to `behind`."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         found = match_prediction(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "POST" else None

@@ -6,7 +6,18 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from berth.web import console, drift_report, experiment_report, ground_truth, invocations, ops, predict, v1, v2
+from berth.web import (
+    console,
+    drift_report,
+    experiment_report,
+    ground_truth,
+    invocations,
+    ops,
+    predict,
+    quality_report,
+    v1,
+    v2,
+)
 from berth.web.exchange import Endpoint
 from berth.web.openapi import document
 
@@ -18,6 +29,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *ground_truth.ENDPOINTS,
     *ops.ENDPOINTS,
     *drift_report.ENDPOINTS,
+    *quality_report.ENDPOINTS,
     *experiment_report.ENDPOINTS,
     *document.ENDPOINTS,
     *console.ENDPOINTS,

@@ -1,4 +1,4 @@
-"""What to send to a model so that it answers: its own example, else blank rows."""
+"""What to send to a model so that it predicts: its own example, else blank rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from berth.tensors.schema import blank_inputs, decode_tensors, is_frame, is_matr
 
 
 def _without_nan(value: Any) -> Any:
-    """Nested lists in which NaN is null, as every route takes and gives it."""
+    """Nested lists in which NaN is null, as every route accepts and returns it."""
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     if isinstance(value, bytes):
@@ -26,7 +26,7 @@ def example_tensors(model: Model, rows: int = 1) -> dict[str, list[Any]]:
 
 
 def example_rows(model: Model, rows: int = 1) -> list[Any] | None:
-    """The same as `instances`: lists of values, records for a frame; None where only names tell the tensors apart."""
+    """The same as `instances`: lists of values, records for a frame; None where only names distinguish the tensors."""
     tensors = example_tensors(model, rows)
     if is_matrix(model.inputs) or len(model.inputs) == 1:
         return tensors[model.inputs[0].name]
@@ -36,7 +36,7 @@ def example_rows(model: Model, rows: int = 1) -> list[Any] | None:
 
 
 def example_request(model: Model) -> dict[str, Any]:
-    """One row as `POST /predict` takes it, without the model's name."""
+    """One row as `POST /predict` accepts it, without the model's name."""
     rows = example_rows(model)
     if rows is None or not (is_matrix(model.inputs) or is_frame(model.inputs)):
         return {"inputs": example_tensors(model)}

@@ -1,4 +1,4 @@
-"""One request and what answers it: the endpoint, what is known of the request so far, and the reply."""
+"""One request and what serves it: the endpoint, what is known of the request so far, and the reply."""
 
 from __future__ import annotations
 
@@ -95,11 +95,12 @@ class Backend:
     max_rows: int
     api: ApiFacts
     endpoints: Sequence[Endpoint]
-    # What /info tells beside the models, and what /metrics answers.
+    # What /info shows beside the models, and what /metrics returns.
     facts: Mapping[str, Any]
     render_metrics: Callable[[], bytes]
-    # Makes receipts, and counts what comes true.
+    # Makes receipts, and counts what comes true; what all workers have counted.
     tally: FeedbackTally
+    read_quality: Callable[[], list[dict[str, Any]]]
     # None where watching is off.
     drift: DriftMonitor | None = None
     # None without an experiment file.
@@ -157,6 +158,8 @@ class Exchange:
     tensors: Tensors | None = None
     # False on a thread that has others to serve: what would make it wait raises WouldWait instead.
     may_wait: bool = True
+    # What answers in this thread's place when the time runs out (worker/outbox.py); None where nothing can.
+    late: Any = None
     # The body as it was read, where it is kept for the payload log.
     keeps_body: bool = False
     body: bytes | None = None
@@ -168,5 +171,5 @@ class Exchange:
 
     @property
     def counts(self) -> bool:
-        """Whether it asks for a prediction and its caller is known: only such requests are counted and recorded."""
+        """Whether it requests a prediction and its caller is known: only such requests are counted and recorded."""
         return bool(self.endpoint.protocol) and not isinstance(self.error, Unauthenticated)

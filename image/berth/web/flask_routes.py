@@ -46,7 +46,7 @@ def _translate(error: Exception) -> Exception:
 
 
 def _answer_error(pipeline: Pipeline, error: Exception) -> Response:
-    """What no endpoint could answer, most often because there is none."""
+    """What no endpoint handles, usually because there is none."""
 
     def fail(exchange: Exchange, backend: Backend) -> Reply:
         raise _translate(error)

@@ -1,4 +1,4 @@
-"""V2 inference requests and answers: a JSON object, and behind it the tensors that are sent in binary.
+"""V2 inference requests and responses: a JSON object, and behind it the tensors that are sent in binary.
 
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
@@ -20,19 +20,23 @@ from berth.tensors.binary import decode_binary, decode_shape, decode_shaped, enc
 from berth.tensors.codec import decode_json
 from berth.tensors.schema import choose_outputs
 
-# What Triton offers, and would change the answer if it were silently ignored.
+# What Triton offers, and would change the response if it were silently ignored.
 _NOT_OFFERED = ("shared_memory_region", "classification")
 
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """One request, decoded; `binary` tells for some outputs, `binary_default` for the others, how to send them."""
+    """One request, decoded; `binary` says for some outputs, `binary_default` for the others, how to send them.
+
+    `unusual`: the client receives what is unusual about each row.
+    """
 
     inputs: Mapping[str, Array]
     id: str | None = None
     outputs: tuple[str, ...] = ()
     binary: Mapping[str, bool] = field(default_factory=dict)
     binary_default: bool = False
+    unusual: bool = False
 
 
 class _Tail:
@@ -110,14 +114,14 @@ def _decode_inputs(document: Mapping[str, Any], tail: _Tail) -> dict[str, Array]
         name = _name_of(tensor, "input")
         where = f"input {name[:60]!r}"
         if name in inputs:
-            raise InvalidInput(f"{where} stands twice in inputs")
+            raise InvalidInput(f"{where} is duplicated in inputs")
         inputs[name] = _decode_input(tensor, where, tail)
     tail.check_empty()
     return inputs
 
 
 def _decode_outputs(document: Mapping[str, Any]) -> dict[str, bool | None]:
-    """The outputs asked for, in order, each with its `binary_data`; none where the client leaves it open."""
+    """The outputs requested, in order, each with its `binary_data`; none where the client leaves it open."""
     given = document.get("outputs")
     if given is not None and not isinstance(given, list):
         raise InvalidInput(f"outputs must be a list of objects, got {shown(given)}")
@@ -126,7 +130,7 @@ def _decode_outputs(document: Mapping[str, Any]) -> dict[str, bool | None]:
         name = _name_of(tensor, "output")
         where = f"output {name[:60]!r}"
         if name in outputs:
-            raise InvalidInput(f"{where} stands twice in outputs")
+            raise InvalidInput(f"{where} is duplicated in outputs")
         parameters = _parameters(tensor, where)
         outputs[name] = _flag(parameters, "binary_data", False, where) if "binary_data" in parameters else None
     return outputs
@@ -137,11 +141,13 @@ def decode_request(document: Mapping[str, Any], tail: bytes | memoryview = b"") 
     id_ = document.get("id")
     if id_ is not None and not isinstance(id_, str):
         raise InvalidInput(f"id must be a string, got {shown(id_)}")
-    binary_default = _flag(_parameters(document, "the request"), "binary_data_output", False, "the request")
+    parameters = _parameters(document, "the request")
+    binary_default = _flag(parameters, "binary_data_output", False, "the request")
+    unusual = _flag(parameters, "unusual", False, "the request")
     outputs = _decode_outputs(document)
     binary = {name: flag for name, flag in outputs.items() if flag is not None}
     inputs = _decode_inputs(document, _Tail(memoryview(tail)))
-    return InferRequest(inputs, id_, tuple(outputs), binary, binary_default)
+    return InferRequest(inputs, id_, tuple(outputs), binary, binary_default, unusual)
 
 
 def decode_body(body: bytes, header_length: str | None, inputs: Sequence[TensorSpec]) -> InferRequest:
@@ -166,7 +172,7 @@ def decode_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
     """A body that is one tensor and nothing else: all rows, or one string. Raises InvalidInput."""
     if len(inputs) != 1 or -1 in inputs[0].shape[1:]:
         names = ", ".join(spec.name for spec in inputs)
-        raise InvalidInput(f"a raw body needs a model with one input whose rows have one size; this one takes {names}")
+        raise InvalidInput(f"a raw body needs a model with one input whose rows have one size; this one has {names}")
     spec, where = inputs[0], f"input {inputs[0].name!r}"
     row = max(math.prod(spec.shape[1:]), 1)
     if spec.datatype == "BYTES":
@@ -179,7 +185,7 @@ def decode_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
 
 
 def wanted_outputs(request: InferRequest, model: Model) -> tuple[str, ...]:
-    """The outputs to answer with, in order: those asked for, else all. Raises UnknownOutput."""
+    """The outputs to respond with, in order: those requested, else all. Raises UnknownOutput."""
     if not request.outputs:
         return tuple(spec.name for spec in model.outputs if not spec.optional)
     return choose_outputs(list(request.outputs), model.outputs)
@@ -197,7 +203,7 @@ def _encode_output(spec: TensorSpec, array: Array, binary: bool) -> tuple[dict[s
 def encode_answer(
     request: InferRequest, model: Model, answer: Mapping[str, Array]
 ) -> tuple[dict[str, Any], bytes | None]:
-    """The JSON object of an answer, and the bytes behind it; None where nothing is sent in binary."""
+    """The JSON object of a response, and the bytes behind it; None where nothing is sent in binary."""
     specs = {spec.name: spec for spec in model.outputs}
     flags = {name: request.binary.get(name, request.binary_default) for name in answer}
     encoded = [_encode_output(specs[name], array, flags[name]) for name, array in answer.items()]

@@ -1,4 +1,4 @@
-"""/invocations: MLflow's scoring form, JSON or CSV, for the default model."""
+"""/invocations: MLflow's scoring format, JSON or CSV, for the default model."""
 
 from __future__ import annotations
 
@@ -75,11 +75,10 @@ _FORMS: dict[str, Callable[[Any, Specs], dict[str, Array]]] = {
 }
 
 
-def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
+def decode_csv(body: bytes, specs: Specs, max_rows: int) -> dict[str, Array]:
     """CSV with a header. Raises InvalidInput."""
-    specs = model.inputs
     if not (is_frame(specs) or is_matrix(specs)):
-        raise InvalidInput(f"{model.name} takes tensors, not a table; send JSON with inputs")
+        raise InvalidInput("the model expects tensors, not a table; send JSON with inputs")
     if (names := column_names(specs)) is None:
         return decode_matrix(parse_csv(body, {}, specs[0].datatype, max_rows).rows(), specs)
     datatypes = [spec.datatype for spec in specs] if is_frame(specs) else [specs[0].datatype] * len(names)
@@ -89,16 +88,20 @@ def decode_csv(body: bytes, model: Model, max_rows: int) -> dict[str, Array]:
     return decode_columns(dict(zip(table.columns, table.values, strict=True)), specs)
 
 
-def _decode(body: bytes, media_type: str, model: Model, max_rows: int) -> dict[str, Array]:
-    if media_type == CSV:
-        return decode_csv(body, model, max_rows)
-    document = decode_json(body)
+def decode_document(document: Any, specs: Specs) -> dict[str, Array]:
+    """A body in JSON. Raises InvalidInput."""
     if not isinstance(document, dict):
         raise InvalidInput(f"the body must be an object with one of {', '.join(_FORMS)}, got {shown(document)}")
     form = check_keys(document, tuple(_FORMS), ("params",))
     if not isinstance(document.get("params") or {}, dict):
         raise InvalidInput(f"params must be an object, got {shown(document['params'])}")
-    return _FORMS[form](document[form], model.inputs)
+    return _FORMS[form](document[form], specs)
+
+
+def _decode(body: bytes, media_type: str, model: Model, max_rows: int) -> dict[str, Array]:
+    if media_type == CSV:
+        return decode_csv(body, model.inputs, max_rows)
+    return decode_document(decode_json(body), model.inputs)
 
 
 def _ping(exchange: Exchange, backend: Backend) -> Reply:
@@ -120,7 +123,7 @@ def _invocations(exchange: Exchange, backend: Backend) -> Reply:
 ENDPOINTS = (
     Endpoint("post", "/invocations", "invocations", "mlflow", "MLflow scoring, JSON or CSV, by the default model",
              _invocations, "Predictions", body="invocations", errors=BODY_ERRORS, protocol="mlflow"),
-    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow asks for it", _ping, "Status", errors=(503,),
+    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow queries it", _ping, "Status", errors=(503,),
              access="open", probe=True),
     Endpoint("get", "/version", "version", "mlflow", "The server's version", _version, "Text", TEXT),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Probes, state and metrics: what operators and Kubernetes ask."""
+"""Probes, state and metrics: what operators and Kubernetes query."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _worst_states(exchange: Exchange, backend: Backend) -> dict[str, dict[str, s
 
 
 def _describe(model: Model, predictor: Predictor) -> dict[str, Any]:
-    """What /info tells of one model."""
+    """What /info says about one model."""
     return {
         "name": model.name,
         "version": model.version,

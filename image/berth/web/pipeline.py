@@ -2,7 +2,7 @@
 
     begin    request id, trace, deadline
     admit    key, then the gate, before the body is read
-    answer   the endpoint: decode, predict, encode; or the one error shape
+    `answer` the endpoint: decode, predict, encode; or the one error shape
     record   payload log and span, where they are on
     finish   headers, metrics, one log line
     leave    the gate
@@ -34,6 +34,9 @@ from berth.web.wire import error_reply
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_OVERDUE = "the prediction was still running when the request's time ran out; its result is discarded"
+# Where the worker puts what can answer for a thread that does not return in time (worker/outbox.py).
+_TRANSPORT = "gunicorn.socket"
 _DIGITS = re.compile(r"\d{1,9}")
 Observe = Callable[[Exchange, int, float], None]
 
@@ -48,7 +51,9 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What every request shares. `observe` gets each finished prediction request: exchange, status, seconds."""
+    """What every request shares. `observe` gets each finished prediction request: exchange, status, seconds;
+    `reject` each that was turned away, and the error's code.
+    """
 
     backend: Backend
     gate: Gate
@@ -57,7 +62,7 @@ class Pipeline:
     slot: str
     log_format: str
     observe: Observe = lambda exchange, status, seconds: None
-    reject: Callable[[str], None] = lambda reason: None
+    reject: Callable[[Exchange, str], None] = lambda exchange, reason: None
     recorder: Recorder | None = None
 
     def run(
@@ -65,14 +70,25 @@ class Pipeline:
     ) -> Finished:
         """The response to a request. Raises WouldWait where `may_wait` is false: then nothing has happened."""
         exchange = self._begin(endpoint, environ, args, may_wait)
+        late = exchange.late
+        if late is not None:
+            late.watch(lambda: self._complete(exchange, self._refuse(exchange, errors.DeadlineExceeded(_OVERDUE))))
         try:
             reply = self._answer(exchange)
-            if self.recorder is not None and exchange.counts:
-                self.recorder.finish(exchange, reply, time.monotonic() - exchange.began)
-            return self._finish(exchange, reply)
+            if late is not None and not late.claim():
+                raise BrokenPipeError("the request's time ran out: it has been answered and counted")
+            return self._complete(exchange, reply)
         finally:
             if exchange.ticket is not None:
                 self.gate.leave(exchange.ticket)
+
+    def _complete(self, exchange: Exchange, reply: Reply) -> Finished:
+        """Record, count and log a reply: once for each request, on the thread that answers it."""
+        if isinstance(exchange.error, errors.Overloaded | errors.DeadlineExceeded):
+            self.reject(exchange, exchange.error.code)
+        if self.recorder is not None and exchange.counts:
+            self.recorder.finish(exchange, reply, time.monotonic() - exchange.began)
+        return self._finish(exchange, reply)
 
     def _begin(
         self, endpoint: Endpoint, environ: Mapping[str, Any], args: Mapping[str, str], may_wait: bool
@@ -93,6 +109,8 @@ class Pipeline:
             trace_id=trace[1] if trace else "",
             may_wait=may_wait,
         )
+        if endpoint.protocol and may_wait and hasattr(transport := environ.get(_TRANSPORT), "watch"):
+            exchange.late = transport
         if self.recorder is not None and endpoint.protocol:
             self.recorder.begin(exchange)
         return exchange
@@ -131,8 +149,6 @@ class Pipeline:
     def _refuse(self, exchange: Exchange, error: Exception) -> Reply:
         """The response to a request for which something was raised."""
         known = exchange.error = error if isinstance(error, errors.BerthError) else self._hide(exchange, error)
-        if isinstance(known, errors.Overloaded | errors.DeadlineExceeded):
-            self.reject(known.code)
         more: dict[str, Any] = {}
         if exchange.environ["PATH_INFO"].rstrip("/") == "/invocations":  # MLflow's clients read these
             more = {"error_code": known.code.upper(), "message": known.message}
@@ -143,7 +159,7 @@ class Pipeline:
         return self.recorder is not None and self.recorder.redacts
 
     def _hide(self, exchange: Exchange, error: Exception) -> errors.BerthError:
-        """What nobody expected: the log has it, with its traceback at `debug`, the client only that it happened."""
+        """What is unexpected: the log has it, with its traceback at `debug`, the client only that it happened."""
         told = type(error).__name__ if self._redacts else repr(error)
         log("a request broke", level=logging.ERROR, request_id=exchange.request_id, error=told)
         logging.getLogger("berth").debug("traceback", exc_info=None if self._redacts else error)
@@ -189,7 +205,7 @@ class Pipeline:
 
 
 def without_model(endpoint: Endpoint, answer: Callable[[Exchange, Backend], Reply]) -> Endpoint:
-    """`endpoint` with another answer, one that runs no model."""
+    """`endpoint` with another `answer`, one that runs no model."""
     return replace(endpoint, answer=answer, protocol="")
 
 
@@ -198,6 +214,8 @@ def _shorten_deadline(exchange: Exchange, timeout_ms: str) -> None:
     if _DIGITS.fullmatch(timeout_ms.strip()) is None or int(timeout_ms) == 0:
         raise errors.InvalidInput(f"X-Request-Timeout-Ms must be a whole number above 0, got {timeout_ms[:60]!r}")
     exchange.deadline = min(exchange.deadline, exchange.began + int(timeout_ms) / 1000)
+    if exchange.late is not None:
+        exchange.late.hurry(exchange.deadline)
 
 
 def describe(exchange: Exchange, status: int, seconds: float, slot: str) -> dict[str, Any]:

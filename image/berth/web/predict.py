@@ -1,4 +1,4 @@
-"""POST /predict: the article's form, with names, rows, records and several outputs."""
+"""POST /predict: the short format, with names, rows, records and several outputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEYS = frozenset({"features", "inputs", "model", "version", "outputs", "paramet
 
 
 def optional_word(document: dict[str, Any], key: str) -> str | None:
-    """A name in the body; a whole number is taken for a version. Raises InvalidInput."""
+    """A name in the body; a whole number counts as a version. Raises InvalidInput."""
     value = document.get(key)
     if value is None or isinstance(value, str):
         return value
@@ -57,7 +57,7 @@ def _wanted(document: dict[str, Any], model: Model) -> tuple[str, ...]:
 
 
 def wants_unusual(parameters: Mapping[str, Any] | None) -> bool:
-    """Whether a request asks what is unusual about its rows. Raises InvalidInput."""
+    """Whether a request wants to know what is unusual about its rows. Raises InvalidInput."""
     wanted = (parameters or {}).get("unusual", False)
     if not isinstance(wanted, bool):
         raise InvalidInput(f"parameters.unusual must be true or false, got {shown(wanted)}")
@@ -67,7 +67,7 @@ def wants_unusual(parameters: Mapping[str, Any] | None) -> bool:
 def answer_request(
     document: dict[str, Any], model: Model, predict: Predict, unusual: Unusual | None = None
 ) -> dict[str, Any]:
-    """The answer to a /predict body; the command line gives the same one. Raises RequestError, ServerError."""
+    """The response to a /predict body; the command line gives the same one. Raises RequestError, ServerError."""
     _check_keys(document)
     tensors = _decode(document, model)
     answer = predict(model, tensors, _wanted(document, model))

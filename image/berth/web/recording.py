@@ -1,4 +1,4 @@
-"""What is kept of a prediction request for others to look at: its payload, if that log is on, and its span."""
+"""What is kept of a prediction request for others to read: its payload, if that log is on, and its span."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _json_bytes(text: str) -> int | None:
 
 
 def describe_payload(exchange: Exchange, reply: Reply, seconds: float, slot: str) -> PayloadEntry:
-    """An exchange as the payload log takes it: the bytes as they are."""
+    """An exchange as the payload log expects it: the bytes as they are."""
     model, environ = exchange.model, exchange.environ
     fields: dict[str, Any] = {
         "ts": timestamp(),
@@ -78,7 +78,7 @@ class Recorder:
         return self.payloads is not None and self.payloads.redacts
 
     def begin(self, exchange: Exchange) -> None:
-        """A request that will predict is known; its body is not read yet."""
+        """A request that will predict is known; its body is still to be read."""
         exchange.keeps_body = self.payloads is not None
         if self.tracing is not None:
             headers = {name: value for key, name in _TRACE_HEADERS.items() if (value := exchange.environ.get(key))}

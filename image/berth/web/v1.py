@@ -1,4 +1,4 @@
-"""/v1: KServe's and TensorFlow Serving's form, `instances` in and `predictions` out."""
+"""/v1: KServe's and TensorFlow Serving's format, `instances` in and `predictions` out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 from berth.errors import ServerError
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import LOADING, READY, Lifecycle
+from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs, decode_instances
+from berth.tensors.schema import Specs
 from berth.web import wire
 from berth.web.access import choose_model, find_entry, visible_names
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
@@ -21,12 +23,12 @@ _STATES = {READY: "AVAILABLE", LOADING: "LOADING"}
 
 
 def describe_status(catalog: Catalog, lifecycle: Lifecycle, name: str, version: str | None) -> list[dict[str, Any]]:
-    """The versions' states, as TensorFlow Serving tells them."""
+    """The versions' states, as TensorFlow Serving reports them."""
     status = []
     for entry in catalog.entries:
         if entry.name == name and version in (None, entry.version):
             state = _STATES.get(lifecycle.states[entry.key].state, "END")
-            told = {"error_code": "UNKNOWN", "error_message": "could not be loaded; /health tells why"}
+            told = {"error_code": "UNKNOWN", "error_message": "could not be loaded; /health says why"}
             good = {"error_code": "OK", "error_message": ""}
             status.append({"version": entry.version, "state": state, "status": told if state == "END" else good})
     return status
@@ -50,11 +52,16 @@ def _model(exchange: Exchange, backend: Backend) -> Reply:
     return wire.json_reply({"name": name, "ready": True, "model_version_status": status})
 
 
+def decode_rows(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
+    """A body as the model's tensors. Raises InvalidInput."""
+    form = check_keys(document, tuple(_FORMS), _MORE)
+    return _FORMS[form](document[form], specs)
+
+
 def _predict(exchange: Exchange, backend: Backend) -> Reply:
     model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
     document = wire.read_json_object(exchange, backend.max_body_bytes)
-    form = check_keys(document, tuple(_FORMS), _MORE)
-    return predict_rows(exchange, backend, model, _FORMS[form](document[form], model.inputs))
+    return predict_rows(exchange, backend, model, decode_rows(document, model.inputs))
 
 
 _MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"

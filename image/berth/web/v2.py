@@ -13,6 +13,7 @@ from berth.tensors.codec import decode_json, encode_json
 from berth.tensors.schema import bind_tensors
 from berth.web import wire
 from berth.web.access import check_ready, choose_model, visible_entries, visible_names
+from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BINARY, BODY_ERRORS, JSON, LENGTH_HEADER, Backend, Endpoint, Exchange, Reply
 from berth.web.infer import decode_body, encode_answer, wanted_outputs
 
@@ -123,7 +124,12 @@ def _infer(exchange: Exchange, backend: Backend) -> Reply:
     asked = decode_body(wire.read_body(exchange, backend.max_body_bytes), header_length, model.inputs)
     tensors, wanted = bind_tensors(asked.inputs, model.inputs), wanted_outputs(asked, model)
     outputs = backend.predict(exchange, model, tensors, wanted)
-    return _reply(*encode_answer(asked, exchange.model or model, {name: outputs[name] for name in wanted}))
+    model = exchange.model or model  # an experiment has chosen one of its arms
+    document, tail = encode_answer(asked, model, {name: outputs[name] for name in wanted})
+    if asked.unusual:
+        rows = len(next(iter(tensors.values())))
+        document["parameters"] = {"unusual": describe_unusual(backend, model, tensors, rows)}
+    return _reply(document, tail)
 
 
 _ONE, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"

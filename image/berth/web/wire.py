@@ -24,7 +24,7 @@ _PIECE_BYTES = 1 << 20
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
-        f"the body is longer than {limit} bytes; send fewer rows or ask the operator for a higher BERTH_MAX_BODY_BYTES",
+        f"the body is longer than {limit} bytes; send fewer rows, or the operator sets a higher BERTH_MAX_BODY_BYTES",
         headers={"Connection": "close"},
     )
 
@@ -61,7 +61,7 @@ def _unzip(body: bytes, limit: int) -> bytes:
 
 
 def content_length(environ: Mapping[str, Any]) -> int | None:
-    """The length that the client told; None where it sends chunks, or told none."""
+    """The length that the client declares; None where it sends chunks, or declares none."""
     text = environ.get(_LENGTH, "")
     is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
     return int(text) if is_number and "HTTP_TRANSFER_ENCODING" not in environ else None
@@ -70,12 +70,12 @@ def content_length(environ: Mapping[str, Any]) -> int | None:
 def read_body(exchange: Exchange, limit: int) -> bytes:
     """The request's body, unpacked; the gunicorn file bounds how long it may take to arrive.
 
-    Raises BodyTooLarge (before reading when the length is told), BodyTimeout, UnsupportedMediaType.
+    Raises BodyTooLarge (before reading when the length is declared), BodyTimeout, UnsupportedMediaType.
     """
     environ = exchange.environ
     encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if encoding not in ("identity", "gzip", ""):
-        raise UnsupportedMediaType(f"Content-Encoding {encoding[:60]!r} is not read; send gzip or none")
+        raise UnsupportedMediaType(f"Content-Encoding {encoding[:60]!r} is not supported; send gzip or none")
     length = content_length(environ)
     if length is not None and length > limit:
         raise _too_large(limit)
@@ -94,14 +94,14 @@ def read_body(exchange: Exchange, limit: int) -> bytes:
 
 
 def media_type(environ: Mapping[str, Any]) -> str:
-    """The body's media type without its parameters; JSON when the client told none."""
+    """The body's media type without its parameters; JSON when the client sends none."""
     return (environ.get("CONTENT_TYPE") or JSON).split(";")[0].strip().lower() or JSON
 
 
 def check_media_type(environ: Mapping[str, Any], *taken: str) -> str:
     """The media type, which must be one of `taken`. Raises UnsupportedMediaType."""
     if (found := media_type(environ)) not in taken:
-        raise UnsupportedMediaType(f"Content-Type {found[:60]!r} is not read here; send {' or '.join(taken)}")
+        raise UnsupportedMediaType(f"Content-Type {found[:60]!r} is not supported; send {' or '.join(taken)}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""From bytes that come in pieces to whole requests, on the main thread: who is answered, waited for, or refused."""
+"""From bytes that come in pieces to whole requests, on the main thread: who is served, waited for, or refused."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any, Protocol
 
 from berth.errors import Overloaded
 from berth.worker.connections import READ, Connection, Connections
+from berth.worker.filling import Filling
 from berth.worker.receiving import MOST_HEAD_BYTES, read_head
 
-# A request of up to this length is worth showing to who answers at once; a body of up to this is waited for even when
+# A request of up to this length is worth showing to who serves at once; a body of up to this is waited for even when
 # the gate is full.
 SMALL_BYTES = 32768
-# So many bodies of the greatest size are held of requests that are arriving, and as many of those that threads answer.
+# So many bodies of the greatest size are held of requests that are arriving, and as many of those that threads serve.
 HELD_BODIES = 8
-# What one look at a connection takes from it; more where the length of a body is known.
+# What one turn reads from a connection; more where the length of a body is known.
 _LOOK_BYTES = 16384
 _BODY_LOOK_BYTES = 262_144
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -29,18 +30,22 @@ class Answering(Protocol):
         """More of a request has come: go on with it once all that has come is received."""
 
     def answer_here(self, conn: Connection, end: int) -> bool:
-        """Answer the request that ends at `end` at once, if that can be done."""
+        """Serve the request that ends at `end` at once, if that can be done."""
 
     def hand_over(self, conn: Connection) -> None:
-        """Have `conn.incoming` answered by a thread."""
+        """Have `conn.incoming` served by a thread."""
 
     def refuse(self, conn: Connection, error: Exception) -> None:
-        """Answer that something is wrong, and close."""
+        """Respond that something is wrong, and close."""
+
+
+def _view(received: bytes | bytearray | Filling) -> memoryview:
+    return received.view if isinstance(received, Filling) else memoryview(received)
 
 
 def consume(conn: Connection, end: int) -> None:
-    """Forget a request that is on its way to its answer; the next one may have come with it."""
-    conn.received = b"" if end == len(conn.received) else bytes(memoryview(conn.received)[end:])
+    """Forget a request that is on its way to its response; the next one may have come with it."""
+    conn.received = b"" if end == len(conn.received) else bytes(_view(conn.received)[end:])
     conn.searched = 0
 
 
@@ -65,26 +70,34 @@ class Arrivals:
 
     def receive(self, conn: Connection) -> None:
         """A connection has something to read: more of a request, or its end."""
-        wanted = conn.incoming.wanted(conn.received) if conn.incoming is not None else 0
         try:
-            data = conn.sock.recv(min(max(wanted, _LOOK_BYTES), _BODY_LOOK_BYTES))
+            count = self._receive(conn)
         except BlockingIOError:
             if not conn.events:  # it is new
                 self._connections.wait(conn, self._connections.silent, READ, self.receive)
             return
         except OSError:  # a reset
-            data = b""
-        if data:
-            if conn.received:
-                conn.received = conn.received if isinstance(conn.received, bytearray) else bytearray(conn.received)
-                conn.received += data
-            else:
-                conn.received = data
+            count = 0
+        if count:
             self._answering.arrived(conn)
         elif conn.incoming is not None:
             self.give_up(conn, None)
         else:
             self._connections.drop(conn)
+
+    def _receive(self, conn: Connection) -> int:
+        """Add what has come to `conn.received`; how many bytes that were. Raises OSError."""
+        received = conn.received
+        if isinstance(received, Filling):
+            return received.receive(conn.sock, _BODY_LOOK_BYTES)
+        wanted = conn.incoming.wanted(received) if conn.incoming is not None else 0
+        data = conn.sock.recv(min(max(wanted, _LOOK_BYTES), _BODY_LOOK_BYTES))
+        if received:
+            conn.received = received if isinstance(received, bytearray) else bytearray(received)
+            conn.received += data
+        else:
+            conn.received = data
+        return len(data)
 
     def _bound_held_bytes(self, conn: Connection) -> None:
         rows = self._connections
@@ -99,9 +112,9 @@ class Arrivals:
             )
 
     def go_on(self, conn: Connection) -> None:
-        """See to what has been received: answer it, wait for more, or refuse it."""
+        """Handle what has been received: serve it, wait for more, or refuse it."""
         self.advance(conn)
-        if conn.received:  # else it was answered, as most are
+        if conn.received:  # else it was served, as usual
             self._bound_held_bytes(conn)
 
     def advance(self, conn: Connection) -> None:
@@ -116,13 +129,13 @@ class Arrivals:
             self._finish(conn, end)
 
     def _finish(self, conn: Connection, end: int) -> None:
-        """Have a whole request answered; a large one only while the threads have not too many of them."""
+        """Have a whole request served; a large one only while the threads have not too many of them."""
         given = self._connections.given_bytes
         if end > SMALL_BYTES and given and given + end > self._most_held_bytes:
             conn.received = b""
-            self.give_up(conn, Overloaded("this worker has as many large requests as it takes", {"Retry-After": "1"}))
+            self.give_up(conn, Overloaded("this worker has as many large requests as it accepts", {"Retry-After": "1"}))
             return
-        conn.incoming.complete(memoryview(conn.received)[:end])
+        conn.incoming.complete(_view(conn.received)[:end])
         self._hand_over(conn, end)
 
     def _hand_over(self, conn: Connection, end: int) -> None:
@@ -159,6 +172,8 @@ class Arrivals:
             if first and conn.incoming.expects_continue():
                 with suppress(OSError):  # the next read finds out
                     conn.sock.send(_CONTINUE)
+            if first and conn.incoming.wanted(conn.received) > SMALL_BYTES:
+                conn.received = Filling(conn.received, conn.incoming.known_bytes)
             self._connections.wait(conn, self._connections.bodies, READ, self.receive)
 
     def _is_hopeless(self, conn: Connection) -> bool:
@@ -169,5 +184,5 @@ class Arrivals:
 
     def give_up(self, conn: Connection, missing: Exception | None) -> None:
         """Have a request refused that will not be whole: reading its body to the end raises `missing`."""
-        conn.incoming.complete(conn.received, missing, whole=False)
+        conn.incoming.complete(_view(conn.received), missing, whole=False)
         self._hand_over(conn, len(conn.received))

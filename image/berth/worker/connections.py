@@ -1,7 +1,7 @@
 """The connections of one worker: what each waits for, until when, and how many bytes are held for it.
 
 All of it belongs to the main thread, and none of it blocks. A connection stands in the row of what it waits for; the
-row bounds the whole wait, however often single bytes come or go. While a thread of the pool answers its request it
+row bounds the whole wait, however often single bytes come or go. While a thread of the pool serves its request it
 stands in none, and is not watched.
 """
 
@@ -20,7 +20,7 @@ from berth.worker.deadlines import Deadlines
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 # How long a closed connection may wait for the client's side of the close, and what it may still send meanwhile:
-# closing at once could reset the connection, and with it the answer.
+# closing at once could reset the connection, and with it the response.
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 32 << 20
 _DISCARD_BYTES = 65536
@@ -37,12 +37,12 @@ class Connection:
     def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
         sock.setblocking(False)
         self.sock, self.client, self.server = sock, client, server
-        # What came and is not answered yet, how far it was searched for the end of a head, and how much of it counts.
-        self.received: bytes | bytearray = b""
+        # What came and is not served yet, how far it was searched for the end of a head, and how much of it counts.
+        self.received: Any = b""  # bytes, a bytearray, or a Filling while a large body arrives
         self.searched = self.held = self.requests = 0
-        # Bytes of the request that a thread answers.
+        # Bytes of the request that a thread serves.
         self.given = 0
-        # The request whose head is read, and what a thread writes its answer to.
+        # The request whose head is read, and what a thread writes its response to.
         self.incoming: Any = None
         self.outbox: Any = None
         # What has yet to be sent, when the client last took something, and whether the connection is kept then.
@@ -127,7 +127,7 @@ class Connections:
         conn.events = events
 
     def count(self, conn: Connection, given: int = 0) -> None:
-        """Count what has come and not been taken from `received`, and what of it a thread has now."""
+        """Count what has come and is still in `received`, and what of it a thread has now."""
         self.held_bytes += len(conn.received) - conn.held
         self.given_bytes += given - conn.given
         conn.held, conn.given = len(conn.received), given
@@ -206,7 +206,7 @@ class Connections:
             self.drop(conn)
 
     def make_room(self, most: int) -> bool:
-        """Whether there are fewer connections than `most`, once those went that are least missed."""
+        """Whether there are fewer connections than `most`, once those in the way went."""
         while len(self) >= most:
             rows = (self.closing, self.silent, self.idle, self.heads)
             victim = next((row.oldest() for row in rows if len(row)), None)

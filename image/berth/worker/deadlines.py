@@ -48,6 +48,6 @@ class Deadlines(Generic[Item]):
         return expired
 
     def cap(self, end: float) -> None:
-        """Let nobody's time end later than `end`."""
+        """Let no deadline end later than `end`."""
         for item, own in self._ends.items():
             self._ends[item] = min(own, end)

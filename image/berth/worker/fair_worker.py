@@ -1,10 +1,9 @@
-"""The gunicorn worker: one thread that moves all bytes, and a pool of threads that answer whole requests.
+"""The gunicorn worker: one thread that moves all bytes, and a pool of threads that serve whole requests.
 
-It is gunicorn's ThreadWorker with another way for a request to go, tested against the exact gunicorn version that
-pyproject.toml pins. ThreadWorker gives a thread of its pool to each connection that has something to say; that thread
-reads the request, answers it, sends the answer, and so can be held by a client that does all that slowly. Here:
+It is gunicorn's ThreadWorker with another way for a request to go, tested against the version that pyproject.toml
+pins. ThreadWorker gives a thread to each connection that has something to say, which a slow client can hold. Here:
 
-    main thread   accept -> receive -> head -> body -> whole -> answered here, or handed to the pool
+    main thread   accept -> receive -> head -> body -> whole -> served here, or handed to the pool
     pool          gunicorn's WSGI code and the application, from memory to memory
     main thread   what the client did not take at once is sent -> next request, or close
 
@@ -12,15 +11,15 @@ reads the request, answers it, sends the answer, and so can be held by a client 
     a request is whole (arrivals.py), and sends what they do not read. Each wait has one deadline for all of it
     (connections.py).
 2.  Memory is bounded. A head has 64 KiB; what is arriving `HELD_BODIES` bodies of the greatest size, what threads have
-    as much again; what is answered and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the large request that
-    has been arriving longest is refused, or the one that came last to full threads, and the response whose client has
-    read nothing for longest is dropped.
+    as much again; what is served and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the large request that
+    began to arrive first is refused, or the one that came last to full threads, and the response whose client stopped
+    reading first is dropped.
 3.  What is known before the body has come (it is too long; the gate is full and the body is not small) goes to the
     application as it is, so that it refuses without the body; reading on raises at once.
 4.  A worker whose threads are all busy accepts no connection; another worker, or the backlog, has it. Where there are
-    as many connections as may be, a new one takes the place of the one that is least missed: silent, then idle.
-5.  A whole small request is answered by the main thread itself, if the application can do that without waiting; one
-    request of a connection a turn. What gunicorn refuses by itself is answered in Berth's one JSON error shape.
+    as many connections as may be, a new one takes the place of another: silent, then idle.
+5.  A whole small request is served by the main thread itself, if the application can do that without waiting; one
+    request of a connection a turn. What gunicorn refuses by itself gets a response in Berth's one JSON error shape.
 
 All but `handle` and what it calls runs on the main thread.
 """
@@ -36,7 +35,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -47,36 +46,35 @@ from berth.worker.connections import READ, Connection, Connections
 from berth.worker.deadlines import Deadlines
 from berth.worker.outbox import Channel, Outbox
 from berth.worker.receiving import HeadersTimeout
-from berth.worker.refusals import describe_refusal
+from berth.worker.refusals import encode_refusal
 from berth.worker.turns import take_turns
+from berth.worker.working import Working
 
 # A new connection counts as if it had a thread for so long, until its request has come: two workers share a burst.
 _FRESH_SECONDS = 0.01
 # Of those whose time is over, so many are seen to in one turn.
 _EXPIRED_A_TURN = 16
-# Of responses that their clients have not read yet.
-MOST_UNSENT_BYTES = 64 << 20
+MOST_UNSENT_BYTES = 64 << 20  # of responses that their clients have not read yet
 
 
 class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
-    """A ThreadWorker whose threads answer whole requests and wait for no client."""
+    """A ThreadWorker whose threads serve whole requests and wait for no client."""
 
     header_seconds = 5.0  # from a request's first byte to the end of its headers
-    # For its body, and again for sending the answer.
-    exchange_seconds = 30.0
+    exchange_seconds = 30.0  # for its body, for its response to be made, and again for sending that
     most_body_bytes = 16 << 20
-    slot = ""  # told in the errors that the application never sees
+    slot = ""  # named in the errors that the application never sees
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Connections whose request a thread has, those that are new, and those that have something to look at.
-        self._working: set[Connection] = set()
+        # Connections whose request a thread has, those that are new, and those that have something to handle.
+        self._working = Working(self.exchange_seconds)
         self._fresh = Deadlines[Connection](_FRESH_SECONDS)
         self._ready: deque[Connection] = deque()
         # The child's copy of what the arbiter has yet to handle; the settings' file hands it over after the fork.
         self.arbiter_signals: SimpleQueue[int] = SimpleQueue()
         self._next_end, self._waiting = 0.0, 0
         super().__init__(*args, **kwargs)
-        # gunicorn looks a setting up anew each time. One worker has nobody to leave a connection to.
+        # gunicorn looks a setting up anew each time. One worker has no other to leave a connection to.
         self._threads, self._is_one_of_several = self.cfg.threads, self.cfg.workers > 1
 
     @cached_property
@@ -86,17 +84,17 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @cached_property
     def _arrivals(self) -> Arrivals:
-        return Arrivals(self, self._connections, self.cfg, self.most_body_bytes, getattr(self._service, "gate", None))
+        return Arrivals(self, self._connections, self.cfg, self.most_body_bytes, self._gate)
 
     @cached_property
-    def _service(self) -> Any:
-        """What the application offers beside WSGI, if it is Berth's."""
-        return getattr(self.wsgi, "extensions", {}).get("berth")
+    def _gate(self) -> Any:
+        """What counts predictions; None with another application."""
+        return getattr(getattr(self.wsgi, "extensions", {}).get("berth"), "gate", None)
 
     @cached_property
     def _inline(self) -> Any:
-        """What answers without waiting (InlineAnswers); None with another application."""
-        return getattr(self._service, "express", None)
+        """What serves without waiting (InlineAnswers); None with another application."""
+        return getattr(getattr(self.wsgi, "extensions", {}).get("berth"), "express", None)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -124,12 +122,12 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @nr_conns.setter
     def nr_conns(self, count: int) -> None:
-        """ThreadWorker.__init__ sets it to 0; nobody else counts."""
+        """ThreadWorker.__init__ sets it to 0; nothing else counts."""
 
     @property
     def worker_connections(self) -> int:
-        """The loop accepts while `nr_conns` is below this: while a thread is free, and there is or can be room."""
-        if len(self._working) + len(self._fresh) >= self._threads:
+        """The loop accepts while `nr_conns` is below this: a thread is free, there is room, the gate is not paused."""
+        if len(self._working) + len(self._fresh) >= self._threads or getattr(self._gate, "paused", False):
             return 0
         known = len(self._connections)
         return known + 1 if known < self._most_connections or self._connections.has_room else 0
@@ -140,7 +138,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._most_connections = most
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        self._next_end = min(self._connections.next_end(), self._fresh.next_end())
+        self._next_end = min(self._connections.next_end(), self._fresh.next_end(), self._working.next_end())
         wait = 0 if self._ready else max(0, min(timeout, self._next_end - time.monotonic()))
         super().wait_for_and_dispatch_events(wait)
         for conn, waiting in take_turns(self._ready, getattr(self._inline, "is_prediction", None)):
@@ -149,10 +147,12 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def murder_pending(self) -> None:
         """See to those whose time is over."""
-        if time.monotonic() < self._next_end:
+        if (now := time.monotonic()) < self._next_end:
             return
         rows = self._connections
         self._fresh.take_expired(self._threads)
+        for conn in self._working.take_overdue(now, _EXPIRED_A_TURN):
+            self._act(conn, self._answer_late)
         for row, end in (
             (rows.silent, rows.drop),
             (rows.idle, rows.drop),
@@ -186,6 +186,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             self._connections.drop(conn)
 
     def accept(self, listener: socket.socket) -> None:
+        if self._gate is not None and self._gate.paused:
+            return
         try:
             sock, client = listener.accept()
         except OSError as error:
@@ -199,21 +201,21 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._connections.add(conn)
         if self._is_one_of_several:
             self._fresh.start(conn)
-        self._act(conn, self._arrivals.receive)  # most clients have sent their request by now
+        self._act(conn, self._arrivals.receive)  # usually clients have sent their request by now
 
     def arrived(self, conn: Connection) -> None:
         self._ready.append(conn)  # until all that has come is received
 
     def answer_here(self, conn: Connection, end: int) -> bool:
-        """Answer on this thread, if that can be done at once. A stopping worker says so in its answers: not here."""
+        """Serve on this thread, if that can be done at once. A stopping worker says so in its responses: not here."""
         if self._is_one_of_several:
             self._fresh.stop(conn)
         if self._inline is None or end > SMALL_BYTES or not self.alive:
             return False
         try:
             answer = self._inline.answer_plain(bytes(conn.received[:end]), conn.host, self._waiting)
-        except Exception:  # the pool's way out of this is an answer 500
-            self.log.exception("could not answer at once")
+        except Exception:  # the pool's way out of this is a 500
+            self.log.exception("could not serve at once")
             return False
         if answer is None or not answer[0]:
             return False
@@ -229,44 +231,42 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self.enqueue_req(conn)
 
     def handle(self, conn: Connection) -> bool:
-        """Answer a request; whether its connection may be kept. This runs on a thread of the pool."""
-        conn.outbox = Outbox(conn.sock)
-        request = conn.incoming.request
+        """Serve a request; whether its connection may be kept. This runs on a thread of the pool."""
+        hurry = partial(self.method_queue.defer, self._working.hurry, conn)
+        outbox, incoming = Outbox(conn.sock, hurry), conn.incoming
+        conn.outbox, request = outbox, incoming.request
         try:
-            kept = self.handle_request(request, Channel(conn.outbox, conn.client, conn.server))
-            conn.outbox.flush()
-            return bool(kept and conn.incoming.is_spent())
+            kept = self.handle_request(request, Channel(outbox, conn.client, conn.server))
+            outbox.flush()
+            return bool(kept and incoming.is_spent())
         except StopIteration:
             self.log.debug("the application broke after the head of its response")
         except OSError as error:
             self.log.debug("the client left: %s", error)
         except Exception as error:  # what the application let through is a 500 for this client
-            self.handle_error(request, conn.outbox, conn.client, error)
+            self.handle_error(request, outbox, conn.client, error)
         return False
 
-    def handle_error(self, req: Any, client: Outbox, addr: Any, exc: Exception) -> None:
-        client.sendall(self._encode_refusal(req, addr, exc))
-        client.flush()
+    def _answer_late(self, conn: Connection) -> None:
+        if answer := self._working.answer_late(conn):
+            self._send(conn, answer, keeps=False)
 
-    def _encode_refusal(self, req: Any, addr: Any, exc: Exception) -> bytes:
-        refusal = describe_refusal(exc, req)
-        fields = {**refusal.fields, "client": addr[0] if addr else ""}
-        if refusal.status == 500:
-            self.log.error("request failed outside of the application", exc_info=exc, extra={"fields": fields})
-        else:
-            self.log.warning("request refused by gunicorn: %r", refusal.message, extra={"fields": fields})
-        return refusal.encode(self.slot)
+    def handle_error(self, req: Any, client: Outbox, addr: Any, exc: Exception) -> None:
+        client.sendall(encode_refusal(exc, req, addr, self.slot, self.log))
+        client.flush()
 
     def refuse(self, conn: Connection, error: Exception) -> None:
         request = conn.incoming.request if conn.incoming is not None else getattr(error, "req", None)
-        self._send(conn, self._encode_refusal(request, conn.client, error), keeps=False)
+        self._send(conn, encode_refusal(error, request, conn.client, self.slot, self.log), keeps=False)
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
-        """A thread has answered."""
+        """A thread has served a request."""
         self._working.discard(conn)
         conn.incoming, outbox, conn.outbox = None, conn.outbox, None
         if fs.cancelled() or fs.exception() is not None or conn.closed:
             self._connections.drop(conn)
+            return
+        if outbox is None:  # its time ran out: the client has its answer, and the connection closes
             return
         self._connections.count(conn)
         self._act(conn, lambda conn: self._connections.send(conn, outbox.unsent, fs.result(), self._sent))

@@ -1,7 +1,7 @@
-"""Plain HTTP/1.1 between bytes and WSGI: whole small requests with nothing unusual in them, and their answers.
+"""Plain HTTP/1.1 between bytes and WSGI: whole small requests with nothing unusual in them, and their responses.
 
 Most requests for a prediction are one packet. Reading them needs none of what a parser must be ready for: whatever is
-not exactly of this shape is told to be none of ours, and the server's own parser has it, unchanged.
+not exactly of this shape is reported as none of ours, and the server's own parser has it, unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_BODY_BYTES = 16384
 
 
 def is_host(value: str) -> bool:
-    """Whether a Host field has the form that RFC 9112 demands."""
+    """Whether a Host field has the format that RFC 9112 demands."""
     return _HOST.fullmatch(value) is not None
 
 
@@ -73,7 +73,7 @@ def parse_request(data: bytes, method: str, path: str, client: str) -> dict[str,
     """The WSGI environment of a request whose first line the caller knows; None unless it is plain and has its length.
 
     The fields are those of PEP 3333 that say something about the request, the server's own are not among them.
-    `is_whole` tells whether `wsgi.input` has all of the body.
+    `is_whole` says whether `wsgi.input` has all of the body.
     """
     head, end, body = data.partition(b"\r\n\r\n")
     fields = _parse_fields(head) if end else None
@@ -94,7 +94,7 @@ def _opening(second: int) -> str:
 
 
 def encode_response(status_line: str, headers: Iterable[tuple[str, str]], body: bytes, closes: bool = False) -> bytes:
-    """An answer with the fields that gunicorn puts before an application's."""
+    """A response with the fields that gunicorn puts before an application's."""
     fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
     connection = "close" if closes else "keep-alive"
     return f"HTTP/1.1 {status_line}{_opening(int(time.time()))}{connection}\r\n{fields}\r\n".encode("latin-1") + body

@@ -1,4 +1,4 @@
-"""Predictions answered from bytes to bytes, by the thread that found them, where nothing has to be waited for.
+"""Predictions served from bytes to bytes, by the thread that found them, where nothing has to be waited for.
 
 Handing a request to another thread, and the connection back, costs several times what a small model does.
 """
@@ -47,7 +47,7 @@ def _match_line(line: bytes) -> tuple[str, Endpoint, Mapping[str, str]] | None:
 
 
 class InlineAnswers:
-    """Answers predictions on the worker's main thread, through the same pipeline as all others."""
+    """Serves predictions on the worker's main thread, through the same pipeline as all others."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -59,9 +59,9 @@ class InlineAnswers:
         return _read_line(data) is not None
 
     def answer_plain(self, data: bytes, client: str, waiting: int = 0) -> InlineAnswer | None:
-        """The answer to a request as it came, or INCOMPLETE.
+        """The response to a request as it came, or INCOMPLETE.
 
-        `waiting` is how many more predictions have arrived and will be answered by this thread: they count as in
+        `waiting` is how many more predictions have arrived and will be served by this thread: they count as in
         flight. None, and nothing has happened, for a request that is not for a prediction or would have to wait.
         """
         gate = self._pipeline.gate
@@ -90,7 +90,7 @@ class InlineAnswers:
         return InlineAnswer(encode_response(STATUS_LINES[status], headers, body, closes), closes)
 
     def _may_try(self, args: Mapping[str, str]) -> bool:
-        """Whether it is worth trying to answer without waiting; the model that a body names is not known yet."""
+        """Whether it is worth trying to serve without waiting; the model that a body names is not known yet."""
         name, version = args.get("name"), args.get("version")
         if self._backend.experiments is not None and find_running(self._backend, name, version) is not None:
             return True  # which arm it gets is not known yet; `predict` decides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 # A response in pieces whose client does not keep up; Berth's own come in one piece.
@@ -10,18 +11,41 @@ _MOST_UNSENT_BYTES = 16 << 20
 
 
 class Outbox:
-    """Sends what the connection takes at once and keeps the rest, which the main thread sends.
+    """Sends what the connection accepts at once and keeps the rest, which the main thread sends.
 
     gunicorn's Response takes it for a socket. The head waits for the first piece of the body: one packet, not two.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, on_hurry: Callable[[Outbox, float], None] | None = None) -> None:
         self._sock = sock
+        self._on_hurry = on_hurry
+        # Makes the response to a request whose time is over; and who answers: setdefault lets one be first.
+        self._expire: Callable[[], Any] | None = None
+        self._answers: dict[str, str] = {}
         self._head: bytes | None = b""
         self.unsent: list[memoryview] = []
 
+    def watch(self, expire: Callable[[], Any]) -> None:
+        """Let the main thread answer with `expire()` when the request's time is over. The pipeline calls this."""
+        self._expire = expire
+
+    def hurry(self, deadline: float) -> None:
+        """The client gave its request less time: until `deadline` (monotonic)."""
+        if self._on_hurry is not None:
+            self._on_hurry(self, deadline)
+
+    def claim(self, who: str = "thread") -> bool:
+        """Whether `who` answers the request: the first that asks does."""
+        return self._answers.setdefault("by", who) == who
+
+    def expire(self) -> Any:
+        """The response (web's Finished) for a request that is out of time; None where there is nothing to answer."""
+        return self._expire() if self._expire is not None and self.claim("main") else None
+
     def sendall(self, data: bytes) -> None:
         """Send, or keep. Raises OSError when the client is gone, or takes too little of a response in many pieces."""
+        if self._answers.get("by") == "main":
+            raise BrokenPipeError("the request's time ran out, and its client has had the answer")
         if self._head == b"":
             self._head = data
             return

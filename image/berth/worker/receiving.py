@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sized
 from typing import Any
 
 from gunicorn.http import errors
@@ -14,6 +15,7 @@ from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 
+from berth.worker.filling import open_body
 from berth.worker.http1 import asks_to_close, is_host
 
 # All of a head; gunicorn's own limits for one line and one field are smaller.
@@ -37,7 +39,7 @@ class BrokenBody(errors.ParseException, ValueError):  # type: ignore[misc]
 
 
 class InvalidHost(errors.ParseException):  # type: ignore[misc]
-    """No Host field where HTTP/1.1 demands one, or none of the form it demands."""
+    """No Host field where HTTP/1.1 demands one, or none of the format it demands."""
 
     def __init__(self, message: str, req: Any) -> None:
         super().__init__(message)
@@ -101,7 +103,7 @@ class ChunkedEnd:
         self._at = start
         self._chunks = 0
         self.decoded_bytes = 0
-        # It will never be whole: the reader tells why.
+        # It will never be whole: the reader says why.
         self.is_broken = False
 
     def find(self, data: bytes | bytearray) -> int | None:
@@ -147,6 +149,11 @@ class Incoming:
         """The length of the body, as far as it is known."""
         return self._chunks.decoded_bytes if self._chunks else self._length
 
+    @property
+    def known_bytes(self) -> int:
+        """The length of the whole request; of one in chunks only its head's."""
+        return self._head_bytes + self._length
+
     def is_small(self, most: int) -> bool:
         """Whether its body is known to have at most so many bytes."""
         return self._chunks is None and self._length <= most
@@ -156,36 +163,36 @@ class Incoming:
         """It will never be whole."""
         return self._chunks is not None and self._chunks.is_broken
 
-    def find_end(self, data: bytes | bytearray) -> int | None:
+    def find_end(self, data: Any) -> int | None:
         """Where the request ends in what has come, if all of it has."""
         if self._chunks is not None:
             return self._chunks.find(data)
-        end = self._head_bytes + self._length
+        end = self.known_bytes
         return end if len(data) >= end else None
 
-    def wanted(self, data: bytes | bytearray) -> int:
+    def wanted(self, data: Sized) -> int:
         """How many bytes are to come, as far as that is known."""
-        return 0 if self._chunks else self._head_bytes + self._length - len(data)
+        return 0 if self._chunks else self.known_bytes - len(data)
 
     def expects_continue(self) -> bool:
-        """Whether the client waits for a `100 Continue`; asked once."""
+        """Whether the client waits for a `100 Continue`; checked once."""
         expects, self.request._expected_100_continue = bool(self.request._expected_100_continue), False
         return expects
 
-    def complete(self, data: bytes | bytearray, missing: Exception | None = None, whole: bool = True) -> None:
+    def complete(self, data: bytes | memoryview, missing: Exception | None = None, whole: bool = True) -> None:
         """Give the request its body, which ends with `data`; if that is not all of it, reading on raises `missing`."""
         self._is_whole = whole
         self.request._expected_100_continue = False  # gunicorn would send one now
-        body = bytes(memoryview(data)[self._head_bytes :])
+        body = memoryview(data)[self._head_bytes :]
         if not whole:
             self.request.force_close()
         if self._chunks is not None:
-            self.request.unreader.feed(body, missing)
+            self.request.unreader.feed(bytes(body), missing)
             self.request.body = Body(CheckedReader(self.request.body.reader))
         elif whole:
-            self.request.body = io.BytesIO(body)
+            self.request.body = open_body(body) if len(body) > _PIECE_BYTES else io.BytesIO(bytes(body))
         else:
-            self.request.body = Body(PartialReader(body, missing))
+            self.request.body = Body(PartialReader(bytes(body), missing))
 
     def is_spent(self) -> bool:
         """Whether the next request begins where this one ended; a body in chunks must have been read to say so."""

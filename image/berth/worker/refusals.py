@@ -16,7 +16,7 @@ from berth.worker.receiving import HeadersTimeout
 
 # gunicorn's limit_request_line; the file of settings takes it from here.
 MOST_LINE_BYTES = 8190
-_FAILED = "the server failed; its log tells why under this request_id"
+_FAILED = "the server failed; its log says why under this request_id"
 # What gunicorn raises: status, code and sentence; without one, its own. The first that fits counts.
 _REFUSALS: tuple[tuple[Any, int, str, str], ...] = (
     (HeadersTimeout, 408, "headers_timeout", ""),
@@ -32,7 +32,7 @@ _REFUSALS: tuple[tuple[Any, int, str, str], ...] = (
 
 @dataclass(frozen=True)
 class RefusedRequest:
-    """An answer that no application saw."""
+    """A response that no application saw."""
 
     status: int
     code: str
@@ -45,7 +45,7 @@ class RefusedRequest:
         return {"request_id": self.request_id, "status": self.status, "code": self.code}
 
     def encode(self, slot: str) -> bytes:
-        """The whole answer, after which the connection closes."""
+        """The whole response, after which the connection closes."""
         body = json.dumps({"error": self.message, "code": self.code, "request_id": self.request_id}).encode()
         head = (
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\nConnection: close\r\n"
@@ -57,7 +57,7 @@ class RefusedRequest:
 
 
 def describe_refusal(exc: Exception, req: Any) -> RefusedRequest:
-    """What to answer for what gunicorn, the worker or the application raised; the client's own id if it is sane."""
+    """What to return for what gunicorn, the worker or the application raised; the client's own id if it is sane."""
     request_id = _find_request_id(req)
     if isinstance(exc, BerthError):
         return RefusedRequest(exc.status, exc.code, exc.message, request_id)
@@ -70,3 +70,14 @@ def _find_request_id(req: Any) -> str:
         if name == "X-REQUEST-ID" and re.fullmatch(r"[A-Za-z0-9._-]{1,128}", value):
             return str(value)
     return uuid.uuid4().hex
+
+
+def encode_refusal(exc: Exception, req: Any, client: Any, slot: str, log: Any) -> bytes:
+    """The answer to what went wrong with a request, which gunicorn's logger `log` gets a line about."""
+    refusal = describe_refusal(exc, req)
+    fields = {**refusal.fields, "client": client[0] if client else ""}
+    if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request failed outside of the application", exc_info=exc, extra={"fields": fields})
+    else:
+        log.warning("request refused by gunicorn: %r", refusal.message, extra={"fields": fields})
+    return refusal.encode(slot)

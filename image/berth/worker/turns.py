@@ -1,6 +1,6 @@
 """The order in which one turn of the main loop sees to what has come.
 
-All connections are read first. Predictions that have come, and will be answered by this thread one after the other, are
+All connections are read first. Predictions that have come, and will be served by this thread one after the other, are
 in flight from then on: the gate counts them, and so do the metric and the autoscaler that reads it.
 """
 
@@ -27,7 +27,7 @@ def _is_whole(conn: Connection) -> bool:
 def take_turns(
     ready: deque[Connection], is_prediction: Callable[[bytes], bool] | None
 ) -> Iterator[tuple[Connection, int]]:
-    """Each connection that has a request to look at, and how many predictions come after it in this turn."""
+    """Each connection that has a request to handle, and how many predictions come after it in this turn."""
     batch = [ready.popleft() for _ in range(len(ready))]
     counts = [0] * len(batch)
     if is_prediction is not None and len(batch) > 1:

@@ -52,7 +52,7 @@ def _former_link(link: Any, series: Series, shift: float) -> Any:
 
 
 def _constant(values: Any) -> Any:
-    """A regressor that always answers the same, as today's boosting begins with."""
+    """A regressor that always predicts the same, as today's boosting begins with."""
     from sklearn.dummy import DummyRegressor
 
     made = DummyRegressor()
@@ -61,7 +61,7 @@ def _constant(values: Any) -> Any:
 
 
 def _priors(shares: Any) -> Any:
-    """A classifier that always answers these shares."""
+    """A classifier that always predicts these shares."""
     from sklearn.dummy import DummyClassifier
 
     made = DummyClassifier(strategy="prior")
@@ -84,7 +84,7 @@ def _first_of(former: Former) -> Any:
         return _priors([1.0 - share, share])
     if kind in ("MeanEstimator", "QuantileEstimator"):
         return _constant(said["mean" if kind == "MeanEstimator" else "quantile"])
-    raise LoadError(f"boosting that begins with a {kind} is not read")
+    raise LoadError(f"boosting that begins with a {kind} is not supported")
 
 
 def _upgrade_boosting(target: Any, state: dict[str, Any], series: Series) -> None:
@@ -110,7 +110,7 @@ def _upgrade_classifier(target: Any, state: dict[str, Any], series: Series) -> N
 
 
 def _upgrade_regressor(target: Any, state: dict[str, Any], series: Series) -> None:
-    # The raw score is the answer; the link of every loss is the identity.
+    # The raw score is the prediction; the link of every loss is the identity.
     if "estimators_" in state:
         from sklearn._loss.loss import HalfSquaredError
 

@@ -66,7 +66,7 @@ def _upgrade_ridge(target: Any, state: dict[str, Any], series: Series) -> None:
 
 
 def _upgrade_latent(target: Any, state: dict[str, Any], series: Series) -> None:
-    """Until 1.2 the coefficients of PLS were for scaled columns, and its answers a matrix."""
+    """Until 1.2 the coefficients of PLS were for scaled columns, and its predictions a matrix."""
     for name in ("x_mean_", "x_std_", "y_mean_", "y_std_"):
         if name in state:
             state.setdefault(f"_{name[:-1]}", state.pop(name))

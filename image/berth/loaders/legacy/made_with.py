@@ -76,5 +76,5 @@ def check_series(version: str) -> Series:
             "or save the model as ONNX"
         )
     if series < OLDEST:
-        raise LoadError(f"{say_made_with(version)}, and models before 0.20 are not read")
+        raise LoadError(f"{say_made_with(version)}, and models before 0.20 are not supported")
     return series

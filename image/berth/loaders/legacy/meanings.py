@@ -1,4 +1,4 @@
-"""Estimators as older versions meant them, where today's class of the same name answers otherwise.
+"""Estimators as older versions meant them, where today's class of the same name predicts otherwise.
 
 Each is today's class with the one method that changed put back. An object that has been read as today's class becomes
 one of these; nothing else makes them, and no file can name them.
@@ -113,7 +113,7 @@ def _hist_rows(self: Any, X: Any, *, reset: bool) -> Any:
 
 
 def _no_scores(self: Any) -> Any:
-    """Before 0.21 the scores of a row depended on the other rows asked with it, so there are none here."""
+    """Before 0.21 the scores of a row depended on the other rows of the call, so there are none here."""
     raise AttributeError("decision_function of an SVC from before 0.21 depends on the other rows of the request")
 
 
@@ -151,8 +151,3 @@ def former_class(name: str) -> Any:
 def become(target: Any, kind: type) -> None:
     """Make an object of today's class one of a former class."""
     target.__class__ = kind
-
-
-def is_former(estimator: Any) -> bool:
-    """Whether an estimator is of a former class."""
-    return type(estimator).__name__ in _MADE

@@ -18,7 +18,7 @@ _NODE_FIELDS = (
     "n_node_samples",
     "weighted_n_node_samples",
 )
-# The series in which an estimator began to take missing values.
+# The series in which an estimator began to accept missing values.
 _TAKES_MISSING = {
     "DecisionTreeClassifier": (1, 3),
     "DecisionTreeRegressor": (1, 3),
@@ -52,7 +52,7 @@ def upgrade_tree(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuses_missing(table: Any) -> bool:
-    """In place of a tree's own answer to whether it takes missing values: not before its class learnt to."""
+    """Stands in for a tree's own check of whether it accepts missing values: not before its class learnt to."""
     return False
 
 

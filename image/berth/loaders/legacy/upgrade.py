@@ -83,7 +83,7 @@ def upgrade_fitted(estimator: Any, version: str) -> None:
 
 
 def upgrade_state(target: Any, state: Any) -> Any:
-    """The state that today's class of `target` takes. Raises LoadError for a version that cannot be read."""
+    """The state that today's class of `target` accepts. Raises LoadError for a version that cannot be read."""
     kind: Any = type(target)
     if kind.__module__ == "scipy.interpolate._bsplines" and type(state) is dict:
         return small_states.upgrade_spline(state)

@@ -1,4 +1,4 @@
-"""How many columns an estimator from before 0.24 takes: it did not say so, but what it learnt has their number."""
+"""How many columns an estimator from before 0.24 accepts: it did not say so, but what it learnt has their number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _last(value: Any) -> int:
 
 
 def _inside(value: Any) -> int | None:
-    """What the first of some fitted estimators takes."""
+    """What the first of some fitted estimators accepts."""
     first = value.flat[0] if isinstance(value, np.ndarray) else next(iter(value), None)
     width = getattr(first, _WIDTH, None)
     return int(width) if isinstance(width, int | np.integer) else None

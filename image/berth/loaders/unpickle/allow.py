@@ -56,6 +56,12 @@ def _words() -> dict[str, list[Name]]:
     return words
 
 
+def library_of(name: Name) -> str | None:
+    """The word that allows a name of a known library."""
+    word = name[0].split(".")[0]
+    return word if name in _words().get(word, ()) else None
+
+
 def parse_allow(text: str) -> tuple[Name, ...]:
     """The pairs of `package.module:Name,package.module:Other`; a known library's name stands for its estimators.
 
@@ -68,7 +74,7 @@ def parse_allow(text: str) -> tuple[Name, ...]:
             continue
         match = _FORM.fullmatch(item)
         if match is None:
-            raise SettingsError(f"BERTH_PICKLE_ALLOW: {item!r} is not of the form package.module:Name")
+            raise SettingsError(f"BERTH_PICKLE_ALLOW: {item!r} is not package.module:Name")
         module, name = match.groups()
         if is_never(module):
             raise SettingsError(

@@ -28,7 +28,7 @@ _SETS = {("builtins", "set"): set, ("builtins", "frozenset"): frozenset}
 
 
 class CallMachine(ContainerMachine):
-    """The machine with REDUCE, NEWOBJ and NEWOBJ_EX taken over."""
+    """The machine with REDUCE, NEWOBJ and NEWOBJ_EX replaced."""
 
     def __init__(self, source: PickleStream) -> None:
         super().__init__(source)

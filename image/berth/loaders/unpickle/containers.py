@@ -21,7 +21,7 @@ _WRAPPED_CLASS = "subclass"
 
 
 class ContainerMachine(pickle._Unpickler):
-    """The standard library's machine with every opcode that makes or fills a container taken over."""
+    """The standard library's machine with every opcode that makes or fills a container replaced."""
 
     memo: dict[int, Any]
     stack: list[Any]

@@ -1,6 +1,6 @@
 """What the BUILD opcode does, without trusting attributes that the file itself has set.
 
-Every instance passes here, wherever in the file it lies: a state of another version is brought to today's form before
+Every instance passes here, wherever in the file it lies: a state of another version is brought to today's layout before
 it is set, and `check_built` judges the instance after.
 """
 

@@ -4,7 +4,7 @@ Restricted means: no code of the file's choosing runs while it loads, and none t
 afterwards but a function that belongs there, with arguments that are known to be harmless (called.py); a prediction
 opens no file that a request names and allocates nothing out of proportion (behaviour.py); a file that is made to be
 slow to load is refused (hashing.py). It does not mean that a model is good: its numbers are the file's, so a stranger's
-model may still answer wrongly.
+model may still predict wrongly.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from berth.errors import LoadError, SettingsError, UnsafeArtifact
+from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.legacy.made_with import is_foreign, parse_series, say_export, say_made_with
+from berth.loaders.unpickle.advice import advise_names
 from berth.loaders.unpickle.allow import Name, default_allow, parse_allow
 from berth.loaders.unpickle.machine import Machine
 from berth.loaders.unpickle.native_states import check_native_states
@@ -146,13 +147,6 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:300])
 
 
-def _is_listable(item: str) -> bool:
-    try:
-        return item.isprintable() and len(parse_allow(item)) == 1
-    except SettingsError:
-        return False
-
-
 def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
     """All the names at once, so that nobody allows them one start at a time."""
     try:
@@ -161,10 +155,7 @@ def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
         names = []
     known = [f"{module}:{name}" if module else name for module, name in names]
     listed = ", ".join(_printable(item) for item in [refused, *(item for item in known if item not in refused)])
-    own = [item for item, name in zip(known, names, strict=True) if name not in allow and _is_listable(item)]
-    advice = "save the model as skops or ONNX, or do not use it"
-    if own and len(own) == len(names):
-        advice = f"if these are your own classes, set BERTH_PICKLE_ALLOW={','.join(own)}; or save it as skops or ONNX"
+    advice = advise_names(names, allow)
     version = read_version(path)
     made = f"{path.name} was {say_made_with(version)}; it" if version and is_foreign(version) else path.name
     if made != path.name and all(module.startswith(("sklearn.", "numpy.", "scipy.")) for module, _ in names):

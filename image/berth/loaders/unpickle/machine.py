@@ -1,4 +1,4 @@
-"""The pickle machine: the standard library's, in Python, with every opcode that can do something taken over.
+"""The pickle machine: the standard library's, in Python, with every opcode that can do something replaced.
 
 The C unpickler lets a file call whatever lies on its stack and set whatever attribute it names. Here
 - a name is looked up only if exactly that pair is allowed, and a class that it leads to is no value (references.py);

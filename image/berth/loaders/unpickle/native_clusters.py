@@ -15,7 +15,7 @@ from berth.loaders.unpickle.native_refusals import (
     refuse,
 )
 
-# More threads than any machine has: the OpenMP library ends the process that asks for too many.
+# More threads than any machine has: the OpenMP library ends the process that requests too many.
 # Set to 1 where the model is served (loaders/fitted.py).
 _MAX_THREADS = 2**16
 

@@ -143,7 +143,7 @@ def check_native_states(root: object) -> None:
         elif not isinstance(instance, partial) and (hasattr(instance, "__dict__") or _checks(kind)):
             check_native_state(instance)
     _check_trees(trees)
-    # Boosting is asked for its first prediction, so what it is made of comes first: the innermost was found last.
+    # Boosting computes its first prediction, so what it is made of comes first: the innermost was found last.
     for instance in reversed(last):
         check_native_state(instance)
 

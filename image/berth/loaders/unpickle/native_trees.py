@@ -149,10 +149,10 @@ def check_gradient_boosting(ensemble: Any) -> None:
 
 
 def _check_first_prediction(ensemble: Any, columns: int) -> None:
-    """Ask for it: its width is that of an estimator of any kind, `init_`. It has passed its own check before."""
+    """Try it: its width is that of an estimator of any kind, `init_`. It has passed its own check before."""
     try:
         shape = ensemble._raw_predict_init(np.zeros((1, ensemble.n_features_in_))).shape
     except Exception as error:  # whatever init_ is made of
-        refuse(ensemble, f"init_ does not answer a row of zeros ({type(error).__name__})")
+        refuse(ensemble, f"init_ does not predict a row of zeros ({type(error).__name__})")
     if shape != (1, columns):
-        refuse(ensemble, f"init_ answers {shape} to one row where estimators_ has {columns} columns")
+        refuse(ensemble, f"init_ returns {shape} for one row where estimators_ has {columns} columns")

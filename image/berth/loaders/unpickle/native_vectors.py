@@ -42,7 +42,7 @@ def check_machine(machine: Any) -> None:
 
 
 def _count_vectors(machine: Any, vectors: Any, state: dict[str, Any]) -> int:
-    """How many support vectors libsvm is told of."""
+    """How many support vectors libsvm is given."""
     if state.get("_sparse"):
         compressed = native_class("scipy.sparse._csr", "_csr_base")
         if not isinstance(vectors, compressed) or not isinstance(state.get("_dual_coef_"), compressed):

@@ -1,7 +1,7 @@
 """pandas' indexes, series, frames and string arrays in a pickle: data, made here from arrays of checked values.
 
 Notebooks keep `df.columns`, `series.unique()` or a table of means as parameters. A file's own account of such an
-object is never handed to pandas' unpicklers. What the names stand for here takes arrays of plain values alone, and
+object is never handed to pandas' unpicklers. The functions that stand in here accept arrays of plain values alone, and
 pandas' public constructors do the rest; string and categorical arrays become arrays of numpy, as scikit-learn makes
 of them anyway.
 """

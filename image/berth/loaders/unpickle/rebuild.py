@@ -118,7 +118,7 @@ def new_masked(kind: object, base: object, shape: object, typecode: object) -> n
 
 
 def fill_array(array: np.ndarray[Any, Any], state: Any) -> int:
-    """Give a new, empty array its state, and tell how many elements were taken. Raises LoadError."""
+    """Give a new, empty array its state, and return how many elements were used. Raises LoadError."""
     wanted = 7 if isinstance(array, np.ma.MaskedArray) else 5
     state = array_state(state)
     if type(state) is not tuple or len(state) != wanted:
@@ -173,7 +173,7 @@ def new_object(kind: object, base: object, state: object) -> object:
 
 
 def _maker(kind: Callable[..., object], *takes: type, most: int = 1) -> Callable[..., object]:
-    """A container's constructor that takes only what a pickler would hand it."""
+    """A container's constructor that accepts only what a pickler would hand it."""
 
     def make(*args: object) -> object:
         if len(args) > most or not all(type(arg) in takes for arg in args):

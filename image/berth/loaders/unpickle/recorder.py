@@ -28,7 +28,7 @@ _DTYPE: Name = ("numpy", "dtype")
 
 @dataclass(frozen=True)
 class PickleGlobal:
-    """A name in a pickle; where none can be told, `module` is empty and `name` says what was found."""
+    """A name in a pickle; where there is none, `module` is empty and `name` says what was found."""
 
     module: str
     name: str

@@ -87,7 +87,7 @@ class PickleStream:
         )
 
     def check_room(self, count: int) -> None:
-        """Raise LoadError if `count` more bytes cannot be there, before anybody makes room for them."""
+        """Raise LoadError if `count` more bytes cannot be there, before room is made for them."""
         left = self._limit - self.consumed
         if 0 <= count <= left:
             return
@@ -147,7 +147,7 @@ class PickleStream:
         return line
 
     def check_end(self) -> None:
-        """Raise LoadError if anything follows: nobody writes that, except to hide it."""
+        """Raise LoadError if anything follows: that is written only to hide it."""
         if self._file.read(1):
             raise LoadError("bytes follow the end of the pickle; save the model again with one dump call")
 

@@ -1,7 +1,8 @@
-"""What an optimised version is worth: size, latency and answers, before and after, on the same rows."""
+"""What an optimised version is worth: size, latency and outputs, before and after, on the same rows."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from berth.errors import LoadError
 from berth.models.model import PredictFunction
 from berth.tensors.arrays import Array, Tensors, TensorSpec
+from berth.tensors.differences import largest_difference
 
 BATCH_ROWS = 64
 _PATIENCE_SECONDS = 0.3
@@ -29,7 +31,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far the answers lie apart: the share of equal labels (None without labels), and the largest error."""
+    """How far the outputs lie apart: the share of equal labels (None without labels), and the largest error."""
 
     rows: int
     equal_labels: float | None
@@ -69,7 +71,7 @@ def encode_report(report: SizeReport) -> dict[str, Any]:
 
 
 def _chunks(tensors: Tensors, rows: int) -> Iterator[dict[str, Array]]:
-    """The sample in pieces as requests would bring it: an int8 answer depends on the rows beside it."""
+    """The sample in pieces as requests would bring it: an int8 output depends on the rows beside it."""
     for start in range(0, rows, BATCH_ROWS):
         yield {name: array[start : start + BATCH_ROWS] for name, array in tensors.items()}
 
@@ -82,14 +84,11 @@ def _labels(array: Array) -> Array | None:
 
 
 def _error(name: str, before: Array, after: Array) -> float:
-    """The largest difference of two outputs of numbers; NaN and infinities must stand in the same places."""
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(before.astype(np.float64) - after.astype(np.float64))
-    same = (before == after) | (np.isnan(before) & np.isnan(after))
-    apart = np.where(same, 0.0, apart)
-    if not np.isfinite(apart).all():
+    """The largest difference of two outputs of numbers; NaN and infinities must be in the same places."""
+    error = largest_difference(before, after)
+    if math.isinf(error):
         raise LoadError(f"the output {name!r} has NaN or infinity where it had none, or the other way round")
-    return float(apart.max(initial=0.0))
+    return error
 
 
 def _answer(predict: PredictFunction, tensors: Tensors, names: Sequence[str], who: str) -> dict[str, Array]:
@@ -97,7 +96,7 @@ def _answer(predict: PredictFunction, tensors: Tensors, names: Sequence[str], wh
         return predict(tensors, names)
     except Exception as error:  # whatever a model raises, it cannot be compared
         told = " ".join(str(error).split())[:300]
-        raise LoadError(f"the {who} version does not answer the sample: {type(error).__name__}: {told}") from error
+        raise LoadError(f"the {who} version does not predict the sample: {type(error).__name__}: {told}") from error
 
 
 def _form(array: Array) -> str:
@@ -107,7 +106,7 @@ def _form(array: Array) -> str:
 def compare(
     before: PredictFunction, after: PredictFunction, tensors: Tensors, outputs: Sequence[TensorSpec]
 ) -> Difference:
-    """Both models' answers to the whole sample. Raises LoadError where they cannot be compared."""
+    """Both models' outputs for the whole sample. Raises LoadError where they cannot be compared."""
     names, rows = [spec.name for spec in outputs], len(next(iter(tensors.values())))
     errors: list[float] = []
     equal: list[Array] = []

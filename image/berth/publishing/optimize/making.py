@@ -39,7 +39,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The version that is made over, where the new files go, and a few rows it answers."""
+    """The version that is made over, where the new files go, and a few rows it predicts."""
 
     folder: Path
     manifest: Manifest
@@ -69,7 +69,7 @@ def parse_method(text: str) -> Method:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the deprecations that torch and onnxruntime tell, and for which the reader can do nothing."""
+    """Without the deprecations that torch and onnxruntime report, and for which the reader can do nothing."""
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -196,7 +196,7 @@ def check_method(key: str, format_: str, method: Method) -> None:
         can = "; ".join(
             f"{name}: {', '.join(form for form, wanted in _MAKERS if wanted == name)}" for name in ("int8", "prune")
         )
-        raise LoadError(f"{key} is {format_}, which {method.name} does not take; what can be optimised: {can}")
+        raise LoadError(f"{key} is {format_}, which {method.name} does not accept; what can be optimised: {can}")
 
 
 def make_artifact(source: Artifact, method: Method) -> str:

@@ -24,7 +24,7 @@ _EXAMPLE_ROWS = 3
 
 @dataclass(frozen=True, slots=True)
 class OptimizeRequest:
-    """What to make over, how, and how far its answers may move; no version means the next natural number."""
+    """What to make over, how, and how far its outputs may move; no version means the next natural number."""
 
     entry: Entry
     method: Method
@@ -35,7 +35,7 @@ class OptimizeRequest:
 
 def _read_rows(model: Model, path: Path) -> dict[str, Array]:
     if fixed := [spec for spec in model.inputs if spec.shape[0] != -1]:
-        raise LoadError(f"the input {fixed[0].name!r} takes {fixed[0].shape[0]} rows, no more and no fewer")
+        raise LoadError(f"the input {fixed[0].name!r} expects {fixed[0].shape[0]} rows, no more and no fewer")
     return decode_sample(read_sample(path), model.inputs)
 
 
@@ -53,13 +53,13 @@ def _report(model: Model, loaded: Loaded, rows: dict[str, Array], sizes: Pair) -
 def _check_difference(report: SizeReport, request: OptimizeRequest) -> None:
     if request.max_difference is not None and report.difference.worst > request.max_difference:
         raise LoadError(
-            f"{request.method} moves the answers of {request.entry.key} by up to {report.difference.worst:.3g}, "
+            f"{request.method} moves the outputs of {request.entry.key} by up to {report.difference.worst:.3g}, "
             f"more than --max-difference {request.max_difference:g}; nothing was written"
         )
 
 
 def _example(loaded: Loaded, rows: dict[str, Array], manifest: Manifest, report: SizeReport, method: Method) -> Any:
-    """The new answers. Another CPU rounds int8 in another way, and may miss by as much as int8 itself does."""
+    """The new outputs. Another CPU rounds int8 in another way, and may miss by as much as int8 itself does."""
     example = make_example(loaded, rows, manifest.outputs)
     if method.name == "int8":
         example["tolerance"] = max(example["tolerance"], 2 * (report.difference.max_abs or 0.0))
@@ -67,7 +67,7 @@ def _example(loaded: Loaded, rows: dict[str, Array], manifest: Manifest, report:
 
 
 def _draft(manifest: Manifest, version: str, format_: str, part: Path, model: Model) -> Manifest:
-    """The manifest of the new files; what it takes and gives is what it was, and it has no accelerated form."""
+    """The manifest of the new files; what it accepts and returns is unchanged, and it has no accelerated model."""
     return replace(
         manifest,
         version=version,
@@ -84,7 +84,7 @@ def _draft(manifest: Manifest, version: str, format_: str, part: Path, model: Mo
 def optimize_version(
     store: Path, request: OptimizeRequest, options: LoadOptions, version_policy: str
 ) -> tuple[Entry, SizeReport]:
-    """Write the optimised form of a version as a new one, with what it is worth; all of it or nothing.
+    """Write the optimised copy of a version as a new one, with what it is worth; all of it or nothing.
 
     Raises StoreError, IntegrityError, UnsafeArtifact, LoadError.
     """

@@ -46,7 +46,7 @@ def _describe_feature(column: ColumnProfile, seen: FeatureCounts) -> dict[str, A
 
 
 def describe_features(profile: Profile, counts: Sequence[FeatureCounts]) -> list[dict[str, Any]]:
-    """Every feature of a profile, the most drifted first."""
+    """Every feature of a profile, the one with the largest drift first."""
     return _rank([_describe_feature(column, seen) for column, seen in zip(profile.features, counts, strict=True)])
 
 

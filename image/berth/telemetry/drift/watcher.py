@@ -1,8 +1,11 @@
 """Watching: what was predicted goes into a queue, and a thread of its own counts it into bins.
 
 A request pays for one append. The thread starts with the first rows, after the fork, and wakes up a few times a second
-at most; it counts whole blocks at once. Rows beyond the limit a second, and what the queue has no room for, are
-dropped and counted.
+at most; it counts whole blocks at once. Rows beyond the limit a second, and what the queue has no room for, by its
+entries and its bytes, are dropped and counted.
+
+The bytes are added up without a lock: two requests at once may lose an addition, which the next emptying of the queue,
+a twentieth of a second later, makes up for by starting again from 0.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors, TensorSpec
 
 QUEUE = 4096
+# Of tensors and outputs that wait; a request that is larger waits alone. As much again may be in the thread's hands.
+QUEUE_BYTES = 16 << 20
 # The queue is emptied so often; what a killed worker had not counted yet is at most this old.
 _PAUSE_SECONDS = 0.05
 _Job = tuple[int, Tensors, Mapping[str, Array], int]
@@ -111,6 +116,7 @@ class Watcher:
         self._ring = ring
         self._limit = rows_per_second
         self._queue: deque[_Job] = deque()
+        self._queued_bytes = 0
         self._filled = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -118,9 +124,11 @@ class Watcher:
 
     def offer(self, model: int, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> None:
         """Count rows of the watched model of this index, soon. Never waits, never raises."""
-        if len(self._queue) >= QUEUE:
+        size = sum(array.nbytes for arrays in (tensors, outputs) for array in arrays.values())
+        if len(self._queue) >= QUEUE or (self._queue and self._queued_bytes + size > QUEUE_BYTES):
             self._watched[model].on_drop(rows)
             return
+        self._queued_bytes += size
         self._queue.append((model, tensors, outputs, rows))
         if not self._filled.is_set():
             self._filled.set()
@@ -143,9 +151,10 @@ class Watcher:
     def count_queue(self) -> None:
         """Count what is queued."""
         blocks: dict[tuple[object, ...], list[_Job]] = {}
+        self._queued_bytes = 0
         for _ in range(len(self._queue)):
             job = self._queue.popleft()
-            # Requests may have asked for different outputs, or have brought other dtypes.
+            # Requests may have named different outputs, or have brought other dtypes.
             shapes = [(name, array.dtype, array.shape[1:]) for name, array in {**job[1], **job[2]}.items()]
             blocks.setdefault((job[0], *shapes), []).append(job)
         for jobs in blocks.values():
@@ -164,7 +173,7 @@ class Watcher:
             watched.on_drop(rows - kept)
         if not kept:
             return
-        # Every k-th row over all requests, taken before anything is copied.
+        # Every k-th row over all requests, picked before anything is copied.
         offsets = [-start % step for start in accumulate((job[3] for job in jobs[:-1]), initial=0)]
         joined = {
             name: np.concatenate([job[1][name][at::step] for job, at in zip(jobs, offsets, strict=True)])

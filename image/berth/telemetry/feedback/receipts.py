@@ -1,4 +1,4 @@
-"""Receipts: what was predicted, when and by which model, signed, so that any pod can take a label for it weeks later.
+"""Receipts: what was predicted, when and by which model, signed, so that any pod can match a label to it weeks later.
 
 A receipt is base64url without padding of
 
@@ -40,7 +40,7 @@ SETTING = "BERTH_FEEDBACK_KEY_FILE"
 class Receipt:
     """What a receipt says. Each prediction is a class's index (`classes`) or a number.
 
-    The `serial` tells apart what was predicted twice in one second; the feedback for both counts.
+    The `serial` distinguishes what was predicted twice in one second; the feedback for both counts.
     """
 
     made_at: int
@@ -122,7 +122,7 @@ def _decode_body(body: bytes) -> Receipt:
     size = 2 if kind == _CLASS else 4
     values = struct.unpack(f">{count}{'H' if kind == _CLASS else 'f'}", cursor.take(size * count))
     if version != _VERSION or kind not in (_CLASS, _VALUE) or not cursor.is_empty:
-        raise struct.error("of another form")
+        raise struct.error("of another format")
     return Receipt(made_at, digest, model, model_version, arm, tuple(map(float, values)), kind == _CLASS, serial)
 
 
@@ -135,7 +135,7 @@ def decode_receipt(text: str, keys: Sequence[bytes]) -> Receipt:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise fault from None
-    # The last character holds bits that say nothing: only one way of writing them is taken.
+    # The last character holds bits that say nothing: only one way of writing them is accepted.
     if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != text or len(data) <= _TAG_BYTES:
         raise fault
     body, tag = data[:-_TAG_BYTES], data[-_TAG_BYTES:]

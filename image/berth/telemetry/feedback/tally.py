@@ -33,7 +33,7 @@ _MOST_CLASSES = 65_536
 
 
 class FeedbackMetrics(Protocol):
-    """What a model's metrics take of feedback."""
+    """What feedback adds to a model's metrics."""
 
     def count_truths(self, predicted: str, truth: str, right: bool, rows: int) -> None:
         """So many rows had this class predicted, and that one was true."""

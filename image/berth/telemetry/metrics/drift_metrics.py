@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-# Of the features that drifted most; a model may have thousands.
+# Of the features that drifted the furthest; a model may have thousands.
 MOST_FEATURES = 50
 _COMMON = ("model", "version", "slot")
 

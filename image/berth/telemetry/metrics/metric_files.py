@@ -34,7 +34,7 @@ _SUMMED = ("counter", "histogram", "summary")
 
 
 class _Process:
-    """This process's id, asked of the kernel once: a request updates fifteen values, and each wants to know."""
+    """This process's id, read from the kernel once: a request updates fifteen values, and each wants to know."""
 
     def __init__(self) -> None:
         self._refresh()
@@ -87,14 +87,22 @@ def _locked(directory: Path, mode: int) -> Iterator[None]:
         yield
 
 
-def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
-    """The metrics of all workers, alive and dead, and those of `computed`, in Prometheus's text form."""
-    registry = CollectorRegistry()
-    for collector in computed:
-        registry.register(collector)
+def _sum_files(directory: Path) -> _Files:
     with _locked(directory, fcntl.LOCK_SH):
         # A worker that has just begun (or was killed then) has an empty file for a moment.
-        registry.register(_Files([path for path in directory.glob("*.db") if path.stat().st_size]))
+        return _Files([path for path in directory.glob("*.db") if path.stat().st_size])
+
+
+def collect(directory: Path) -> Iterable[Metric]:
+    """The metrics of all workers, alive and dead."""
+    return _sum_files(directory).collect()
+
+
+def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
+    """The same and those of `computed`, in Prometheus's text format."""
+    registry = CollectorRegistry()
+    for collector in (*computed, _sum_files(directory)):
+        registry.register(collector)
     return generate_latest(registry)
 
 
@@ -108,7 +116,7 @@ def _read_values(path: Path) -> Iterator[tuple[str, float]]:
 
 
 def _encode_values(values: Mapping[str, float]) -> bytes:
-    """The form that MmapedDict reads. It would write it through a memory map, where a full disk is a fatal signal."""
+    """The layout that MmapedDict reads. It would write it through a memory map, where a full disk is a fatal signal."""
     entries = []
     for key, value in values.items():
         text = key.encode()

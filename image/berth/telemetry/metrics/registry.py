@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.registry import Collector
 
-from berth.telemetry.metrics.metric_files import render
+from berth.telemetry.metrics.metric_files import collect, render
 from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter, make_summer
+from berth.tensors.arrays import Array
 
 Mode = Literal["livesum", "livemin", "livemax"]
 _Update = TypeVar("_Update", bound=Callable[..., None])
@@ -39,7 +40,7 @@ def _render_alone(collector: Collector) -> bytes:
 class Metrics:
     """The list of metrics. Make one per process, after the fork: two would write over each other's values.
 
-    With `directory` (PROMETHEUS_MULTIPROC_DIR) `render` tells of all workers, without it of this process.
+    With `directory` (PROMETHEUS_MULTIPROC_DIR) `render` shows all workers, without it of this process.
     """
 
     def __init__(
@@ -51,8 +52,8 @@ class Metrics:
         self._lock = threading.Lock()
         self._bound: dict[tuple[str, str], ModelMetrics] = {}
         self._computed: list[Collector] = []
-        self.requests = self._counter("berth_requests_total", "Answers to prediction requests.", "protocol", "status")
-        self.request_seconds = self._histogram("berth_request_duration_seconds", "Request to answer.", SECONDS)
+        self.requests = self._counter("berth_requests_total", "Responses to prediction requests.", "protocol", "status")
+        self.request_seconds = self._histogram("berth_request_duration_seconds", "Request to response.", SECONDS)
         self.predict_seconds = self._histogram("berth_predict_duration_seconds", "One call of the model.", SECONDS)
         self.queue_seconds = self._histogram("berth_queue_duration_seconds", "Waiting for the model.", SECONDS)
         self.batch_rows = self._histogram("berth_batch_rows", "Rows in one call of the model.", ROWS)
@@ -90,6 +91,9 @@ class Metrics:
         self.squared_error = self._summary("berth_feedback_squared_error", "The square of that difference.")
         self.reward = self._summary("berth_feedback_reward", "What predictions were worth, 0 to 1.")
         self.feedback_delay = self._histogram("berth_feedback_delay_seconds", "Prediction to feedback.", DELAYS)
+        self.reference = self._gauge(
+            "berth_feedback_reference", "The figure that the model was added with.", "livemax", "metric"
+        )
 
     def _declare_experiments(self) -> None:
         """Which arms requests went to."""
@@ -138,8 +142,14 @@ class Metrics:
         """Metrics that are computed when they are scraped, for all workers at once."""
         self._computed.append(collector)
 
+    def read(self, prefix: str) -> list[tuple[str, dict[str, str], float]]:
+        """The samples (name, labels, value) of the metrics that begin so, over all workers."""
+        families = self.registry.collect() if self._directory is None else collect(self._directory)
+        chosen = (sample for family in families if family.name.startswith(prefix) for sample in family.samples)
+        return [(sample.name, sample.labels, sample.value) for sample in chosen]
+
     def render(self) -> bytes:
-        """What /metrics answers."""
+        """What /metrics returns."""
         if self._directory is not None:
             return render(self._directory, self._computed)
         return generate_latest(self.registry) + b"".join(map(_render_alone, self._computed))
@@ -167,7 +177,7 @@ class ModelMetrics:
         return found
 
     def observe_request(self, protocol: str, status: int, seconds: float) -> None:
-        """A request was answered, or is about to be: count before the answer leaves, and no answer goes uncounted."""
+        """A request has its response, or is about to: count before the response leaves, and none goes uncounted."""
         self._update(make_adder, self._metrics.requests, protocol, status)(1)
         self._update(make_observer, self._metrics.request_seconds)(seconds)
 
@@ -194,8 +204,8 @@ class ModelMetrics:
         for label, rows in counts.items():
             self._update(make_adder, self._metrics.predictions, self._classes.get(label, OTHER))(rows)
 
-    def observe_values(self, values: Iterable[float]) -> None:
-        """Predicted values, one per row, as plain Python numbers; NaN and infinity are left out."""
+    def observe_values(self, values: Sequence[float] | Array) -> None:
+        """Predicted values, one per row, an array of shape [rows] or numbers; NaN and infinity are left out."""
         self._update(make_many_observer, self._metrics.prediction_value)(values)
 
     def set_inflight(self, count: int) -> None:
@@ -231,6 +241,16 @@ class ModelMetrics:
         """So many rows had this class predicted, and that one was true."""
         self._update(make_adder, self._metrics.feedback, "right" if right else "wrong")(rows)
         self._update(make_adder, self._metrics.confusion, predicted, truth)(rows)
+
+    def set_reference(self, metric: str, value: float) -> None:
+        """The figure that the model was added with.
+
+        For accuracy its labels are counted from 0: a first label of thousands must be an increase to Prometheus.
+        """
+        self._update(make_setter, self._metrics.reference, metric)(value)
+        if metric == "accuracy":
+            for result in ("right", "wrong"):
+                self._update(make_adder, self._metrics.feedback, result)(0)
 
     def observe_errors(self, differences: Sequence[float]) -> None:
         """Numbers were predicted, so far (0 or more) from the true ones; what has no finite square is left out."""

@@ -1,6 +1,6 @@
 """Updates of prometheus_client's values, as a request makes fifteen of: the same numbers in a third of the time.
 
-`value.inc` takes a lock, asks for the process's id and looks its place up, for each of them. These functions take one
+`value.inc` takes a lock, reads the process's id and looks its place up, for each of them. These functions take one
 lock for all that belongs together. They must be the only ones to change the values that they change.
 """
 
@@ -11,11 +11,15 @@ import struct
 import threading
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from prometheus_client import Counter, Gauge, Histogram, Summary
 
+from berth.tensors.arrays import Array
+
+_FEW = 40
 _lock = threading.Lock()
 _pack = struct.Struct("=dd").pack
 
@@ -67,20 +71,35 @@ def make_observer(child: Histogram) -> Callable[[float], None]:
     return observe
 
 
-def make_many_observer(child: Histogram) -> Callable[[Iterable[float]], None]:
+def make_many_observer(child: Histogram) -> Callable[[Sequence[float] | Array], None]:
     """The same for many numbers at a time, with one update per bucket: a thousand would take a millisecond."""
     total, buckets, bounds = child._sum, child._buckets, child._upper_bounds
 
-    def observe(numbers: Iterable[float]) -> None:
-        finite = [number for number in numbers if math.isfinite(number)]
-        plus = sum(finite)
+    def observe(numbers: Sequence[float] | Array) -> None:
+        plus, counts = _tally(numbers, bounds) if len(numbers) <= _FEW else _tally_array(np.asarray(numbers), bounds)
         with _lock:
             if math.isfinite(plus):
                 _write(total, total._value + plus)
-            for at, count in Tally(bisect_left(bounds, number) for number in finite).items():
+            for at, count in counts:
                 _write(buckets[at], buckets[at]._value + count)
 
     return observe
+
+
+def _tally(numbers: Sequence[float] | Array, bounds: Sequence[float]) -> tuple[float, Iterable[tuple[int, int]]]:
+    """The sum of the finite numbers, and (bucket, count) of each bucket that has some."""
+    values = numbers.tolist() if isinstance(numbers, np.ndarray) else numbers
+    finite = [number for number in values if math.isfinite(number)]
+    return sum(finite), Tally(bisect_left(bounds, number) for number in finite).items()
+
+
+def _tally_array(numbers: Array, bounds: Sequence[float]) -> tuple[float, Iterable[tuple[int, int]]]:
+    """The same in numpy, which is the faster of the two from about forty numbers up."""
+    finite = numbers[np.isfinite(numbers)].astype(np.float64, copy=False)
+    counts = np.bincount(np.searchsorted(bounds, finite))
+    with np.errstate(over="ignore"):
+        plus = float(finite.sum())
+    return plus, ((at, count) for at, count in enumerate(counts.tolist()) if count)
 
 
 def make_summer(child: Summary) -> Callable[[float, int], None]:

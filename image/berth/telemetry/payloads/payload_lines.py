@@ -14,13 +14,13 @@ from berth.tensors.arrays import TensorSpec
 
 _CSV = "text/csv"
 _SHOWN_CHARACTERS = 1000
-# What is not read as JSON or is nested too deeply to be written again.
+# What cannot be read as JSON or is nested too deeply to be written again.
 _UNREADABLE = (ValueError, TypeError, RecursionError, csv.Error)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The bytes of a request or an answer; `json_bytes` of them are JSON where tensors follow in binary.
+    """The bytes of a request or a response; `json_bytes` of them are JSON where tensors follow in binary.
 
     `data` is None where the body was too long to keep.
     """
@@ -57,7 +57,7 @@ def trim(entry: PayloadEntry, limit: int) -> PayloadEntry:
 
 
 def _decode(body: Body, redaction: Redaction) -> Any:
-    """What the line tells of a trimmed body."""
+    """What the line says about a trimmed body."""
     if body.data is None:
         return {"truncated": True, "bytes": body.size}
     if body.json_bytes == 0:

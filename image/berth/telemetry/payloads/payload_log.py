@@ -1,4 +1,4 @@
-"""The payload log: sampled requests and answers, kept by a thread of its own so that no request waits for it.
+"""The payload log: sampled requests and responses, kept by a thread of its own so that no request waits for it.
 
 A request hands over an PayloadEntry, which is raw bytes, and goes on. What does not fit into the queue is dropped and
 counted. The writer thread starts with the first entry, after the fork; it decodes, hides and writes. At the end of
@@ -32,7 +32,7 @@ _CLOSE_SECONDS = 5.0
 
 
 def is_sampled(request_id: str, sample: float) -> bool:
-    """Whether a request is in the sample: told from its id, so that every worker and every hop says the same."""
+    """Whether a request is in the sample: derived from its id, so that every worker and every hop says the same."""
     digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest) < sample * 2**64
 

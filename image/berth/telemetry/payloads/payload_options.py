@@ -21,7 +21,7 @@ NAME = "BERTH_PAYLOAD_LOG"
 class PayloadOptions:
     """`sample` is the share of requests that is kept; `keep_failures` keeps every 4xx and 5xx besides.
 
-    `redact` holds names in `str.casefold`. A body longer than `max_bytes` is told by its length alone.
+    `redact` holds names in `str.casefold`. A body longer than `max_bytes` is logged by its length alone.
     """
 
     target: str
@@ -53,7 +53,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _names(text: str) -> frozenset[str]:
-    # Taken apart before it is decoded, so that %2C may stand in a column's name.
+    # Split before it is decoded, so that %2C may stand in a column's name.
     names = frozenset(unquote_plus(name).strip().casefold() for name in text.split(","))
     if "" in names:
         raise ValueError("names with commas between them")
@@ -84,7 +84,7 @@ def _parse_query(query: str) -> dict[str, Any]:
             raise SettingsError(f"{NAME}: unknown option {key[:60]!r}; there are {', '.join(_KEYS)}")
         field, parse = _KEYS[key]
         if field in values:
-            raise SettingsError(f"{NAME}: the option {key} stands twice; keep one")
+            raise SettingsError(f"{NAME}: the option {key} is duplicated; keep one")
         try:
             values[field] = parse(text)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Hiding named fields in requests and answers, whatever form they come in.
+"""Hiding named fields in requests and responses, whatever format they come in.
 
 A name may be a key, a tensor's name, a column of a table or of a model's rows. Where a row is not as wide as it
 should be nobody knows which value is which: then all of it is hidden. Hiding too much is a nuisance, too little a leak.
@@ -132,7 +132,7 @@ class Redaction:
 
 
 def for_request(fields: frozenset[str], inputs: Sequence[TensorSpec]) -> Redaction:
-    """For what a model with these inputs is asked."""
+    """For requests to a model with these inputs."""
     plain = frozenset(map(plain_name, fields))
     single = inputs[0] if len(inputs) == 1 else None
     columns = tuple(spec.name for spec in inputs)
@@ -145,7 +145,7 @@ def for_request(fields: frozenset[str], inputs: Sequence[TensorSpec]) -> Redacti
 
 
 def for_answer(fields: frozenset[str], failed: bool) -> Redaction:
-    """For what is answered; the message of a failure may quote any value."""
+    """For responses; the message of a failure may quote any value."""
     plain = frozenset(map(plain_name, fields))
     more = {"error", "message"} if failed and fields else {"predictions"} if "prediction" in plain else set()
     return Redaction(plain | more)

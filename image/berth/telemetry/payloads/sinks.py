@@ -23,7 +23,7 @@ _MODE = 0o640
 
 
 class Sink(Protocol):
-    """Takes lines. `linger` is how many seconds it is worth waiting for more of them; `reason` labels its losses."""
+    """Accepts lines. `linger` is how many seconds it is worth waiting for more of them; `reason` labels its losses."""
 
     linger: float
     reason: str
@@ -68,7 +68,7 @@ class FileSink:
         return self._fd
 
     def _append(self, fd: int, line: bytes) -> None:
-        # A disk that was full may have taken part of a line: the next one must not go on behind it.
+        # A disk that was full may have written part of a line: the next one must not go on behind it.
         whole = b"\n" + line if self._torn else line
         if (written := os.write(fd, whole)) < len(whole):
             self._torn = written > 0 or self._torn
@@ -120,13 +120,13 @@ class HttpSink:
 
     def _post(self, body: bytes) -> tuple[str, bool]:
         """What went wrong, if anything, and whether it may go better later."""
-        request = urllib.request.Request(self._url, body, self._headers)  # noqa: S310 - the options take http(s) only
+        request = urllib.request.Request(self._url, body, self._headers)  # noqa: S310 - the options allow http(s) only
         try:
             with self._opener.open(request, timeout=_POST_SECONDS):
                 return "", False
         except urllib.error.HTTPError as error:
             error.close()
-            return f"the address answered {error.code}", error.code in _AGAIN
+            return f"the address returned {error.code}", error.code in _AGAIN
         except (OSError, HTTPException) as error:
             return str(error) or type(error).__name__, True
 

@@ -16,7 +16,7 @@ from berth.web.openapi.model_schemas import model_components
 from berth.web.openapi.responses import ANSWERS, STATUSES
 
 _TAGS = {
-    "predict": ("Predict", "The short form: features in, prediction out."),
+    "predict": ("Predict", "The short format: features in, prediction out."),
     "v2": ("Open Inference V2", "The protocol of KServe, Triton and MLServer."),
     "v1": ("KServe V1", "The protocol of KServe V1 and TensorFlow Serving."),
     "mlflow": ("MLflow", "MLflow's scoring protocol."),
@@ -68,7 +68,7 @@ def _responses(endpoint: Endpoint, keyed: bool) -> dict[str, Any]:
     if keyed and (endpoint.protocol or "{model}" in endpoint.path):
         statuses.add(403)
     errors: dict[str, Any] = {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
-    if endpoint.response in ("Health", "V1Status"):  # not ready is told with the states as well
+    if endpoint.response in ("Health", "V1Status"):  # not ready comes with the states as well
         both = [{"$ref": "#/components/schemas/Error"}, {"$ref": f"#/components/schemas/{endpoint.response}"}]
         errors["503"] = {"description": STATUSES[503], "content": {JSON: {"schema": {"allOf": both}}}}
     some = {"207": _success(endpoint)} if 207 in endpoint.errors else {}  # some of a list, and why not the others
@@ -136,7 +136,7 @@ def openapi_document(models: Sequence[Model], facts: ApiFacts, endpoints: Sequen
             "title": "Berth",
             "version": facts.version,
             "description": f"This server has {served}. Every error, on every route, has one shape, Error; "
-            "a method that a path does not list is answered 405 in it.",
+            "a method that a path does not list gets 405 in it.",
         },
         "tags": [{"name": name, "description": text, "x-displayName": title} for name, (title, text) in _TAGS.items()],
         "paths": paths,

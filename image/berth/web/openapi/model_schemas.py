@@ -1,4 +1,4 @@
-"""What one model takes, as JSON Schema: one value, a row, a record, rows, and tensors by name."""
+"""What one model accepts, as JSON Schema: one value, a row, a record, rows, and tensors by name."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def takes_rows(model: Model) -> bool:
 
 
 def model_components(model: Model) -> dict[str, JsonSchema]:
-    """The model's schemas by component name: `row`, `record` and `rows` where it takes such, and `inputs`."""
+    """The model's schemas by component name: `row`, `record` and `rows` where it accepts such, and `inputs`."""
     parts = {"inputs": _inputs_schema(model)}
     if is_matrix(model.inputs) or is_frame(model.inputs):
         parts["row"] = _row_schema(model)

@@ -1,4 +1,4 @@
-"""What the routes answer: schemas of answers, the one error shape, and what each status means."""
+"""What the routes return: schemas of responses, the one error shape, and what each status means."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LIST: dict[str, Any] = {"type": "array"}
 
 STATUSES = {
     400: "The request is wrong; the message says what, with the value, and what to do",
-    401: "No key, or one nobody knows",
+    401: "No key, or an unknown one",
     403: "The key is not for this model",
     404: "No such route, model or version",
     408: "The client stopped in the middle of the body",
     413: "The body is longer than BERTH_MAX_BODY_BYTES",
     415: "A Content-Type or Content-Encoding that this route does not read",
-    429: "More predictions are in flight than this worker takes; come back after Retry-After",
+    429: "More predictions are in flight than this worker accepts; come back after Retry-After",
     500: "The model broke on values that its schema allows",
     503: "Not ready: loading, failed, draining or stuck; the message says which",
     504: "The request's time ran out",
@@ -35,7 +35,7 @@ def _list_of(items: dict[str, Any]) -> dict[str, Any]:
 
 
 def error_codes() -> list[str]:
-    """Every code that may stand in an answer."""
+    """Every code that may stand in a response."""
     found = {BerthError.code}
     waiting: list[type[BerthError]] = [RequestError, ServerError]
     while waiting:
@@ -64,7 +64,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         {"model": _STRING, "version": _STRING},
         prediction={"type": "array", "description": "One per row."},
         probabilities={"type": "array", "description": "One list per row, in the order of the labels."},
-        outputs={"type": "object", "description": "The answer by output name, to a request with `inputs`."},
+        outputs={"type": "object", "description": "The predictions by output name, to a request with `inputs`."},
     ),
     "Predictions": _object({"predictions": {"type": ["array", "object"]}}),
     "InferResponse": _object(

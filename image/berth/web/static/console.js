@@ -1,4 +1,4 @@
-// The start page: which models there are, one of them to try, and what it answers.
+// The start page: which models there are, one of them to try, and what it predicts.
 
 import { curlCommand, makeFields } from "./form.js";
 import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus, showSlot } from "./page.js";
@@ -27,8 +27,8 @@ function facts(model) {
   const rows = [
     ["Format", model.format + (model.accelerated ? ", accelerated" : "")],
     ["SHA-256", make("code", { title: model.sha256 }, model.sha256.slice(0, 12))],
-    ["Takes", tensors(model.inputs)],
-    ["Gives", tensors(model.outputs)],
+    ["Inputs", tensors(model.inputs)],
+    ["Outputs", tensors(model.outputs)],
   ];
   return make("dl", { class: "facts" }, rows.map(([term, told]) => make("div", {}, make("dt", {}, term), make("dd", {}, told))));
 }
@@ -58,7 +58,7 @@ async function predict(event, model, fields) {
     else if (hasKey()) keyAccepted();
     result.replaceChildren(...showAnswer(model, answer));
   } catch {
-    result.replaceChildren(make("div", { class: "notice bad", role: "alert" }, make("p", {}, "The server does not answer.")));
+    result.replaceChildren(make("div", { class: "notice bad", role: "alert" }, make("p", {}, "The server does not respond.")));
   }
 }
 
@@ -73,7 +73,7 @@ function showModel(model) {
     make("h2", {}, "Features"), fields.element,
     make("div", { class: "go" }, make("button", { type: "submit" }, "Predict")));
   find("sheet").replaceChildren(title(keyOf(model)), facts(model), form);
-  find("result").replaceChildren(make("p", { class: "note" }, "Press Predict to ask the model about these values."));
+  find("result").replaceChildren(make("p", { class: "note" }, "Press Predict to send these values to the model."));
   find("curl").textContent = curlCommand(requestBody(model, fields), hasKey());
   form.addEventListener("input", () => {
     try {
@@ -90,7 +90,7 @@ function showState(name) {
   const told = {
     loading: ["Loading", "The model is being verified and warmed up. This page waits for it."],
     failed: ["This model could not be loaded", reason],
-    ready: ["Ready", "Give a key to see what it takes, and to ask it."],
+    ready: ["Ready", "Enter a key to see its inputs and to send a request."],
   }[state];
   find("answer").hidden = true;
   find("sheet").replaceChildren(title(name),
@@ -143,7 +143,7 @@ async function readModels() {
   known = Object.fromEntries((answer.json?.models ?? []).map((model) => [keyOf(model), model]));
 }
 
-/** Ask, show, and ask again for as long as something is loading; what was typed is left alone. */
+/** Fetch, show, and fetch again for as long as something is loading; what was typed is left alone. */
 async function start() {
   try {
     const before = chosen && states[chosen]?.state === "ready" && known[chosen];
@@ -154,7 +154,7 @@ async function start() {
     if (chosen && !before) showChosen();
     if (loading) setTimeout(start, POLL_MS);
   } catch {
-    setStatus("failed", "The server does not answer");
+    setStatus("failed", "The server does not respond");
     setTimeout(start, POLL_MS * 2);
   }
 }

@@ -85,7 +85,7 @@ async function send(method, path, inputs, body, place, again) {
     else if (hasKey()) keyAccepted();
     showResponse(place, answer);
   } catch {
-    place.replaceChildren(make("p", { class: "meta bad" }, "The server does not answer."));
+    place.replaceChildren(make("p", { class: "meta bad" }, "The server does not respond."));
   }
 }
 
@@ -166,7 +166,7 @@ function openTarget() {
 function show() {
   const titles = [...doc.tags.map((tag) => [tag.name, tag["x-displayName"] ?? tag.name]), ["schemas", "Schemas"]];
   const parts = doc.tags.map(({ name, description }, at) => section(`tag-${name}`, titles[at][1], description, operationsOf(name)));
-  parts.push(section("tag-schemas", "Schemas", "What the bodies and answers are made of.", schemas()));
+  parts.push(section("tag-schemas", "Schemas", "What the bodies of requests and responses consist of.", schemas()));
   const title = make("h1", {}, doc.info.title, " ", make("span", { class: "version" }, `version ${doc.info.version}`));
   find("operations").replaceChildren(title, make("p", { class: "lead" }, doc.info.description), ...parts);
   find("sections").replaceChildren(...titles.map(([name, words]) => make("li", {}, make("a", { href: `#tag-${name}` }, words))));
@@ -187,7 +187,7 @@ async function start() {
     setStatus("ready", `OpenAPI ${doc.openapi}`);
     show();
   } catch {
-    setStatus("failed", "The server does not answer");
+    setStatus("failed", "The server does not respond");
   }
 }
 

@@ -1,7 +1,9 @@
-// The drift page: the features of a model, the most drifted first, each beside the sample that the model was added with.
+// The drift page: what labels have shown of a model, and its features, the most drifted first, each beside the sample
+// that the model was added with.
 
 import { binsOf, histogramPair, percent } from "./histogram.js";
 import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus, showSlot } from "./page.js";
+import { hasLabels, qualitySection } from "./quality.js";
 
 const REFRESH_MS = 10000;
 const FEWEST_ROWS = 100;
@@ -29,7 +31,7 @@ function binTable(feature) {
     make("table", {}, make("thead", {}, make("tr", {}, heads)), make("tbody", {}, rows)));
 }
 
-/** The bin whose share grew most, in words. */
+/** The bin whose share grew the most, in words. */
 function growth(feature) {
   if (feature.psi === null) return null;
   const bins = binsOf(feature);
@@ -78,11 +80,13 @@ function summary(report) {
 }
 
 function showModel(model) {
-  const { report } = model;
+  const { report, quality } = model;
   const title = make("h1", {}, model.name, " ", make("span", { class: "version" }, `version ${model.version}`));
+  const labelled = hasLabels(quality);
   const parts = report
     ? [summary(report), make("ol", { class: "features" }, report.features.map(featureCard))]
     : [notice("Nothing to compare with", model.reason)];
+  if (labelled) parts.unshift(qualitySection(quality), make("h2", { class: "next" }, "Drift"));
   const open = [...document.querySelectorAll("details[open][data-feature]")].map((details) => details.dataset.feature);
   const focused = document.activeElement?.closest?.("details[data-feature]")?.dataset.feature;
   find("sheet").replaceChildren(title, ...parts);
@@ -92,7 +96,8 @@ function showModel(model) {
   }
 }
 
-function stateOf({ report }) {
+function stateOf({ report, quality }) {
+  if (quality?.worse) return ["failed", "worse than its reference"];
   if (!report) return ["loading", "no profile"];
   if (report.rows < FEWEST_ROWS) return ["loading", `fewer than ${FEWEST_ROWS} rows`];
   const count = driftedOf(report).length;
@@ -119,16 +124,17 @@ function listModels() {
 function showStatus() {
   const drifted = models.filter(({ report }) => driftedOf(report).length).length;
   const judged = models.filter(({ report }) => report && report.rows >= FEWEST_ROWS).length;
-  if (drifted) setStatus("failed", drifted === 1 ? "A model has drifted" : `${drifted} models have drifted`);
+  if (models.some(({ quality }) => quality?.worse)) setStatus("failed", "A model is worse than its reference");
+  else if (drifted) setStatus("failed", drifted === 1 ? "A model has drifted" : `${drifted} models have drifted`);
   else if (judged) setStatus("ready", "Nothing drifted");
   else setStatus("loading", "No figures yet");
 }
 
 /** The models that the key may see, each with its report where it has one; false if a key is wanted. */
 async function read() {
-  const [info, drift] = await Promise.all([ask("info"), ask("drift")]);
+  const [info, drift, quality] = await Promise.all([ask("info"), ask("drift"), ask("quality")]);
   showSlot(drift);
-  const refused = [info, drift].find(({ status }) => status !== 200);
+  const refused = [info, drift, quality].find(({ status }) => status !== 200);
   if (refused?.status === 401) {
     askForKey(refused, start);
     setStatus("loading", "A key is required");
@@ -136,9 +142,11 @@ async function read() {
   }
   if (refused) throw new Error(reasonOf(refused));
   if (hasKey()) keyAccepted();
-  const reports = Object.fromEntries(drift.json.models.map((report) => [`${report.model}@${report.version}`, report]));
+  const byKey = (reports) => Object.fromEntries(reports.map((report) => [`${report.model}@${report.version}`, report]));
+  const [reports, qualities] = [byKey(drift.json.models), byKey(quality.json.models)];
   models = info.json.models.map((model) => ({
     name: model.name, version: model.version, report: reports[keyOf(model)], reason: drift.json.reason ?? NO_PROFILE,
+    quality: qualities[keyOf(model)],
   }));
   return true;
 }

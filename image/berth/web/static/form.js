@@ -67,7 +67,7 @@ function wholeBody(model) {
   area.value = text;
   const element = make("div", { class: "fields whole" },
     make("label", { for: "body" }, "Tensors, as JSON"), area,
-    make("p", { id: "body-note", class: "note" }, "This model takes tensors that do not fit a form; edit the request itself."));
+    make("p", { id: "body-note", class: "note" }, "The inputs of this model do not fit a form; edit the request itself."));
   const read = () => {
     try {
       return JSON.parse(area.value);
@@ -78,7 +78,7 @@ function wholeBody(model) {
   return { element, read };
 }
 
-/** The form's fields, and `read()`, which gives the request's body or throws an Error in words. */
+/** The form's fields, and `read()`, which returns the request's body or throws an Error in words. */
 export function makeFields(model) {
   const fields = fieldsOf(model);
   return fields && fields.length <= MOST_FIELDS ? oneFieldEach(model, fields) : wholeBody(model);

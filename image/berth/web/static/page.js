@@ -1,4 +1,4 @@
-// What both pages share: elements made from text alone, requests with the key, the key's form.
+// What the pages share: elements made from text alone, requests with the key, the key's form.
 
 let key = "";
 
@@ -41,7 +41,7 @@ export async function ask(path, { method = "GET", body, headers = {} } = {}) {
 
 /** What went wrong, in the server's own words. */
 export function reasonOf(answer) {
-  return answer.json?.error ?? `the server answered ${answer.status}`;
+  return answer.json?.error ?? `the server returned ${answer.status}`;
 }
 
 export const hasKey = () => key !== "";
@@ -75,7 +75,7 @@ export function showSlot(answer) {
   document.documentElement.dataset.slot = slot;
 }
 
-/** Hide the key's form once a key was taken. */
+/** Hide the key's form once a key was accepted. */
 export function keyAccepted() {
   find("key-form").hidden = true;
 }

@@ -1,4 +1,4 @@
-// An answer of /predict as something to look at: the prediction large, probabilities as labelled bars.
+// A response of /predict, laid out: the prediction large, probabilities as labelled bars.
 
 import { make, reasonOf, spaced } from "./page.js";
 
@@ -45,7 +45,7 @@ function meta(answer) {
   return make("p", { class: "meta" }, `Status ${answer.status}, ${answer.ms.toFixed(1)} ms. Request `, make("code", {}, id));
 }
 
-/** The elements that show `answer`; the model's outputs tell which list is which. */
+/** The elements that show `answer`; the model's outputs say which list is which. */
 export function showAnswer(model, answer) {
   if (answer.status !== 200 || answer.json === undefined) {
     return [

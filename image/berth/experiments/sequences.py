@@ -3,7 +3,7 @@
 The intervals are asymptotic confidence sequences (I. Waudby-Smith, D. Arbour, R. Sinha, E. H. Kennedy and A. Ramdas,
 "Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics 52, 2024): with
 probability 95 % the true value stays inside at all times at once. They are wider than intervals for a single look,
-which are wrong in a fifth of all A/A tests that are looked at 50 times.
+which are wrong in a fifth of all A/A tests that are read 50 times.
 """
 
 from __future__ import annotations

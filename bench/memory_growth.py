@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a worker's memory does under ten minutes of load, with batching and the cache on.
 
-Usage: bench/memory.py [--seconds 600]
+Usage: bench/memory_growth.py [--seconds 600]
 
 A forest in scikit-learn itself (acceleration off), so that requests share calls; 16 connections send rows that are
 never the same, one to eight at a time, so that the cache is full soon and then turns over.
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import click
-from batching import fill_store
+from batching_gain import fill_store
 from own import memory_mib, serving
 
 CACHE_MIB = 32
@@ -35,7 +35,7 @@ end
 
 
 def watch(pid: int, seconds: float, every: float) -> list[int]:
-    """The heaviest worker's memory in MiB, told as it goes."""
+    """The heaviest worker's memory in MiB, reported along the way."""
     began, seen = time.monotonic(), []
     while (at := time.monotonic() - began) < seconds:
         seen.append(max(memory_mib(pid)))

@@ -17,19 +17,19 @@ from promises import check_promises, known
 _TITLES = {peer.name: peer.title for peer in PEERS}
 _HOW = """Each server runs alone, with two workers, on the same cores as wrk (one thread). Within a round the servers
 take turns, and the rounds follow each other, so that a slow minute of the machine meets all of them; a figure is the
-median of the rounds. Before and after each load the answer is compared with the model's own, and a load with one
-answer that is an error counts for nothing. Requests and answers are JSON in each server's own form, over connections
-that stay open. Where a peer's documentation leaves a choice, each way was tried and the best was taken for each
-model. Berth runs with every setting at its default, its request log on and its cache off; the peers' access
-logs are off. BLAS and torch have one thread a worker everywhere. `CPU ms` is the server's processor
-time for each answer."""
+median of the rounds. Before and after each load the response is compared with the model's own prediction,
+and a load with one response that is an error counts for nothing. Requests and responses are JSON in each server's own
+format, over connections that stay open. Where a peer's documentation leaves a choice, each way was tried and the best
+was used for each model. Berth runs with every setting at its default, its request log on and its cache off; the peers'
+access logs are off. BLAS and torch have one thread a worker everywhere. `CPU ms` is the server's processor
+time for each response."""
 _PACED = """Half of what each server can do at most, sent to a timetable by wrk: a connection that is free takes the
-next place, so that a slow answer is not followed by a pause. `held` is the share of the timetable that was kept."""
-_MEMORY = """After the loads, for the scikit-learn model that takes most. PSS divides a page among the processes that
-share it, so it adds up; a worker is the heaviest process. Start is from the command to the first right answer of a
-scikit-learn model, the median of all starts."""
+next place, so that a slow response is not followed by a pause. `held` is the share of the timetable that was kept."""
+_MEMORY = """After the loads, for the scikit-learn model with the largest memory. PSS divides a page among the processes
+that share it, so it adds up; a worker is the heaviest process. Start is from the command to the first correct response
+of a scikit-learn model, the median of all starts."""
 _AGAIN = (
-    "Again: `make bench`; it needs wrk, and its first run installs the peers. `bench/run --help` tells the options."
+    "Again: `make bench`; it needs wrk, and its first run installs the peers. `bench/run --help` lists the options."
 )
 
 Value = TypeVar("Value")
@@ -138,7 +138,7 @@ def _failures(figures: Figures) -> list[str]:
 def _noise(figures: Figures) -> str:
     spreads = [cell.spread for row in figures.cells.values() for cell in row.values() if known(cell.spread)]
     if not spreads:
-        return "One round tells nothing of the noise: take these figures for a sketch."
+        return "One round says nothing about the noise: these figures are a sketch."
     return (
         f"Between the rounds a figure moved by ± {median(spreads):.0%} in the median and ± {max(spreads):.0%} at most;"
         " a second run should agree within that, and a ratio of two figures within twice that."

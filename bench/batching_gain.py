@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What batching buys a forest that scikit-learn itself answers, and what it costs a lone request.
+"""What batching buys a forest that scikit-learn itself evaluates, and what it costs a lone request.
 
-Usage: bench/batching.py [--rounds 3] [--seconds 4] [--alone]
+Usage: bench/batching_gain.py [--rounds 3] [--seconds 4] [--alone]
 
 The same model behind two servers with acceleration off, one after the other in every round: batching off, and as it
 is decided by measurement. Each is loaded by 16 connections, then by one. The forest stands behind a scaler, as a
-pipeline's steps are scikit-learn's own; a forest alone Berth asks tree by tree, which leaves less to win (--alone).
+pipeline's steps are scikit-learn's own; Berth evaluates a lone forest tree by tree, which leaves less to win (--alone).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(rounds: int, seconds: float, trees: int, alone: bool) -> None:
                 click.echo(f"batching {title:<4}  16 connections {many.rate:6.0f}/s  one: p50 {lone.p50:6.2f} ms")
     rate = {title: median(many.rate for many, _ in pairs) for title, pairs in seen.items()}
     wait = {title: median(lone.p50 for _, lone in pairs) for title, pairs in seen.items()}
-    click.echo(f"batching answers {rate['auto'] / rate['off']:.1f} x as many; a lone request takes"
+    click.echo(f"batching serves {rate['auto'] / rate['off']:.1f} x as many; a lone request takes"
                f" {wait['auto'] / wait['off']:.2f} x as long")  # fmt: skip
 
 

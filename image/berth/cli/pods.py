@@ -1,0 +1,89 @@
+"""The servers that a command queries: URLs, or every pod behind the name of a headless Service."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from berth.errors import OperatorError
+
+Report = Mapping[str, Any]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--headless-host", help="Name whose addresses are the pods; their reports are added up."),
+    click.option(
+        "--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="With --headless-host."
+    ),
+    click.option(
+        "--api-key-file", type=click.Path(path_type=Path, exists=True), help="File that holds an API key to send."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+)
+
+
+def pod_options(command: Command) -> Command:
+    """Add the options that choose servers, and --json."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def find_pods(host: str, port: int) -> list[str]:
+    """The addresses behind a headless Service's name, as URLs. Raises OperatorError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise OperatorError(
+            f"--headless-host {host!r} cannot be resolved: {error}; is it a headless Service?"
+        ) from error
+    addresses = sorted({str(sockaddr[0]) for *_, sockaddr in found})
+    return [f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}" for address in addresses]
+
+
+def is_url(target: str) -> bool:
+    """Whether an argument names a server."""
+    return target.startswith(("http://", "https://"))
+
+
+def choose_urls(targets: Sequence[str], headless_host: str | None, port: int, otherwise: str) -> list[str]:
+    """The servers' addresses. Raises OperatorError, click.UsageError; `otherwise` is what a command takes besides."""
+    urls = [*targets, *(find_pods(headless_host, port) if headless_host else [])]
+    if not urls or not all(map(is_url, urls)):
+        raise click.UsageError(f"give the URL of a server, --headless-host HOST, or {otherwise}")
+    return urls
+
+
+def fetch_reports(url: str, path: str, key_file: Path | None) -> list[Report]:
+    """The models' reports at a path of one server. Raises OperatorError."""
+    import httpx
+
+    headers = {} if key_file is None else {"X-Api-Key": key_file.read_text("utf-8").strip()}
+    address = f"{url.rstrip('/')}{path}"
+    try:
+        response = httpx.get(address, headers=headers, timeout=10, trust_env=False)
+        document = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise OperatorError(f"{address}: {error or type(error).__name__}; is it the address of Berth?") from error
+    if response.status_code != 200:
+        raise OperatorError(f"{address}: {response.status_code} {document.get('error', '')}")
+    models: list[Report] = document["models"]
+    return models
+
+
+def add_pods(
+    documents: Sequence[Sequence[Report]], add: Callable[[Sequence[Report]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The pods' reports, added up for each model by `add`. Raises OperatorError where they do not go together."""
+    models: dict[tuple[str, str], list[Report]] = {}
+    for document in documents:
+        for report in document:
+            models.setdefault((report["model"], report["version"]), []).append(report)
+    try:
+        return [add(reports) for reports in models.values()]
+    except ValueError as error:
+        raise OperatorError(f"{error}; do all pods serve the same version?") from error

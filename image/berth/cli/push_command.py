@@ -1,0 +1,39 @@
+"""`berth push`: a version of the store as an OCI image."""
+
+from __future__ import annotations
+
+import click
+
+from berth.cli.store_option import find_store, store_option
+from berth.models.store import LATEST, find_version
+from berth.pulling.pushing import push_version
+from berth.pulling.registry_oci import parse_reference
+from berth.settings import read_environment
+
+
+@click.command()
+@click.argument("model", metavar="NAME[@VERSION]")
+@click.argument("uri")
+@store_option
+def push(model: str, uri: str, store: str | None) -> None:
+    """Push a version to an OCI registry, as an image with one layer; equal content has an equal digest.
+
+    The chart mounts such an image (model.source oci), and `berth pull` reads it. Credentials are those of `docker
+    login`, or of the file that REGISTRY_AUTH_FILE names.
+
+    \b
+    berth push churn@7 oci://ghcr.io/acme/models/churn:7
+    """
+    if not uri.startswith("oci://"):
+        raise click.BadParameter(f"{uri!r}: want oci://REGISTRY/REPOSITORY:TAG", param_hint="URI")
+    reference = parse_reference(uri.removeprefix("oci://"))
+    if reference.digest or reference.path:
+        raise click.BadParameter(f"{uri!r}: the digest follows from the content; name a tag", param_hint="URI")
+    name, _, version = model.partition("@")
+    entry = find_version(find_store(store), name, version or LATEST)
+    digest = push_version(entry, reference, read_environment())
+    click.echo(f"pushed  {entry.key} to {reference}")
+    click.echo(f"oci://{reference.registry}/{reference.repository}@{digest}")
+
+
+COMMANDS = (push,)

@@ -1,0 +1,159 @@
+"""The expected wait: what is ahead, what models take, and when a prediction is refused for it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from berth.errors import Overloaded
+from berth.serving.backlog import NEVER_REFUSED, Backlog, CallEstimate, Turn
+from berth.serving.places import ComputePlaces
+
+
+class World:
+    """A backlog whose clock stands still unless the test moves it, with calls on threads that hold places."""
+
+    def __init__(self, count: int = 1, most: float | None = 0.2, request_seconds: float = 30.0) -> None:
+        self.now = 50.0
+        self.places = ComputePlaces(count, lambda: self.now)
+        self.backlog = Backlog(self.places, most, request_seconds)
+
+    def compute(self, seconds: float = 0.0) -> None:
+        """A call begins that is expected to take so long, and goes on."""
+
+        def hold() -> None:
+            assert self.places.take()
+            self.places.expect(seconds)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        thread.join()
+
+    def model(self, *calls: tuple[float, int], batch_rows: int = 1) -> CallEstimate:
+        """A model that has taken (seconds, rows)."""
+        estimate = self.backlog.add_model(batch_rows)
+        for seconds, rows in calls:
+            estimate.add(seconds, rows)
+        return estimate
+
+
+def test_a_line_through_the_calls() -> None:
+    estimate = CallEstimate()
+    for rows in (1, 10, 100, 1, 10, 100):
+        estimate.add(0.010 + 0.001 * rows, rows)
+    assert estimate.seconds(1, 1) == pytest.approx(0.011)
+    assert estimate.seconds(2, 500) == pytest.approx(0.520)
+
+
+def test_calls_of_one_size_and_calls_that_change() -> None:
+    estimate = CallEstimate()
+    estimate.add(0.1, 4)
+    assert estimate.seconds(1, 4) == pytest.approx(0.1)
+    for _ in range(50):
+        estimate.add(0.5, 4)
+    assert estimate.seconds(1, 4) == pytest.approx(0.5, rel=0.01)
+    # More rows in less time: nothing is below zero, whatever was measured.
+    for rows in (1, 50) * 20:
+        estimate.add(1 / rows, rows)
+    assert estimate.seconds(1, 10**6) >= 0
+
+
+def test_requests_ahead_times_what_they_take() -> None:
+    world = World(most=0.25)
+    slow = world.model((0.1, 1))
+    turns = [world.backlog.join(slow, 1)]  # nothing computes yet: no wait
+    world.compute(0.1)
+    turns[0].end()
+    turns[0].end()  # which counts once
+    turns += [world.backlog.join(slow, 1), world.backlog.join(slow, 1)]  # 0.1 s, 0.2 s
+    with pytest.raises(Overloaded, match=r"wait about 0\.3 s for its turn, longer than 0\.25 s") as caught:
+        world.backlog.join(slow, 1)
+    assert caught.value.headers == {"Retry-After": "1"}
+    world.now += 0.1  # the call is about to end
+    turns.append(world.backlog.join(slow, 1))
+    for turn in turns:
+        turn.end()
+    assert (slow.requests, slow.rows) == (0, 0)
+
+
+def test_every_model_counts_and_slots_share_the_work() -> None:
+    world = World(count=2, most=0.6)
+    fast, slow = world.model((0.1, 1)), world.model((1.0, 1))
+    world.compute(0.1)
+    world.compute(0.1)
+    turns = [world.backlog.join(slow, 1)]
+    turns.append(world.backlog.join(fast, 1))  # (1.0 + 0.2) / 2
+    with pytest.raises(Overloaded):
+        world.backlog.join(fast, 1)
+    turns[0].end()
+    turns.append(world.backlog.join(fast, 1))
+
+
+def test_nobody_waits_while_a_place_is_free() -> None:
+    world = World(count=3, most=0.001)
+    slow = world.model((1.0, 1))
+    world.compute(1.0)
+    world.backlog.join(slow, 1)
+    world.backlog.join(slow, 1)
+    with pytest.raises(Overloaded):
+        world.backlog.join(slow, 1)
+
+
+def test_rows_that_share_a_call_wait_for_one() -> None:
+    world = World(most=0.5)
+    batched = world.model(*[(0.1 + 0.001 * rows, rows) for rows in (1, 100) * 5], batch_rows=100)
+    world.compute(0.1)
+    turns = [world.backlog.join(batched, 1) for _ in range(100)]  # 0.1 + 0.1 + 0.1 s
+    turns += [world.backlog.join(batched, 1) for _ in range(90)]  # two calls: 0.1 + 0.2 + 0.19 s
+    with pytest.raises(Overloaded):
+        [world.backlog.join(batched, 100) for _ in range(3)]
+    assert len(turns) == 190
+
+
+def test_a_young_estimate_is_as_old_as_the_call_that_runs() -> None:
+    world = World(most=0.2)
+    unknown = world.model()
+    world.compute()
+    turns = [world.backlog.join(unknown, 1)]  # nothing is known
+    world.now += 0.15
+    with pytest.raises(Overloaded):
+        world.backlog.join(unknown, 1)  # 0.15 s for the one that waits, and as much again for the one that runs
+    assert len(turns) == 1
+
+
+def test_nobody_waits_behind_a_call_that_hangs() -> None:
+    world = World(most=0.2)
+    quick = world.model((0.01, 1))
+    world.compute(0.01)
+    world.backlog.join(quick, 1).end()
+    world.now += 10
+    with pytest.raises(Overloaded) as caught:
+        world.backlog.join(quick, 1)
+    assert caught.value.headers == {"Retry-After": "10"}
+
+
+def test_auto_never_refuses_so_many_and_then_bounds_the_wait() -> None:
+    world = World(most=None, request_seconds=30)
+    slow = world.model((1.0, 1))
+    world.compute(1.0)
+    turns: list[Turn] = [world.backlog.join(slow, 1) for _ in range(NEVER_REFUSED - 1)]
+    with pytest.raises(Overloaded, match=r"longer than 3 s"):
+        world.backlog.join(slow, 1)
+    fast = World(most=None, request_seconds=30)
+    model = fast.model((0.05, 1))
+    fast.compute(0.05)
+    turns += [fast.backlog.join(model, 1) for _ in range(60)]  # 3 s
+    with pytest.raises(Overloaded):
+        fast.backlog.join(model, 1)
+
+
+def test_a_model_that_was_replaced_is_forgotten() -> None:
+    world = World(most=0.2)
+    old = world.model((1.0, 1))
+    world.compute(0.0)
+    turn = world.backlog.join(old, 1)
+    world.backlog.forget(old)
+    world.backlog.forget(old)
+    world.backlog.join(world.model((0.1, 1)), 1).end()
+    turn.end()
