@@ -94,6 +94,9 @@ env:
   {{- if $slot.auth.enabled }}
   - {name: BERTH_API_KEYS_FILE, value: /etc/berth/keys/api-keys}
   {{- end }}
+  {{- with include "berth.experimentEnv" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- if .root.Values.feedback.existingSecret }}
   - {name: BERTH_FEEDBACK_KEY_FILE, value: /etc/berth/feedback/keys}
   {{- end }}
@@ -130,6 +133,9 @@ volumeMounts:
   {{- end }}
   {{- if $slot.auth.enabled }}
   - {name: api-keys, mountPath: /etc/berth/keys, readOnly: true}
+  {{- end }}
+  {{- with include "berth.experimentMounts" $slot.experiment }}
+  {{- . | nindent 2 }}
   {{- end }}
   {{- if .root.Values.feedback.existingSecret }}
   - {name: feedback-keys, mountPath: /etc/berth/feedback, readOnly: true}

@@ -30,6 +30,9 @@ readOnly: true
     secretName: {{ $slot.auth.existingSecret | default (include "berth.name" (dict "root" .root "suffix" "api-keys")) }}
     items: [{key: api-keys, path: api-keys}]
 {{- end }}
+{{- with include "berth.experimentVolumes" . }}
+{{ . }}
+{{- end }}
 {{- with .root.Values.feedback }}
 {{- if .existingSecret }}
 - name: feedback-keys

@@ -36,6 +36,27 @@ SET: Values = {
     "payloadLog": "/tmp/payloads",
 }
 
+# Every key of an experiment. Both slots serve both versions.
+ARMS = [{"model": "iris@1", "weight": 90}, {"model": "iris@2", "weight": 10}]
+EXPERIMENT: Values = {
+    "experiments": [
+        {
+            "name": "q4",
+            "model": "best",
+            "arms": ARMS,
+            "unit": "header:X-User-Id",
+            "policy": "thompson",
+            "seed": "q4",
+            "epsilon": 0.1,
+            "floor": 0.01,
+            "minimumRewards": 100,
+            "halfLifeDays": 0,
+            "shadow": {"model": "iris@1", "share": 0.2},
+        }
+    ],
+    "stateClaim": "state",
+}
+
 # Everything that the chart can make, at once.
 EVERYTHING: Values = overlay(
     BOTH,
@@ -46,9 +67,11 @@ EVERYTHING: Values = overlay(
                 "uri": "s3://models/store",
                 "sha256": KEY,
                 "subPath": "store",
+                "others": [{"name": "iris", "version": "2"}],
                 "signatureKeysSecret": "team",
             },
             "watch": {"minutes": 10080, "rowsPerSecond": 1000000},
+            "experiment": EXPERIMENT,
             "resources": {"requests": {"cpu": 1}},
             "auth": ON,
             "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a"]}],

@@ -44,7 +44,7 @@ def firing(
     assert [rule["alert"] for rule in rules] == sorted(alerts)
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "berth", "rules": rules}]}))
     # promtool only compares: a query that counts what fires shows it in the failure of an expectation.
-    query = 'count by (alertname, feature, kind) (ALERTS{alertstate="firing"})'
+    query = 'count by (alertname, feature, kind, experiment, arm) (ALERTS{alertstate="firing"})'
     asked = {"expr": query, "eval_time": f"{minute}m", "exp_samples": [{"labels": "none", "value": -1}]}
     test = {"interval": "1m", "input_series": given, "promql_expr_test": [asked]}
     case = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
@@ -149,3 +149,28 @@ def test_overload_is_a_share_of_enough_requests(
     helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, fires: bool
 ) -> None:
     assert bool(firing(helm, tmp_path, given, minute, HOUR, ["BerthOverloaded"])) is fires
+
+
+SPLIT = {"experiment": "q4"}
+WORSE = {"experiment": "q4", "arm": "iris@2", "bound": "high"}
+NOBODY: Values = {}
+
+
+@pytest.mark.parametrize(
+    ("given", "minute", "alerts"),
+    [
+        ([series("berth_experiment_split_p", "0.0002x60", **SPLIT)], 9, []),
+        ([series("berth_experiment_split_p", "0.0002x60", **SPLIT)], 11, ["BerthSampleRatio"]),
+        ([series("berth_experiment_split_p", "0.002x60", **SPLIT)], 60, []),
+        ([series("berth_experiment_split_p", "0.0002x20 0.5x60", **SPLIT)], 40, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE)], 9, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE)], 11, ["BerthArmWorse"]),
+        ([series("berth_experiment_difference", "0.01x60", **WORSE)], 60, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE | {"bound": "low"})], 60, []),
+    ],
+)
+def test_experiments_are_watched(
+    helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, alerts: list[str]
+) -> None:
+    known = ("BerthArmWorse", "BerthSampleRatio")
+    assert sorted(firing(helm, tmp_path, given, minute, NOBODY, known)) == alerts

@@ -74,7 +74,10 @@ def exported() -> dict[str, set[str]]:
 
     ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     ends["summary"] = ends["histogram"][1:]
+    from berth.telemetry.metrics.experiment_metrics import ExperimentCollector
+
     families = {"registry": Metrics().registry.collect(), "drift": drift.DriftCollector(lambda: [], "").collect()}
+    families["experiments"] = ExperimentCollector(lambda: [], "").collect()
     return {
         table: {f"{family.name}{end}" for family in made for end in ends[family.type]}
         for table, made in families.items()

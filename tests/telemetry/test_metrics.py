@@ -21,8 +21,9 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 
 from berth.telemetry.metrics.allocated import AllocatedDict
+from berth.telemetry.metrics.buckets import VALUES
 from berth.telemetry.metrics.metric_files import _encode_values, merge_dead_worker, render
-from berth.telemetry.metrics.registry import MOST_LABELS, OTHER, VALUES, Metrics
+from berth.telemetry.metrics.registry import MOST_LABELS, OTHER, Metrics
 
 # Part of the contract: dashboards and alerts are written against these.
 TABLE = {
@@ -52,6 +53,9 @@ TABLE = {
     "berth_feedback_reference": {"metric"},
     "berth_experiment_units_total": {"experiment", "arm", "sticky"},
     "berth_experiment_file_ok": set(),
+    "berth_shadow_total": {"result"},
+    "berth_shadow_duration_seconds": set(),
+    "berth_shadow_difference": set(),
 }
 
 WORKER = """
@@ -82,7 +86,8 @@ HTTP_WORKER = """
 import sys
 from pathlib import Path
 from flask import Flask
-from berth.telemetry.metrics.registry import SECONDS, Metrics
+from berth.telemetry.metrics.buckets import SECONDS
+from berth.telemetry.metrics.registry import Metrics
 from berth.web.http_metrics import export_http_metrics
 metrics = Metrics("blue", Path("."))
 app = Flask("test")
@@ -160,6 +165,9 @@ def test_the_table_is_the_contracts() -> None:
     bound.set_reference("accuracy", 0.9)
     bound.count_unit("q4", "iris@3", True)
     bound.set_experiment_file(True)
+    bound.count_shadow("agree")
+    bound.observe_shadow(0.01)
+    bound.observe_shadow_difference([0.5])
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from berth.errors import SettingsError
+from berth.experiments.peer_tokens import make_token
 from berth.loaders.formats import LoadOptions
 from berth.publishing.adding import AddRequest, add_version
 from berth.telemetry.feedback.receipts import decode_receipt
@@ -218,3 +220,70 @@ def test_nothing_is_there_without_the_setting(make_app: MakeApp, arms_store: Pat
     assert "X-Berth-Arm" not in answer.headers
     assert "berth_experiment_file_ok{" not in client.get("/metrics").text
     assert "experiment_file" not in told(client.get("/health"))
+
+
+def reward(client: FlaskClient, user: str, worth: dict[str, float]) -> str:
+    """Predict for a user and report what its arm is worth; the arm."""
+    answer = client.post("/predict", json={"features": ROW}, headers={"X-User-Id": user})
+    item = {"receipt": answer.headers["X-Berth-Receipt"], "reward": worth[answer.headers["X-Berth-Arm"]]}
+    assert told(client.post("/feedback", json=item))["accepted"] == 1
+    return str(answer.headers["X-Berth-Arm"])
+
+
+def test_rewards_reach_their_arms(serve: Callable[..., FlaskClient], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET, "utf-8")
+    client = serve(SPLIT, feedback_key_file=tmp_path / "secret", slot="blue")
+    got = [reward(client, f"user-{at}", {"churn@1": 0.0, "churn@2": 1.0}) for at in range(60)]
+    client.post("/predict", json={"features": ROW}, headers={"X-User-Id": "user-0"})
+    (report,) = told(client.get("/experiments"))["experiments"]
+    arms = {arm["arm"]: arm for arm in report["arms"]}
+    for key, mean in (("churn@1", 0.0), ("churn@2", 1.0)):
+        assert arms[key]["rewards"] == arms[key]["units"] == got.count(key)
+        assert arms[key]["mean_reward"] == mean
+    assert sum(arm["requests"] for arm in arms.values()) == 61
+    assert (report["verdict"], arms["churn@1"]["share"]) == ("undecided", 0.5)
+    assert report["split_p"] > 0.001
+
+
+def test_a_bandit_follows_its_rewards(serve: Callable[..., FlaskClient], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET, "utf-8")
+    bandit = SPLIT | {"policy": "thompson", "minimumRewards": 5, "unit": "request"}
+    client = serve(bandit, feedback_key_file=tmp_path / "secret")
+    for at in range(60):
+        reward(client, str(at), {"churn@1": 0.0, "churn@2": 1.0})
+    service = client.application.extensions["berth"]
+    service.experiments._pod._computed = None  # the minute is over
+    wait_for(lambda: service.experiments.running["churn"].shares[1] > 0.9)
+    arms = [client.post("/predict", json={"features": ROW}).headers["X-Berth-Arm"] for _ in range(100)]
+    assert arms.count("churn@2") > 85
+    (report,) = told(client.get("/experiments"))["experiments"]
+    assert report["arms"][1]["share"] > 0.9
+
+
+def test_keys_see_their_experiments(serve: Callable[..., FlaskClient], tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"a:{encode_key('one')}:best\nb:{encode_key('two')}:churn\n", "utf-8")
+    (tmp_path / "secret").write_text(SECRET, "utf-8")
+    settings = {"api_keys_file": tmp_path / "keys", "feedback_key_file": tmp_path / "secret"}
+    client = serve(SPLIT | {"model": "best"}, **settings)
+    one, two = {"X-Api-Key": "one"}, {"X-Api-Key": "two"}
+    answer = client.post("/v1/models/best:predict", json={"instances": [ROW]}, headers=one)
+    item = {"receipt": answer.headers["X-Berth-Receipt"], "reward": 1}
+    assert client.post("/feedback", json=item, headers=two).status_code == 400
+    assert told(client.post("/feedback", json=item, headers=one))["accepted"] == 1
+    for path in ("/experiments", "/experiments/state"):
+        assert client.get(path).status_code == 401
+        assert len(told(client.get(path, headers=one))["experiments"]) == 1
+        assert told(client.get(path, headers=two))["experiments"] == []
+    assert "q4" not in client.get("/experiments/state", headers=two).text
+    token = make_token([SECRET.encode()], time.time())
+    peers = told(client.get("/experiments/state", headers={"X-Berth-Peer": token}))
+    assert "q4" in json.dumps(peers["state"])
+    for wrong in (make_token([b"x" * 32], time.time()), make_token([SECRET.encode()], time.time() - 200), "1.é"):
+        assert client.get("/experiments/state", headers={"X-Berth-Peer": wrong}).status_code == 401
+
+
+def test_without_experiments_there_is_nothing_to_report(client: FlaskClient) -> None:
+    document = told(client.get("/experiments"))
+    assert document["experiments"] == []
+    assert "BERTH_EXPERIMENT_FILE" in document["reason"]
+    assert told(client.get("/experiments/state"))["experiments"] == []

@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from berth.telemetry.metrics.registry import SECONDS
+from berth.telemetry.metrics.buckets import SECONDS
 
 VALUES = ("requests", "sticky", "failed", "rewards", "sum", "squares", "faded_rewards", "faded_sum", "faded_squares",
           "agree", "differ", "shadow_failed", "dropped")  # fmt: skip
@@ -35,6 +35,8 @@ CELLS = 65_536
 PLACES = 64
 DAY_SECONDS = 86_400
 SUFFIX = ".counts"
+# The split under which a shadow is counted.
+SHADOW = "shadow"
 _KEY_BYTES = 256
 _PLACE_BYTES = _KEY_BYTES + 8 * WIDTH + CELLS // 8
 _AT = {name: at for at, name in enumerate(VALUES)}
@@ -89,6 +91,11 @@ class ArmPlace:
             for name, amount in (("rewards", 1.0), ("sum", reward), ("squares", reward * reward)):
                 self._values[_AT[name]] += amount
                 self._values[_AT[f"faded_{name}"]] += amount * weight
+
+    def observe_seconds(self, seconds: float) -> None:
+        """A shadow predicted, in so many seconds."""
+        with self._lock:
+            self._values[len(VALUES) + bisect_left(SECONDS, seconds)] += 1
 
     def count(self, name: str) -> None:
         """One more of a value of VALUES."""

@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from berth.experiments.arm_counts import ArmKey, ArmPlace, CountFile, open_counts
+from berth.experiments.arm_counts import SHADOW, ArmKey, ArmPlace, CountFile, open_counts
 from berth.experiments.arm_signatures import Manifests, check_arms, read_manifests
 from berth.experiments.assignment import BUCKETS, find_arm, hash_unit, shares_of, split_buckets
 from berth.experiments.count_state import CountState
-from berth.experiments.experiment_file import FIXED, SETTING, Arm, Experiment, parse_experiments
+from berth.experiments.experiment_file import FIXED, SETTING, Arm, Experiment, Shadow, parse_experiments
 from berth.experiments.peer_tokens import make_token
 from berth.experiments.peers import fetch_states
 from berth.experiments.pod_state import PodState
+from berth.experiments.verdicts import describe_experiment
 from berth.models.store import Entry
 from berth.telemetry.logs import log
 from berth.telemetry.reloaded_file import ReloadedFile
@@ -73,6 +75,14 @@ class Running:
         return Decision(self.experiment.name, arm, self.shares[at], unit is not None, found, self.places[at])
 
 
+@dataclass(frozen=True, slots=True)
+class Shadowing:
+    """A version that predicts a share of a public name's requests again, and where that is counted."""
+
+    shadow: Shadow
+    place: ArmPlace | None
+
+
 class LiveExperiments:
     """The experiments of a file that is read again when it changes.
 
@@ -97,6 +107,7 @@ class LiveExperiments:
         self._content: tuple[Experiment, ...] = ()
         self._weights: Mapping[str, Sequence[float]] = {}
         self._running: Mapping[str, Running] = {}
+        self._shadows: Mapping[str, Shadowing] = {}
         self._thread: threading.Thread | None = None
         self.refresh()
 
@@ -134,9 +145,17 @@ class LiveExperiments:
         if wanted != self._built:
             found = [Running(each, self._weights_of(each, weights), self._counts) for each in content if each.arms]
             self._running = {running.experiment.model: running for running in found}
+            self._shadows = {
+                each.model: Shadowing(each.shadow, self._shadow_place(each, each.shadow.arm))
+                for each in content
+                if each.shadow is not None
+            }
             self._content, self._built = content, wanted
             self._weights = weights  # kept, so that no other has its id
         self._on_read(not self.fault)
+
+    def _shadow_place(self, experiment: Experiment, arm: Arm) -> ArmPlace | None:
+        return None if self._counts is None else self._counts.find(ArmKey(experiment.name, arm.key, 0.0, SHADOW))
 
     @staticmethod
     def _weights_of(experiment: Experiment, weights: Mapping[str, Sequence[float]]) -> Sequence[float]:
@@ -164,6 +183,10 @@ class LiveExperiments:
         """The experiment that a public name stands for."""
         return self._running.get(model)
 
+    def find_shadow(self, model: str) -> Shadowing | None:
+        """The shadow of a public name."""
+        return self._shadows.get(model)
+
     def find_reward(self, receipt_arm: str, key: str) -> tuple[Running, ArmPlace | None] | None:
         """The experiment that a receipt names (as `Decision.receipt` does) and where the arm is counted."""
         name = receipt_arm.partition("/")[0] if "/" in receipt_arm else ""
@@ -173,6 +196,16 @@ class LiveExperiments:
                     if arm.key == key:
                         return running, place
         return None
+
+    def report(self) -> list[dict[str, Any]]:
+        """What is known of each experiment, with the shares that requests get now."""
+        state, now = self.state(), time.time()
+        found = [describe_experiment(each, state, now) for each in self._content]
+        shares = {running.experiment.name: running.shares for running in self._running.values()}
+        for each in found:
+            for arm, share in zip(each["arms"], shares.get(each["name"], ()), strict=False):
+                arm["share"] = share
+        return found
 
     def state(self) -> CountState:
         """What this pod's workers and its peers have counted."""

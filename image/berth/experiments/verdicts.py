@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from berth.experiments.arm_counts import VALUES, ArmKey
+from berth.experiments.arm_counts import SHADOW, VALUES, ArmKey
 from berth.experiments.assignment import shares_of, split_buckets
 from berth.experiments.bandits import Rewards, choose_weights
 from berth.experiments.count_state import CountState, count_cells, sum_arms
 from berth.experiments.experiment_file import FIXED, Arm, Experiment
 from berth.experiments.pod_state import sum_rewards
 from berth.experiments.sequences import ALARM, compare_means, estimate_units, half_width, measure_split
-from berth.telemetry.metrics.registry import SECONDS
+from berth.telemetry.metrics.buckets import SECONDS
 
 GOOD, STOP, UNDECIDED = "good", "stop", "undecided"
 # Of the mean reward; a difference below it does not matter.
@@ -130,7 +130,8 @@ def _describe_shadow(experiment: Experiment, totals: Totals) -> dict[str, Any] |
     if experiment.shadow is None:
         return None
     shadow = experiment.shadow
-    values = _sum_keys(totals, _keys_of(totals, experiment, shadow.arm))
+    keys = [key for key in _keys_of(totals, experiment, shadow.arm) if key.split == SHADOW]
+    values = _sum_keys(totals, keys)
     agree, differ = values["agree"], values["differ"]
     return {
         "model": shadow.arm.key,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from berth.errors import ModelNotFound
 from berth.experiments.experiment_file import FIELD, HEADER
 from berth.experiments.live import Running
+from berth.experiments.shadowing import is_shadowed
 from berth.models.model import Model
 from berth.models.store import Entry
 from berth.web.auth import check_allowed
@@ -41,6 +42,14 @@ def assign_arm(exchange: Exchange, backend: Backend, running: Running) -> Model:
         arm = exchange.decision.arm
     model = exchange.model = backend.catalog.resolve(arm.model, arm.version)
     return model
+
+
+def note_shadow(exchange: Exchange, backend: Backend, name: str | None) -> None:
+    """Note the shadow of a public name, where the request belongs to its share."""
+    assert backend.experiments is not None  # noqa: S101 - the caller knows
+    found = backend.experiments.find_shadow(backend.catalog.entries[0].name if name is None else name)
+    if found is not None and is_shadowed(exchange.request_id, found.shadow.share):
+        exchange.shadowing = found
 
 
 def stand_in(backend: Backend, running: Running) -> Model | None:

@@ -45,6 +45,7 @@ _PAGES = {
     "console.html": {"title": "Berth", "link": "./", "main": "sheet", "skip": "model"},
     "docs.html": {"title": "API docs · Berth", "link": "docs", "main": "operations", "skip": "routes"},
     "drift.html": {"title": "Drift · Berth", "link": "drift", "main": "sheet", "skip": "features"},
+    "experiments.html": {"title": "Experiments · Berth", "link": "experiments", "main": "sheet", "skip": "report"},
 }
 
 

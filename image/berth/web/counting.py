@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from berth.errors import BerthError, Overloaded
+from berth.experiments.shadowing import ShadowJob, ShadowQueue
+from berth.serving.admission import Gate
 from berth.serving.catalog import Catalog
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.web.exchange import Exchange
@@ -32,7 +35,37 @@ def bind_model(metrics: Metrics, catalog: Catalog) -> Callable[[Exchange], Model
     return bind
 
 
-def observe_requests(bind: Callable[[Exchange], ModelMetrics], observe_http: ObserveHttp) -> Observe:
+def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> ShadowJob | None:
+    """What a shadow has to do for a request that was predicted; None where it has none."""
+    found, tensors = exchange.shadowing, exchange.tensors
+    if found is None or tensors is None or not exchange.outputs:
+        return None
+    arm = found.shadow.arm
+
+    return ShadowJob(
+        lambda: catalog.resolve(arm.model, arm.version),
+        tensors,
+        exchange.outputs,
+        metrics.bind(arm.model, arm.version),
+        found.place,
+        time.monotonic(),
+    )
+
+
+def make_shadows(gate: Gate, catalog: Catalog, metrics: Metrics) -> Callable[[Exchange], None]:
+    """What queues the second prediction of a request that an experiment shadows; nothing starts before there is one."""
+    queue = ShadowQueue(lambda: gate.inside > 0)
+
+    def offer(exchange: Exchange) -> None:
+        if (job := make_shadow_job(exchange, catalog, metrics)) is not None:
+            queue.offer(job)
+
+    return offer
+
+
+def observe_requests(
+    bind: Callable[[Exchange], ModelMetrics], observe_http: ObserveHttp, offer_shadow: Callable[[Exchange], None]
+) -> Observe:
     """What the pipeline calls when a request that could predict is about to be processed."""
 
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
@@ -43,6 +76,8 @@ def observe_requests(bind: Callable[[Exchange], ModelMetrics], observe_http: Obs
             if (decision := exchange.decision) is not None:
                 bound.count_unit(decision.experiment, decision.arm.key, decision.sticky)
                 decision.count(seconds, status)
+            if exchange.shadowing is not None:
+                offer_shadow(exchange)
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from berth.errors import BerthError, Unauthenticated
-from berth.experiments.live import Decision, LiveExperiments, Running
+from berth.experiments.live import Decision, LiveExperiments, Running, Shadowing
 from berth.experiments.units import read_unit
 from berth.models.model import Model
 from berth.serving.catalog import Catalog
@@ -115,6 +115,8 @@ class Backend:
         exchange.age_seconds = found.age_seconds
         exchange.calls.append((found.began, found.seconds))
         exchange.outputs = found.outputs
+        if exchange.shadowing is not None:
+            exchange.tensors = tensors
         if self.drift is not None:
             self.drift.offer((model.name, model.version), tensors, found.outputs, found.rows)
         return found.outputs
@@ -151,6 +153,9 @@ class Exchange:
     # What an experiment decided; until its unit, a column, is decoded, the experiment that has to.
     decision: Decision | None = None
     unsettled: Running | None = None
+    # The shadow that predicts it again, and with what.
+    shadowing: Shadowing | None = None
+    tensors: Tensors | None = None
     # False on a thread that has others to serve: what would make it wait raises WouldWait instead.
     may_wait: bool = True
     # What responds in this thread's place when the time runs out (worker/outbox.py); None where nothing can.

@@ -10,9 +10,9 @@ from berth.experiments.arm_counts import decode_key
 from berth.experiments.count_state import CountState, encode_state
 from berth.experiments.experiment_file import Experiment, encode_experiment
 from berth.experiments.peer_tokens import is_peer
-from berth.experiments.verdicts import describe_experiment
 from berth.web import wire
 from berth.web.access import is_visible
+from berth.web.console import VARY, page_for_browsers
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 
 _OFF = "no experiments: set BERTH_EXPERIMENT_FILE"
@@ -31,14 +31,10 @@ def _chosen(exchange: Exchange, backend: Backend, everything: bool) -> list[Expe
 def _experiments(exchange: Exchange, backend: Backend) -> Reply:
     document: dict[str, Any] = {"slot": backend.facts["slot"], "experiments": []}
     if backend.experiments is None:
-        return wire.json_reply({**document, "reason": _OFF})
-    state, now = backend.experiments.state(), time.time()
-    found = [describe_experiment(each, state, now) for each in _chosen(exchange, backend, False)]
-    shares = {each.experiment.name: each.shares for each in backend.experiments.running.values()}
-    for each in found:
-        for arm, share in zip(each["arms"], shares.get(each["name"], ()), strict=False):
-            arm["share"] = share  # as requests get it now
-    return wire.json_reply({**document, "experiments": found})
+        return wire.json_reply({**document, "reason": _OFF})._replace(headers=VARY)
+    visible = {each.name for each in _chosen(exchange, backend, False)}
+    found = [each for each in backend.experiments.report() if each["name"] in visible]
+    return wire.json_reply({**document, "experiments": found})._replace(headers=VARY)
 
 
 def _state(exchange: Exchange, backend: Backend) -> Reply:
@@ -62,7 +58,7 @@ def _state(exchange: Exchange, backend: Backend) -> Reply:
 
 ENDPOINTS = (
     Endpoint("get", "/experiments", "experiments", "operate", "Each experiment's arms, intervals and verdict",
-             _experiments, "Object"),
+             _experiments, "Object", page=page_for_browsers("experiments.html")),
     Endpoint("get", "/experiments/state", "experiments_state", "operate", "Counts of the arms, for peers and reports",
-             _state, "Object", errors=(401,), access="open"),
+             _state, "Object", access="open"),
 )  # fmt: skip

@@ -1,0 +1,184 @@
+"""`berth experiment`: what the arms of all pods were worth, and a state for a bandit to begin with."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from berth.cli.pods import find_pods
+from berth.errors import OperatorError
+from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
+from berth.experiments.count_state import CountState, decode_state, encode_state, merge_states
+from berth.experiments.experiment_file import Experiment, parse_experiments
+from berth.experiments.verdicts import GOOD, MARGIN, STOP, describe_experiment
+
+_EXIT = {GOOD: 0, STOP: 1}
+_UNDECIDED = 3
+
+
+def fetch_pod(url: str, key: str) -> tuple[tuple[Experiment, ...], CountState]:
+    """What /experiments/state of one pod says. Raises OperatorError."""
+    import httpx
+
+    address = f"{url.rstrip('/')}/experiments/state"
+    headers = {"X-Api-Key": key} if key else {}
+    try:
+        response = httpx.get(address, headers=headers, timeout=10, trust_env=False)
+        document = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise OperatorError(f"{address}: {error or type(error).__name__}; is it the address of Berth?") from error
+    if response.status_code != 200:
+        raise OperatorError(f"{address}: {response.status_code} {document.get('error', '')}")
+    try:
+        found = {"experiments": document["experiments"]}
+        return parse_experiments(json.dumps(found)), decode_state(document["state"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise OperatorError(f"{address}: {error}; is it of the same version of Berth?") from error
+
+
+def add_states(pods: Sequence[tuple[tuple[Experiment, ...], CountState]]) -> tuple[tuple[Experiment, ...], CountState]:
+    """The experiments, and the counts of all pods. Raises OperatorError where the pods have different files."""
+    experiments, state = pods[0]
+    for others, more in pods[1:]:
+        if others != experiments:
+            raise OperatorError("the pods have different experiments; wait until all have read the same file")
+        state = merge_states(state, more)
+    return experiments, state
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _row(arm: Mapping[str, Any]) -> list[str]:
+    low, high = arm["interval"] or (None, None)
+    interval = "-" if low is None else f"{low:.4g} to {high:.4g}"
+    seconds = "-" if arm["p99_seconds"] is None else f"{arm['p99_seconds'] * 1000:g} ms"
+    requests = [str(arm["units"]), str(arm["requests"]), _percent(arm["share"]), str(arm["failed"]), seconds]
+    return [arm["arm"], *requests, f"{arm['rewards']:g}", _figure(arm["mean_reward"]), interval]
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    click.echo(f"{report['name']} ({report['policy']}) on {report['model']}")
+    if report["arms"]:
+        table = Table(
+            *("arm", "units", "requests", "share", "failed", "p99", "rewards", "mean", "95 % interval"), box=None
+        )
+        for arm in report["arms"]:
+            table.add_row(*_row(arm))
+        Console(width=140).print(table)
+    if report["split_p"] is not None and report["policy"] == "fixed":
+        click.echo(f"split: p = {report['split_p']:.3g}")
+    if (shadow := report["shadow"]) is not None:
+        counts = ", ".join(f"{shadow[word]} {word}" for word in ("agree", "differ", "failed", "dropped"))
+        click.echo(f"shadow {shadow['model']}: {counts}; agreement {_percent(shadow['agreement'])}")
+    click.echo(report["sentence"])
+
+
+def exit_code(reports: Sequence[Mapping[str, Any]]) -> int:
+    """1 where one must stop, else 3 where one with arms is undecided, else 0."""
+    words = {report["verdict"] for report in reports if report["arms"]}
+    return 1 if STOP in words else _UNDECIDED if words - {GOOD} else 0
+
+
+@click.group()
+def experiment() -> None:
+    """Report on experiments, and seed them."""
+
+
+@experiment.command()
+@click.argument("urls", nargs=-1, metavar="[URL]...")
+@click.option("--headless-host", help="Name whose addresses are the pods; their counts are added up.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="With --headless-host.")
+@click.option("--name", help="Only this experiment.")
+@click.option("--margin", default=MARGIN, show_default=True, help="A difference of mean rewards that does not matter.")
+@click.option(
+    "--api-key-file", type=click.Path(path_type=Path, exists=True), help="File that holds an API key to send."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def report(
+    urls: tuple[str, ...], headless_host: str | None, port: int, name: str | None, margin: float,
+    api_key_file: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Add up what the pods have counted, and say which arm is better.
+
+    \b
+    berth experiment report http://localhost:8000
+    berth experiment report --headless-host iris-berth-blue-pods --json
+
+    Exit code 0: decided (an arm is better, or no difference matters). 1: stop. 3: undecided, keep going.
+    """
+    addresses = [*urls, *(find_pods(headless_host, port) if headless_host else [])]
+    if not addresses:
+        raise click.UsageError("give the URL of a server, or --headless-host HOST")
+    key = "" if api_key_file is None else api_key_file.read_text("utf-8").strip()
+    experiments, state = add_states([fetch_pod(url, key) for url in addresses])
+    chosen = [each for each in experiments if name in (None, each.name)]
+    if not chosen:
+        known = ", ".join(each.name for each in experiments) or "none"
+        raise OperatorError(f"no experiment {name or ''} here; there is {known}")
+    reports = [describe_experiment(each, state, time.time(), margin) for each in chosen]
+    if as_json:
+        click.echo(json.dumps({"experiments": reports}, indent=2))
+    else:
+        for each in reports:
+            _print(each)
+    sys.exit(exit_code(reports))
+
+
+def _parse_seed(text: str, known: Experiment) -> tuple[str, float, float]:
+    """ARM=REWARDS:SUM. Raises click.BadParameter."""
+    arm, _, figures = text.partition("=")
+    count, _, total = figures.partition(":")
+    try:
+        pair = float(count), float(total)
+    except ValueError:
+        pair = (-1.0, 0.0)
+    arms = [each.key for each in known.arms]
+    if arm not in arms or not 0 <= pair[1] <= pair[0] < 1e12:
+        raise click.BadParameter(f"{text!r}: want ARM=REWARDS:SUM with an arm of {', '.join(arms)}, as churn@3=500:61")
+    return (arm, *pair)
+
+
+@experiment.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("arms", nargs=-1, required=True, metavar="ARM=REWARDS:SUM...")
+@click.option("--name", required=True, help="The experiment, as FILE names it.")
+@click.option("--directory", required=True, type=click.Path(path_type=Path), help="BERTH_EXPERIMENT_STATE_DIR.")
+def seed(file: Path, arms: tuple[str, ...], name: str, directory: Path) -> None:
+    """Write what is known of the arms before they start, for a bandit to begin with.
+
+    \b
+    berth experiment seed experiments.json price@1=500:60 price@2=500:75 --name price --directory state
+
+    Rewards are 0 or 1: of 500, 60 were 1. Running it again replaces the seed.
+    """
+    known = next((each for each in parse_experiments(file.read_text("utf-8")) if each.name == name), None)
+    if known is None:
+        raise OperatorError(f"{file} has no experiment {name!r}")
+    start, sums = time.time(), {}
+    for arm, count, total in (_parse_seed(text, known) for text in arms):
+        values = [0.0] * WIDTH
+        for word, amount in (("rewards", count), ("sum", total), ("squares", total)):
+            values[VALUES.index(word)] = values[VALUES.index(f"faded_{word}")] = amount
+        sums[ArmKey(name, arm, known.half_life_days).encode()] = tuple(values)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"seed-{name}.json"
+    path.write_text(json.dumps(encode_state(CountState({f"seed-{name}@{start:.3f}": sums}))), "utf-8")
+    click.echo(f"wrote {path}: {', '.join(arms)}")
+
+
+COMMANDS = (experiment,)

@@ -1,0 +1,154 @@
+"""Shadows: a version predicts requests a second time, after their responses, and its predictions are compared.
+
+    request thread   finish -> offer: one append, or a drop where 64 wait already; the response leaves
+    shadow thread    waits until the worker is idle, predicts, compares, counts; starts with the first request, after
+                     the fork, and again should it end
+
+A shadow calls its model directly: it takes none of the places in which requests compute, and nothing that it raises,
+SystemExit included, reaches one. What waits too long is dropped: a shadow that sleeps delays only itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from berth.experiments.arm_counts import ArmPlace
+from berth.models.model import Model
+from berth.telemetry.logs import log
+from berth.tensors.arrays import Array, Tensors
+from berth.tensors.schema import check_tensors
+
+QUEUE = 64
+AGREE, DIFFER, FAILED, DROPPED = "agree", "differ", "failed", "dropped"
+# Numbers that are closer than this, relative to the larger one, agree.
+TOLERANCE = 1e-6
+_MOST_WAIT_SECONDS = 5.0
+_PAUSE_SECONDS = 0.005
+_MOST_ROWS = 1 << 30
+
+
+class ShadowMetrics(Protocol):
+    """What a shadow's metrics take."""
+
+    def count_shadow(self, result: str) -> None:
+        """A request was compared, failed or was dropped."""
+
+    def observe_shadow(self, seconds: float) -> None:
+        """The shadow predicted, in so many seconds."""
+
+    def observe_shadow_difference(self, differences: Sequence[float]) -> None:
+        """The largest difference of a request's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowJob:
+    """One request to predict again: with what, and what its own model predicted."""
+
+    find_model: Callable[[], Model]
+    tensors: Tensors
+    outputs: Mapping[str, Array]
+    metrics: ShadowMetrics
+    place: ArmPlace | None
+    offered: float
+
+
+def is_shadowed(request_id: str, share: float) -> bool:
+    """Whether a request belongs to the share."""
+    digest = hashlib.blake2b(f"shadow\0{request_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) < share * 2**64
+
+
+def compare_outputs(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> tuple[bool, float | None]:
+    """Whether two models agree, and the largest difference of their numbers; None where there are none.
+
+    Where there is a `prediction`, it alone decides; probabilities may differ a little and mean the same.
+    """
+    names = ["prediction"] if "prediction" in wanted else list(wanted)
+    agree, largest = True, None
+    for name, have in wanted.items():
+        other = found[name]
+        if other.shape != have.shape:
+            return False, largest
+        if have.dtype.kind != "f" or not have.size:
+            agree &= name not in names or bool(np.array_equal(have, other))
+            continue
+        gap = np.abs(have.astype(np.float64) - other.astype(np.float64))
+        gap = np.where(np.isnan(have) & np.isnan(other), 0.0, gap)
+        largest = max(largest or 0.0, float(np.nanmax(gap, initial=0.0)))
+        if name in names:
+            scale = TOLERANCE * np.maximum(np.abs(have), np.abs(other))
+            agree &= bool(np.all(gap <= np.maximum(scale, TOLERANCE)))
+    return agree, largest
+
+
+class ShadowQueue:
+    """A bounded queue and the thread that empties it. Safe for any thread; `is_busy` says whether requests compute."""
+
+    def __init__(self, is_busy: Callable[[], bool] = lambda: False) -> None:
+        self._is_busy = is_busy
+        self._queue: deque[ShadowJob] = deque()
+        self._filled = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def offer(self, job: ShadowJob) -> None:
+        """Predict a request again, soon, or drop it. Never waits, never raises."""
+        if len(self._queue) >= QUEUE:
+            self._count(job, DROPPED)
+            return
+        self._queue.append(job)
+        if not self._filled.is_set() or self._thread is None or not self._thread.is_alive():
+            self._filled.set()
+            self._start()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():  # a thread does not survive a fork
+                self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._filled.wait()
+            self._filled.clear()
+            while self._queue:
+                self._take(self._queue.popleft())
+
+    def _take(self, job: ShadowJob) -> None:
+        while self._is_busy():
+            if time.monotonic() - job.offered > _MOST_WAIT_SECONDS:
+                self._count(job, DROPPED)
+                return
+            time.sleep(_PAUSE_SECONDS)
+        began = time.monotonic()
+        try:
+            model = job.find_model()
+            tensors = check_tensors(job.tensors, model.inputs, _MOST_ROWS, model.batchable)
+            found = model.predict(tensors, list(job.outputs))
+            agree, difference = compare_outputs(found, job.outputs)
+        except BaseException as error:  # SystemExit too: a shadow must cost no request, and the next one gets its turn
+            log("a shadow failed", level=logging.WARNING, error=type(error).__name__)
+            self._count(job, FAILED)
+            return
+        seconds = time.monotonic() - began
+        job.metrics.observe_shadow(seconds)
+        if job.place is not None:
+            job.place.observe_seconds(seconds)
+        if difference is not None:
+            job.metrics.observe_shadow_difference([difference])
+        self._count(job, AGREE if agree else DIFFER)
+
+    @staticmethod
+    def _count(job: ShadowJob, result: str) -> None:
+        job.metrics.count_shadow(result)
+        if job.place is not None:
+            job.place.count("shadow_failed" if result == FAILED else result)

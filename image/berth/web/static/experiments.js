@@ -1,0 +1,134 @@
+// The experiments page: arms with their shares, the mean reward of each with its interval as a picture, and the verdict.
+
+import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus, showSlot } from "./page.js";
+
+const REFRESH_MS = 10000;
+const SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 320;
+const HEIGHT = 28;
+const STATES = { good: "ready", stop: "failed", undecided: "loading" };
+let experiments = [];
+let chosen = "";
+let timer = 0;
+
+const whole = (count) => new Intl.NumberFormat("en").format(Math.round(count));
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const figure = (value) => (value === null ? "–" : value.toPrecision(3));
+
+function draw(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** The scale that all arms of an experiment share: from the lowest end of an interval to the highest. */
+function scaleOf(arms) {
+  const ends = arms.flatMap((arm) => arm.interval ?? []);
+  const low = Math.min(...ends);
+  const high = Math.max(...ends);
+  return (value) => 8 + ((WIDTH - 16) * (value - low)) / (high - low || 1);
+}
+
+/** An interval as a line with a dot for the mean. */
+function picture(arm, scale) {
+  if (!arm.interval) return "not enough rewards";
+  const [low, high] = arm.interval.map(scale);
+  const words = `mean ${figure(arm.mean_reward)}, between ${figure(arm.interval[0])} and ${figure(arm.interval[1])}`;
+  const middle = HEIGHT / 2;
+  return draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": words },
+    draw("line", { x1: 0, x2: WIDTH, y1: middle, y2: middle, stroke: "currentColor", "stroke-opacity": 0.15 }),
+    draw("line", { x1: low, x2: high, y1: middle, y2: middle, stroke: "currentColor", "stroke-width": 4, "stroke-linecap": "round" }),
+    draw("circle", { cx: scale(arm.mean_reward), cy: middle, r: 6, fill: "currentColor" }));
+}
+
+function armTable(report) {
+  const scale = scaleOf(report.arms);
+  const heads = ["Arm", "Share", "Units", "Failed", "p99", "Rewards", "Mean", "Mean reward, 95 % interval"];
+  const rows = report.arms.map((arm) => make("tr", {},
+    make("th", { scope: "row" }, arm.arm), make("td", {}, percent(arm.share)), make("td", {}, whole(arm.units)),
+    make("td", {}, whole(arm.failed)), make("td", {}, arm.p99_seconds === null ? "–" : `${arm.p99_seconds * 1000} ms`),
+    make("td", {}, whole(arm.rewards)), make("td", {}, figure(arm.mean_reward)), make("td", {}, picture(arm, scale))));
+  return make("table", { class: "arms" }, make("thead", {}, make("tr", {}, heads.map((name) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, rows));
+}
+
+function splitLine(report) {
+  if (report.split_p === null || report.policy !== "fixed") return null;
+  const broken = report.split_p < 0.001;
+  return make("p", { class: "note" }, "Split: ", make("b", { class: broken ? "bad" : "good" },
+    broken ? "not what the file says" : "as the file says"), ` (p = ${report.split_p.toPrecision(2)}).`);
+}
+
+function shadowLine(report) {
+  const { shadow } = report;
+  if (!shadow) return null;
+  const counts = ["agree", "differ", "failed", "dropped"].map((word) => `${whole(shadow[word])} ${word}`).join(", ");
+  const share = shadow.agreement === null ? "no figure yet" : `${percent(shadow.agreement)} agree`;
+  return make("p", { class: "note" }, "Shadow ", make("b", {}, shadow.model), `: ${share} (${counts}).`);
+}
+
+function notice(title, text) {
+  return make("div", { class: "notice" }, make("strong", {}, title), text ? make("p", {}, text) : null);
+}
+
+function show(report) {
+  const title = make("h1", {}, report.name, " ", make("span", { class: "version" }, `${report.policy}, on ${report.model}`));
+  const word = { good: "good", stop: "bad" }[report.verdict];
+  const sentence = make("p", { class: "lead", id: "verdict" }, make("b", word ? { class: word } : {}, report.sentence));
+  const parts = report.arms.length ? [armTable(report), splitLine(report)] : [];
+  find("sheet").replaceChildren(...[title, sentence, ...parts, shadowLine(report)].filter((part) => part));
+}
+
+function list() {
+  const focused = find("experiments").contains(document.activeElement);
+  find("experiments").replaceChildren(...experiments.map((report) => {
+    const choose = () => {
+      chosen = report.name;
+      list();
+      show(report);
+    };
+    return make("li", {}, make("button", { type: "button", "aria-current": report.name === chosen ? "true" : null, onclick: choose },
+      make("span", { class: "name" }, report.name),
+      make("span", { class: "state", "data-state": STATES[report.verdict] }, report.arms.length ? report.verdict : "shadow")));
+  }));
+  if (focused) find("experiments").querySelector("[aria-current]")?.focus();
+}
+
+/** The experiments that the key may see; false if a key is wanted. */
+async function read() {
+  const answer = await ask("experiments");
+  showSlot(answer);
+  if (answer.status === 401) {
+    askForKey(answer, start);
+    setStatus("loading", "A key is required");
+    return false;
+  }
+  if (answer.status !== 200) throw new Error(reasonOf(answer));
+  if (hasKey()) keyAccepted();
+  experiments = answer.json.experiments;
+  if (!experiments.length) {
+    find("sheet").replaceChildren(notice("No experiment runs", answer.json.reason ?? "The experiment file has none."));
+    setStatus("loading", "No experiment runs");
+  }
+  return experiments.length > 0;
+}
+
+async function start() {
+  clearTimeout(timer);
+  try {
+    if (await read()) {
+      const shown = experiments.find(({ name }) => name === chosen) ?? experiments[0];
+      chosen = shown.name;
+      list();
+      show(shown);
+      const stopped = experiments.some(({ verdict }) => verdict === "stop");
+      setStatus(stopped ? "failed" : "ready", stopped ? "An experiment must stop" : "Experiments run");
+    }
+  } catch (error) {
+    setStatus("failed", error instanceof TypeError ? "The server does not respond" : error.message);
+  }
+  timer = setTimeout(start, REFRESH_MS);
+}
+
+start();

@@ -1,0 +1,158 @@
+"""What is said of an experiment is true as often as it claims: simulated, with fixed seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
+from berth.experiments.bandits import Rewards, choose_weights
+from berth.experiments.count_state import CountState
+from berth.experiments.experiment_file import Arm, Experiment
+from berth.experiments.sequences import ALARM, compare_means, half_width, measure_split
+from berth.experiments.verdicts import GOOD, STOP, UNDECIDED, describe_experiment
+
+ARMS = (Arm("churn", "3"), Arm("churn", "4"))
+FIXED = Experiment("q4", "churn", ARMS, seed="s")
+THOMPSON = Experiment("q4", "churn", ARMS, policy="thompson", seed="s")
+
+
+def coin(count: int, heads: int) -> Rewards:
+    return Rewards(count, heads, heads)
+
+
+def state_of(*figures: tuple[int, int, int], split: str = "5000,10000") -> CountState:
+    """Requests, rewards and their sum, of each arm."""
+    arms = {}
+    for arm, (requests, rewards, total) in zip(ARMS, figures, strict=True):
+        values = [0.0] * WIDTH
+        for name, value in (("requests", requests), ("rewards", rewards), ("sum", total), ("squares", total)):
+            values[VALUES.index(name)] = value
+        arms[ArmKey("q4", arm.key, 0.0, split).encode()] = tuple(values)
+    return CountState({"pod-1@0": arms})
+
+
+@pytest.mark.parametrize(
+    ("figures", "word", "said"),
+    [
+        (((5000, 5000, 500), (5000, 5000, 900)), GOOD, "churn@4 is better by 0.08 (between"),
+        (((5000, 5000, 900), (5000, 5000, 500)), STOP, "churn@4 is worse by 0.08 (between"),
+        (((500, 500, 50), (500, 500, 55)), UNDECIDED, "keep going"),
+        (((90, 90, 0), (90, 90, 90)), UNDECIDED, "keep going"),
+        (((400_000, 400_000, 40_000), (400_000, 400_000, 40_100)), GOOD, "no difference that matters"),
+        (((6000, 5000, 500), (5000, 5000, 900)), STOP, "the split is not what the file says"),
+    ],
+)
+def test_the_sentence(figures: Sequence[tuple[int, int, int]], word: str, said: str) -> None:
+    report = describe_experiment(FIXED, state_of(*figures), 0)
+    assert report["verdict"] == word
+    assert said in report["sentence"]
+
+
+def test_the_split_is_compared_with_the_file_as_it_is_now() -> None:
+    """What was counted under other weights is no mismatch."""
+    before = state_of((9000, 0, 0), (1000, 0, 0), split="9000,10000")
+    assert describe_experiment(FIXED, before, 0)["split_p"] == 1.0
+    assert describe_experiment(THOMPSON, state_of((9000, 0, 0), (1000, 0, 0)), 0)["split_p"] == 1.0
+
+
+def test_bandits_weights_are_those_of_the_counts() -> None:
+    some, more = coin(500, 50), coin(500, 75)
+    assert choose_weights(THOMPSON, [some, coin(99, 9)], [500, 99]) == [0.5, 0.5]
+    weights = choose_weights(THOMPSON, [some, more], [500, 500])
+    assert weights == choose_weights(THOMPSON, [some, more], [500, 500])
+    assert sum(weights) == pytest.approx(1)
+    # The second is the better one with a probability of 0.99.
+    assert weights[0] == pytest.approx(0.01 + 0.98 * 0.009, abs=0.005)
+    greedy = Experiment("q4", "churn", ARMS, policy="epsilon", epsilon=0.1, seed="s")
+    assert choose_weights(greedy, [some, more], [500, 500]) == pytest.approx([0.05, 0.95])
+    assert choose_weights(FIXED, [some, more], [500, 500]) == [1, 1]
+
+
+def test_other_rewards_have_normal_posteriors() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [rng.normal(mean, 5, 1000) for mean in (-3.0, 10.0)]
+    rewards = [Rewards(len(each), each.sum(), (each**2).sum()) for each in drawn]
+    assert choose_weights(THOMPSON, rewards, [1000, 1000]) == pytest.approx([0.01, 0.99])
+
+
+def _looks(rng: np.random.Generator, units: int, looks: int, chances: Sequence[float]) -> bool:
+    """Whether an experiment is ever called for one of its arms."""
+    arms = [np.cumsum(rng.random(units) < chance) for chance in chances]
+    for at in np.linspace(units / looks, units, looks).astype(int):
+        control, arm = (coin(at, int(heads[at - 1])) for heads in arms)
+        _, low, high = compare_means(control, arm)
+        if low > 0 or high < 0:
+            return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chance", "units"), [(0.1, 10_000), (0.5, 50_000), (0.02, 20_000)])
+def test_a_a_experiments_are_seldom_decided(chance: float, units: int) -> None:
+    rng = np.random.default_rng(1)
+    wrong = sum(_looks(rng, units, 50, [chance, chance]) for _ in range(1000))
+    assert wrong <= 50
+
+
+@pytest.mark.slow
+def test_a_difference_is_found() -> None:
+    rng = np.random.default_rng(2)
+    assert sum(_looks(rng, 20_000, 50, [0.10, 0.12]) for _ in range(200)) >= 180
+
+
+@pytest.mark.slow
+def test_a_broken_split_is_found_and_an_honest_one_is_not() -> None:
+    rng = np.random.default_rng(3)
+    broken = rng.binomial(20_000, 0.52, 1000)
+    assert measure_split([10_400, 9_600], [0.5, 0.5]) < ALARM
+    assert np.mean([measure_split([sent, 20_000 - sent], [0.5, 0.5]) < ALARM for sent in broken]) > 0.98
+    honest = rng.binomial(20_000, 0.5, 10_000)
+    alarms = sum(measure_split([sent, 20_000 - sent], [0.5, 0.5]) < ALARM for sent in honest)
+    assert alarms / 10_000 <= 1 / 500
+
+
+def test_the_interval_is_the_papers() -> None:
+    """At t = 10,000 with alpha 0.05, about 1.5 times as wide as an interval for one look."""
+    once = 1.96 / 100
+    assert 1.3 * once < half_width(10_000, 1.0) < 1.8 * once
+    assert half_width(0, 1.0) == float("inf")
+
+
+def _simulate(servers: int, rng: np.random.Generator) -> tuple[float, float]:
+    """The regret of 20,000 rewards and the best arm's last share: servers exchange every 5 s, weights change a minute.
+
+    Time is in steps of 5 s; 10 requests a step; rewards come an hour (720 steps) later, to the server that hears of it.
+    """
+    chances = np.array([0.10, 0.12, 0.15])
+    arms = tuple(Arm("price", str(version)) for version in (1, 2, 3))
+    bandit = Experiment("price", "price", arms, policy="thompson", seed="s")
+    counts = np.zeros((servers, 3, 2))
+    weights, due = np.full(3, 1 / 3), list[np.ndarray]()
+    regret, step = 0.0, 0
+    while step < 2000 + 720:
+        if step < 2000:
+            chosen = rng.choice(3, 10, p=weights)
+            regret += float((chances.max() - chances[chosen]).sum())
+            due.append(chosen)
+        if step >= 720:
+            for arm in due[step - 720]:
+                counts[rng.integers(servers), arm] += (1, rng.random() < chances[arm])
+        if step % 12 == 0:
+            merged = counts.sum(axis=0)
+            rewards = [coin(int(count), int(heads)) for count, heads in merged.tolist()]
+            weights = np.array(choose_weights(bandit, rewards, [each.count for each in rewards]))
+            weights /= weights.sum()
+        step += 1
+    return regret, float(weights[2])
+
+
+@pytest.mark.slow
+def test_three_servers_regret_little_more_than_one() -> None:
+    rng = np.random.default_rng(4)
+    runs = [(_simulate(1, rng), _simulate(3, rng)) for _ in range(10)]
+    one, three = (float(np.mean([pair[at][0] for pair in runs])) for at in (0, 1))
+    assert three <= 1.25 * one
+    assert np.mean([pair[1][1] for pair in runs]) >= 0.8

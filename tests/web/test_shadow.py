@@ -1,0 +1,151 @@
+"""A shadow predicts again and is compared; whatever it does, no request fails or waits for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+
+from berth.experiments.shadowing import QUEUE, compare_outputs, is_shadowed
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
+from berth.tensors.arrays import TensorSpec
+from collector import wait_for
+from web.asking import MakeApp, told
+
+# Behaves as its version's name says, once it has been loaded and has answered its example.
+CODE = """
+import sys
+import time
+
+def load(directory):
+    kind = (directory / "kind").read_text()
+    def predict(inputs):
+        values = inputs["x"][:, 0]
+        if values[0] > 5:
+            if kind == "raises":
+                raise RuntimeError("no")
+            if kind == "exits":
+                sys.exit(3)
+            if kind == "sleeps":
+                time.sleep(0.2)
+            if kind == "differs":
+                return {"prediction": values + 0.5}
+        return {"prediction": values}
+    return predict
+"""
+KINDS = ("same", "twin", "raises", "exits", "sleeps", "differs")
+
+
+@pytest.fixture(scope="module")
+def shadow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """echo@same and versions that fail in their ways."""
+    store = tmp_path_factory.mktemp("shadows")
+    specs = (TensorSpec("x", "FP64", (-1, 1)),), (TensorSpec("prediction", "FP64", (-1,)),)
+    for kind in KINDS:
+        folder = tmp_path_factory.mktemp(kind)
+        (folder / "model.py").write_text(CODE, "utf-8")
+        (folder / "kind").write_text(kind, "utf-8")
+        request = AddRequest("echo", kind, "python", inputs=specs[0], outputs=specs[1])
+        add_version(store, folder, request, LoadOptions(allow_code=True))
+    return store
+
+
+@pytest.fixture
+def serve(make_app: MakeApp, shadow_store: Path, tmp_path: Path) -> Callable[[str, float], FlaskClient]:
+    """serve(kind, share): echo@same with a shadow of that kind."""
+
+    def start(kind: str, share: float = 1.0) -> FlaskClient:
+        shadow = {"name": "next", "model": "echo", "shadow": {"model": f"echo@{kind}", "share": share}}
+        file = tmp_path / "experiments.json"
+        file.write_text(json.dumps({"experiments": [shadow]}), "utf-8")
+        return make_app(shadow_store, models=f"echo@same,echo@{kind}", experiment_file=file, allow_code=True)
+
+    return start
+
+
+def results(client: FlaskClient) -> dict[str, int]:
+    (report,) = told(client.get("/experiments"))["experiments"]
+    return {word: report["shadow"][word] for word in ("agree", "differ", "failed", "dropped")}
+
+
+def ask(client: FlaskClient, count: int) -> None:
+    for number in range(count):
+        answer = client.post("/predict", json={"features": [[10.0 + number]]})
+        assert told(answer)["prediction"] == [10.0 + number]
+        assert answer.headers["X-Berth-Model"] == "echo@same"
+        assert "X-Berth-Arm" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("twin", "agree"), ("differs", "differ"), ("raises", "failed"), ("exits", "failed")]
+)
+def test_every_request_is_predicted_again(serve: Callable[..., FlaskClient], kind: str, word: str) -> None:
+    client = serve(kind)
+    ask(client, 20)
+    wait_for(lambda: results(client)[word] == 20)
+    counted = [line for line in client.get("/metrics").text.splitlines() if line.startswith("berth_shadow_total{")]
+    assert [float(line.rpartition(" ")[2]) for line in counted] == [20.0]
+    assert f'result="{word}"' in counted[0]
+    if kind == "differs":
+        text = client.get("/metrics").text
+        assert 'berth_shadow_difference_sum{model="echo",slot="",version="differs"} 10.0' in text
+    if word != "failed":
+        assert f'berth_shadow_duration_seconds_count{{model="echo",slot="",version="{kind}"}} 20.0' in (
+            client.get("/metrics").text
+        )
+    assert f'berth_requests_total{{model="echo",protocol="predict",slot="",status="200",version="{kind}"}}' not in (
+        client.get("/metrics").text
+    )
+
+
+def test_a_shadow_that_sleeps_loses_its_own_requests(serve: Callable[..., FlaskClient]) -> None:
+    client = serve("sleeps")
+    ask(client, QUEUE + 40)
+    found = results(client)
+    assert found["dropped"] >= 30
+    assert found["failed"] == found["differ"] == 0
+
+
+def test_a_share_is_a_share(serve: Callable[..., FlaskClient]) -> None:
+    client = serve("twin", 0.25)
+    ids = [f"request-{number}" for number in range(60)]
+    for name in ids:
+        client.post("/predict", json={"features": [[1.0]]}, headers={"X-Request-Id": name})
+    expected = sum(is_shadowed(name, 0.25) for name in ids)
+    wait_for(lambda: results(client)["agree"] == expected)
+    many = [is_shadowed(str(number), 0.25) for number in range(20_000)]
+    assert np.mean(many) == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_named_version_has_no_shadow(serve: Callable[..., FlaskClient]) -> None:
+    client = serve("twin")
+    client.post("/predict", json={"features": [[1.0]], "model": "echo", "version": "same"})
+    ask(client, 1)
+    wait_for(lambda: results(client)["agree"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "agree", "difference"),
+    [
+        ({"prediction": [1, 2]}, {"prediction": [1, 2]}, True, None),
+        ({"prediction": [1, 3]}, {"prediction": [1, 2]}, False, None),
+        ({"prediction": [1.0, 2.0]}, {"prediction": [1.0, 2.0 + 1e-9]}, True, 1e-9),
+        ({"prediction": [1.0, np.nan]}, {"prediction": [1.0, np.nan]}, True, 0.0),
+        ({"prediction": [1.0]}, {"prediction": [np.nan]}, False, 0.0),
+        ({"prediction": [1], "probabilities": [[0.4]]}, {"prediction": [1], "probabilities": [[0.3]]}, True, 0.1),
+        ({"probabilities": [[0.4]]}, {"probabilities": [[0.3]]}, False, 0.1),
+        ({"prediction": ["a"]}, {"prediction": ["b"]}, False, None),
+        ({"prediction": [1.0]}, {"prediction": [1.0, 2.0]}, False, None),
+    ],
+)
+def test_what_agrees(found: dict[str, Any], wanted: dict[str, Any], agree: bool, difference: float | None) -> None:
+    arrays = [{name: np.array(values) for name, values in each.items()} for each in (found, wanted)]
+    got = compare_outputs(arrays[0], arrays[1])
+    assert got[0] == agree
+    assert got[1] == (difference if difference is None else pytest.approx(difference, abs=1e-12))
