@@ -27,7 +27,8 @@ from berth.serving.opening import open_version
 from berth.serving.predictor import Predictor
 from berth.settings import parse_settings, read_environment
 from berth.tensors.arrays import Array
-from berth.tensors.schema import bind_tensors, check_tensors, choose_outputs, column_names, required
+from berth.tensors.binding import bind_tensors
+from berth.tensors.schema import check_tensors, choose_outputs, column_names, required
 
 _MOST_ROWS = 1 << 30
 _PREDICTION = "prediction"

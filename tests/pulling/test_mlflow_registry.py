@@ -216,7 +216,7 @@ def test_a_registered_model_becomes_a_signed_image(tracking: Tracking, tmp_path:
             "MODELS": f"127.0.0.1:{port}/models",
             "SIGN_KEY": str(key),
         }
-        command = [ROOT / "ci" / "import-model", "mlflow:models:/churn@champion", "churn", "7"]
+        command = [str(ROOT / "ci" / "import-model"), "mlflow:models:/churn@champion", "churn", "7"]
         done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
         reference = done.stdout.strip()
         assert reference.startswith(f"127.0.0.1:{port}/models/churn@sha256:")
