@@ -44,7 +44,7 @@ class CorsPolicy:
         return {"Access-Control-Allow-Methods": methods, **named, "Access-Control-Max-Age": _MAX_AGE_SECONDS}
 
     def response_fields(self, environ: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """The fields of any response; caches are told that it depends on the origin, unless all may read it."""
+        """The fields of any response; Vary says to caches that it depends on the origin, unless all may read it."""
         vary = [] if ANY in self.origins else [("Vary", "Origin")]
         if (allowed := self._allowed(environ)) is None:
             return vary

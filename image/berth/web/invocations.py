@@ -30,7 +30,7 @@ _FORMS: dict[str, Callable[[Any, Specs], dict[str, Array]]] = {
     "instances": decode_row_instances,
     "inputs": decode_column_inputs,
 }
-# To a data frame MLflow's flavours with several outputs answer a data frame, which is sent as records.
+# For a data frame MLflow's flavours with several outputs return a data frame, which is sent as records.
 _FRAMES = ("dataframe_split", "dataframe_records")
 
 
