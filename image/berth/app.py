@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -19,6 +19,7 @@ from berth.models.model import Model
 from berth.models.profile import decode_profile
 from berth.models.signing import read_public_keys
 from berth.models.store import Entry, read_manifest, select_models
+from berth.platforms import platform_routes
 from berth.serving.admission import Gate
 from berth.serving.cache import PredictionCache
 from berth.serving.catalog import Catalog
@@ -42,13 +43,18 @@ from berth.web.cors import make_cors
 from berth.web.counting import bind_model, observe_requests
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
-from berth.web.exchange import ApiFacts, Backend, Exchange
-from berth.web.flask_routes import add_routes
+from berth.web.exchange import ApiFacts, Backend, Endpoint, Exchange
+from berth.web.flask_routes import add_routes, make_flask
 from berth.web.http_metrics import export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
+from berth.web.platform_endpoints import platform_endpoints
 from berth.web.recording import Recorder
+from berth.web.streams import StreamAnswers
 from berth.worker.inline import InlineAnswers
 from berth.worker.service import Service, WatchLimits
+
+if TYPE_CHECKING:
+    from berth.rpc.rpc_server import RpcServer
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -187,14 +193,6 @@ def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Trac
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
 
-def make_flask() -> Flask:
-    """Flask without routes."""
-    app = Flask("berth", static_folder=None)
-    app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False
-    return app
-
-
 def make_backend(
     settings: Settings,
     catalog: Catalog,
@@ -203,6 +201,7 @@ def make_backend(
     metrics: Metrics,
     drift: DriftMonitor | None,
     experiments: LiveExperiments | None,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Backend:
     """What replies are made from."""
     return Backend(
@@ -212,7 +211,7 @@ def make_backend(
         settings.max_body_bytes,
         settings.max_rows,
         ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics),
-        ENDPOINTS,
+        endpoints,
         _facts(settings),
         metrics.render,
         make_tally(settings, metrics),
@@ -245,6 +244,15 @@ def make_pipeline(
     )
 
 
+def make_rpc(settings: Settings, plan: CpuPlan, pipeline: Pipeline) -> RpcServer | None:
+    """The gRPC server, where it is on. Raises SettingsError."""
+    if not settings.grpc_port:
+        return None
+    from berth.rpc.rpc_server import RpcServer
+
+    return RpcServer(pipeline, settings.host, settings.grpc_port, plan.max_inflight, settings.max_body_bytes)
+
+
 def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     """The WSGI application. Nothing is loaded and no thread runs before `extensions["berth"].start`.
 
@@ -266,7 +274,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     catalog = make_catalog(settings, entries, lifecycle, metrics, predictor, trials)
     drift = make_drift(settings, run_dir, metrics)
     experiments = make_experiments(settings, entries, run_dir, metrics)
-    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift, experiments)
+    endpoints = (*ENDPOINTS, *platform_endpoints(platform_routes(environ), ENDPOINTS))
+    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift, experiments, endpoints)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
 
     app = make_flask()
@@ -278,6 +287,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
     limits = WatchLimits(settings.stuck_seconds, settings.request_timeout_seconds)
-    parts = (trials, payloads, tracing, express, drift, experiments)
+    streams, rpc = StreamAnswers(pipeline, settings.max_body_bytes), make_rpc(settings, plan, pipeline)
+    parts = (trials, payloads, tracing, express, drift, experiments, streams, rpc)
     app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
     return app

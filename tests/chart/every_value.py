@@ -68,6 +68,7 @@ EVERYTHING: Values = overlay(
         "slots": {"blue": {"autoscaling": {**ON, "memoryUtilization": 80, "inflight": 8, "latencyMs": 150}}},
         "gate": {"apiKeySecret": {"name": "gate-key"}, "maxLatencyMs": 50, "maxDrift": 1.5, "requireAgreement": True},
         "feedback": {"existingSecret": "receipts", "key": "keys"},
+        "grpc": ON,
         "service": {"type": "LoadBalancer", "nodePort": 30123, "sessionAffinity": "ClientIP"},
         "scoring": {**ON, "input": "/data/in.csv", "output": "/data/out.csv", "existingClaim": "data"},
         "apiKeys": {"ann": KEY},

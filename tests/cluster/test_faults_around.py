@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import time
@@ -83,7 +84,7 @@ def test_two_upgrades_at_once_and_a_gate_that_is_deleted(both: Release) -> None:
     switch += ["--set-json", _json(SMALL)]
     with load(namespace.client(), both.url) as counts:
         first = subprocess.Popen(switch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        eventually(lambda: bool(namespace.list("jobs")), "the gate runs", 30)
+        eventually(lambda: _state(both) == "pending-upgrade", "the first is under way", 30)
         second = run(switch)
         assert second.returncode != 0
         assert "another operation" in second.stdout + second.stderr
@@ -94,7 +95,11 @@ def test_two_upgrades_at_once_and_a_gate_that_is_deleted(both: Release) -> None:
         back = ["helm", "-n", namespace.name, "upgrade", both.name, str(CHART), "--timeout=60s", "-f", str(STAGE)]
         broken = subprocess.Popen([*back, "--set-json", _json(SMALL)], stdout=subprocess.PIPE, text=True)
         gate = f"batch.kubernetes.io/job-name={both.full}-gate"
-        eventually(lambda: bool(namespace.list("pods", gate)), "the gate's pod is there", 30)
+
+        def asks() -> bool:
+            return any(pod["status"]["phase"] in ("Pending", "Running") for pod in namespace.list("pods", gate))
+
+        eventually(asks, "the gate's pod is there", 30)
         namespace.kubectl("delete", "pod", "-l", gate, "--force", "--grace-period=0")
         broken.communicate(timeout=120)
         if broken.returncode:
@@ -126,7 +131,11 @@ def test_helm_that_is_killed(both: Release) -> None:
     assert counts["failed"] == 0, counts["faults"]
 
 
-def _json(values: Values) -> str:
-    import json
+def _state(release: Release) -> str:
+    """What helm says of the release."""
+    done = release.try_helm("status", release.name, "-o=json")
+    return str(json.loads(done.stdout)["info"]["status"]) if done.returncode == 0 else ""
 
+
+def _json(values: Values) -> str:
     return json.dumps(values)

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.faults import Fault, Stopwatch
 from cluster.kube import EXAMPLES, Namespace, Object, Release, eventually, run
-from cluster.load import CONNECTIONS, load
+from cluster.load import CONNECTIONS, RATE, load
 
 INSTALL = EXAMPLES / "blue-green-1-install.yaml"
 # In a server's container: a signal for one of its workers, named by the file that each of them has.
@@ -57,7 +57,7 @@ def name_of(pod: Object) -> str:
 def signal(namespace: Namespace, pod: str, number: int | None = None) -> list[str]:
     """Send a worker of a pod a signal; the workers' process ids."""
     given = [] if number is None else [str(number)]
-    return namespace.kubectl("exec", pod, "-c", "server", "--", "python", "-c", _SIGNAL, *given).split()
+    return namespace.kubectl("exec", pod, "-c", "berth", "--", "python", "-c", _SIGNAL, *given).split()
 
 
 def evict(namespace: Namespace, pod: str) -> bool:
@@ -74,8 +74,8 @@ def measure(blue: Release, fault: Fault, cause: Callable[[str], None], allowed: 
     victim = name_of(blue.pods("blue")[0])
     with load(blue.namespace.client(), blue.url, allowed=allowed) as counts:
         time.sleep(2)
-        cause(victim)
         watch = Stopwatch()
+        cause(victim)
         wait_for_two(blue)
         seconds = watch.seconds
         time.sleep(2)
@@ -109,7 +109,9 @@ def test_a_container_that_is_killed(blue: Release) -> None:
         assert done.stdout.strip(), done.stderr
         eventually(lambda: _restarts(blue, pod) > 0, "the container has restarted", 60)
 
-    measure(blue, Fault("2", "a container is SIGKILLed", "failed ≤ in flight on that pod"), kill, CONNECTIONS)
+    # The node refuses new connections to the pod until the kubelet has noticed: a second's worth at most.
+    promise = "failed ≤ in flight on that pod, and new connections to it for 1 s"
+    measure(blue, Fault("2", "a container is SIGKILLed", promise), kill, RATE)
 
 
 def _restarts(blue: Release, pod: str) -> int:

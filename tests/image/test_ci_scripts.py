@@ -236,6 +236,7 @@ def test_an_input_without_a_pattern_is_refused() -> None:
         ("retrain", ["/a:/b.py", "iris", "1"], "RECIPE"),
         ("propose-model", ["--x.yaml", "iris", "1", "e.org/iris"], "VALUES"),
         ("propose-model", ["values.yaml", "iris", "1", "e.org/`id`"], "REFERENCE"),
+        ("propose-model", ["values.yaml", "iris", "1", "mlflow:models:/iris@$(id)"], "MODEL_SOURCE"),
     ],
 )
 def test_what_is_no_input_ends_before_anything_happens(script: str, words: list[str], name: str) -> None:

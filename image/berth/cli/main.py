@@ -17,6 +17,7 @@ from berth.cli import (
     drift_command,
     gate_command,
     health_command,
+    import_command,
     openapi_command,
     optimize_command,
     process_commands,
@@ -59,6 +60,7 @@ _MODULES = (
     quality_command,
     bench_command,
     optimize_command,
+    import_command,
 )
 for command in (command for module in _MODULES for command in module.COMMANDS):
     berth.add_command(command)

@@ -20,7 +20,7 @@ from berth.tensors.arrays import Array, Tensors
 from berth.web.auth import ApiKey
 
 JSON, TEXT, HTML, CSV = "application/json", "text/plain", "text/html", "text/csv"
-BINARY = "application/octet-stream"
+BINARY, GRPC = "application/octet-stream", "application/grpc"
 # How many bytes of a body are JSON, where tensors follow it.
 LENGTH_HEADER = "Inference-Header-Content-Length"
 # The statuses of a body that cannot be read, decoded or predicted.

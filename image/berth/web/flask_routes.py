@@ -75,6 +75,14 @@ def _answer_error(pipeline: Pipeline, error: Exception) -> Response:
     return _respond(pipeline.run(unmatched, request.environ, {}))
 
 
+def make_flask() -> Flask:
+    """Flask without routes."""
+    app = Flask("berth", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    return app
+
+
 def add_routes(app: Flask, pipeline: Pipeline) -> None:
     """Give `app` every endpoint of the pipeline's backend, and its errors the one shape."""
     for endpoint in pipeline.backend.endpoints:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from random import getrandbits
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from berth import errors
 from berth.serving.admission import Gate
@@ -40,6 +40,8 @@ _OVERDUE = "the prediction was still running when the request's time ran out; it
 _TRANSPORT = "gunicorn.socket"
 _DIGITS = re.compile(r"\d{1,9}")
 Observe = Callable[[Exchange, int, float], None]
+# What a request in pieces has been opened as.
+Opened = TypeVar("Opened")
 
 
 class Finished(NamedTuple):
@@ -170,14 +172,7 @@ class Pipeline:
     def _finish(self, exchange: Exchange, reply: Reply) -> Finished:
         """Count and log a reply that is about to be sent, and complete its headers."""
         seconds = time.monotonic() - exchange.began
-        headers = [("X-Request-Id", exchange.request_id)]
-        if self.slot:
-            headers.append(("X-Berth-Slot", self.slot))
-        if exchange.model is not None:
-            headers.append(("X-Berth-Model", f"{exchange.model.name}@{exchange.model.version}"))
-        if exchange.decision is not None:
-            headers.append(("X-Berth-Experiment", exchange.decision.experiment))
-            headers.append(("X-Berth-Arm", exchange.decision.arm.key))
+        headers = self.own_headers(exchange)
         if exchange.age_seconds is not None:
             headers.append(("Age", str(int(exchange.age_seconds))))
         if (receipt := self._make_receipt(exchange, reply)) is not None:
@@ -191,6 +186,37 @@ class Pipeline:
             self.observe(exchange, reply.status, seconds)
         self._log(exchange, reply.status, seconds)
         return Finished(reply.status, headers, reply.body)
+
+    def own_headers(self, exchange: Exchange) -> list[tuple[str, str]]:
+        """Whose response it is: the headers that every one has."""
+        headers = [("X-Request-Id", exchange.request_id)]
+        if self.slot:
+            headers.append(("X-Berth-Slot", self.slot))
+        if exchange.model is not None:
+            headers.append(("X-Berth-Model", f"{exchange.model.name}@{exchange.model.version}"))
+        if exchange.decision is not None:
+            headers.append(("X-Berth-Experiment", exchange.decision.experiment))
+            headers.append(("X-Berth-Arm", exchange.decision.arm.key))
+        return headers
+
+    def open(
+        self, endpoint: Endpoint, environ: Mapping[str, Any], start: Callable[[Exchange, Backend], Opened]
+    ) -> tuple[Exchange, Opened] | Finished:
+        """Begin a request that is responded to in pieces, each of which enters the gate; `close` ends it."""
+        exchange = self._begin(endpoint, environ, {}, may_wait=True)
+        try:
+            if self.keys is not None:
+                self._authenticate(self.keys, exchange)
+            return exchange, start(exchange, self.backend)
+        except Exception as error:  # the edge, as in `_answer`
+            return self._finish(exchange, self._refuse(exchange, error))
+
+    def close(self, exchange: Exchange, status: int) -> None:
+        """Record and log a request that was opened."""
+        seconds = time.monotonic() - exchange.began
+        if self.recorder is not None:
+            self.recorder.finish(exchange, Reply(b"", status), seconds)
+        self._log(exchange, status, seconds)
 
     def _make_receipt(self, exchange: Exchange, reply: Reply) -> str | None:
         if exchange.model is None or not exchange.outputs or reply.status != 200:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from berth.errors import ServerError
+from berth.models.model import Model
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import LOADING, READY, Lifecycle
 from berth.tensors.arrays import Array
@@ -61,7 +62,11 @@ def decode_rows(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
 
 def _predict(exchange: Exchange, backend: Backend) -> Reply:
     model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
-    document = wire.read_json_object(exchange, backend.max_body_bytes)
+    return answer_instances(exchange, backend, model, wire.read_json_object(exchange, backend.max_body_bytes))
+
+
+def answer_instances(exchange: Exchange, backend: Backend, model: Model, document: dict[str, Any]) -> Reply:
+    """The response to a V1 body. Raises RequestError, ServerError."""
     tensors = decode_rows(document, model.inputs)
     if (named := document.get("outputs")) is None:
         wanted = usual_outputs(model)
