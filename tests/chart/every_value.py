@@ -36,8 +36,8 @@ SET: Values = {
     "payloadLog": "/tmp/payloads",
 }
 
-# Every key of an experiment. Both slots serve both versions.
-ARMS = [{"model": "iris@1", "weight": 90}, {"model": "iris@2", "weight": 10}]
+# Every key of an experiment.
+ARMS = [{"model": "iris@1", "weight": 90}]
 EXPERIMENT: Values = {
     "experiments": [
         {
@@ -67,7 +67,6 @@ EVERYTHING: Values = overlay(
                 "uri": "s3://models/store",
                 "sha256": KEY,
                 "subPath": "store",
-                "others": [{"name": "iris", "version": "2"}],
                 "signatureKeysSecret": "team",
             },
             "watch": {"minutes": 10080, "rowsPerSecond": 1000000},

@@ -86,7 +86,7 @@ def compare_outputs(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> 
         largest = max(largest or 0.0, float(np.nanmax(gap, initial=0.0)))
         if name in names:
             scale = TOLERANCE * np.maximum(np.abs(have), np.abs(other))
-            agree &= bool(np.all(gap <= np.maximum(scale, TOLERANCE)))
+            agree &= bool(np.all(gap <= np.fmax(scale, TOLERANCE)))
     return agree, largest
 
 
