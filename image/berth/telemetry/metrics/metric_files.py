@@ -51,7 +51,7 @@ class _Process:
 
 if values.ValueClass is not values.MutexValue:  # PROMETHEUS_MULTIPROC_DIR is set
     if hasattr(os, "memfd_create"):
-        values.MmapedDict = AllocatedDict  # type: ignore[misc]
+        values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(_Process())  # type: ignore[no-untyped-call]
 
 
