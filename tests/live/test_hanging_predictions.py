@@ -78,4 +78,5 @@ def test_a_pod_that_cannot_answer_is_not_ready_and_comes_back(serve: Serve, slee
     for thread in first + second:
         thread.join()
     wait_until(lambda: ask(server, "GET", "/readyz")[0] == 200, "readiness")
+    wait_until(lambda: not list(run_dir.glob("blocked-*")), "both workers to be free")
     assert ask(server, "POST", "/predict", {"features": [0.0]})[0] == 200
