@@ -256,3 +256,13 @@ def test_nothing_is_printed() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
     assert calls == []
+
+
+def test_gunicorns_master_loads_neither_numpy_nor_the_routes() -> None:
+    modules = re.findall(
+        r"^from (berth\.[\w.]+) import", (PACKAGE.parent / "gunicorn.conf.py").read_text("utf-8"), re.M
+    )
+    assert "berth.worker.fair_worker" in modules
+    code = f"import sys, {', '.join(modules)}; print(*{{'numpy', 'flask', 'berth.web.pipeline'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []

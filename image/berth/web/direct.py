@@ -8,14 +8,13 @@ endpoints. bench/RESULTS.md says what this saves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from berth.web.endpoints import match_prediction
 from berth.web.pipeline import Pipeline
+from berth.web.status_lines import STATUS_LINES
 
 Wsgi: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
-STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 def put_in_front(behind: Wsgi, pipeline: Pipeline) -> Wsgi:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from berth.errors import BerthError
 from berth.serving.predictor import WouldWait
 from berth.web.arms import find_running
-from berth.web.direct import STATUS_LINES
 from berth.web.endpoints import match_prediction
 from berth.web.exchange import Endpoint
 from berth.web.pipeline import Pipeline
+from berth.web.status_lines import STATUS_LINES
 from berth.worker.http1 import encode_response, is_whole, parse_request
 
 

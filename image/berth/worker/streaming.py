@@ -13,8 +13,7 @@ import threading
 from contextlib import suppress
 from typing import Any, Protocol
 
-from berth.web.direct import STATUS_LINES
-from berth.web.pipeline import Finished
+from berth.web.status_lines import STATUS_LINES
 from berth.worker.connections import Connection, Connections
 from berth.worker.http1 import encode_response
 from berth.worker.stream_body import ChunkedBody, SizedBody
@@ -106,6 +105,8 @@ class StreamThreads:
             fields = [("Content-Type", "application/json"), ("Content-Length", str(len(_FULL))), ("Retry-After", "1")]
             ends.write_head(encode_response(STATUS_LINES[429], fields, _FULL, closes=True))
             return
+        from berth.web.pipeline import Finished  # gunicorn's master imports this file, and needs nothing of web/
+
         opened = self._streams.open(_environ(conn))
         if isinstance(opened, Finished):
             fields = [field for field in opened.headers if field != ("Connection", "close")]

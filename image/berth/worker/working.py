@@ -7,7 +7,7 @@ sends the 504 that the application makes, closes the connection, and leaves the 
 
 from __future__ import annotations
 
-from berth.web.direct import STATUS_LINES
+from berth.web.status_lines import STATUS_LINES
 from berth.worker.connections import Connection
 from berth.worker.deadlines import Deadlines
 from berth.worker.http1 import encode_response
