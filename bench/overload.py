@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """What happens at ten times the load that a model can handle: refusals, probes, accepted requests, memory.
 
-Usage: bench/overload.py [--seconds 20]
+Usage: bench/overload.py [--seconds 20] [--model-ms 50] [--max-wait-ms auto]
 
 A model that takes 50 ms behind two workers, each computing one prediction at a time and holding two at most, can
-serve 40 requests/s. First it gets requests from one client at a time (unloaded), then 400 a second.
+serve 40 requests/s. First it gets requests from one client at a time (unloaded), then 400 a second. With --max-wait-ms
+the expected wait limits the queue instead of a number. The last line is what is promised: accepted p99 beside the
+unloaded one, goodput beside the capacity, the median of a 429.
 """
 
 from __future__ import annotations
@@ -24,15 +26,14 @@ from berth.loaders.formats import LoadOptions
 from berth.publishing.adding import AddRequest, add_version
 from berth.tensors.arrays import TensorSpec
 
-MODEL_SECONDS = 0.05
-CAPACITY = 2 / MODEL_SECONDS
-MODEL = f"""
+WORKERS = 2
+MODEL = """
 import time
 
 def load(directory):
     def predict(inputs):
-        time.sleep({MODEL_SECONDS})
-        return {{"prediction": inputs["x"][:, 0]}}
+        time.sleep(SECONDS)
+        return {"prediction": inputs["x"][:, 0]}
     return predict
 """
 BODY = json.dumps({"features": [1.0]})
@@ -94,22 +95,22 @@ def run_clients(
     return threads
 
 
-def fill_store(folder: Path) -> Path:
+def fill_store(folder: Path, model_seconds: float) -> Path:
     """A store with the slow model."""
     (folder / "model").mkdir()
-    (folder / "model" / "model.py").write_text(MODEL, "utf-8")
+    (folder / "model" / "model.py").write_text(MODEL.replace("SECONDS", str(model_seconds)), "utf-8")
     request = AddRequest("slow", "1", "python", inputs=(TensorSpec("x", "FP64", (-1, 1)),))
     add_version(folder / "store", folder / "model", request, LoadOptions(allow_code=True))
     return folder / "store"
 
 
-def measure(port: int, pid: int, seconds: float) -> tuple[Outcomes, Outcomes, Outcomes]:
+def measure(port: int, pid: int, seconds: float, capacity: float) -> tuple[Outcomes, Outcomes, Outcomes]:
     """Unloaded, then ten times the capacity with probes beside it."""
     unloaded, loaded, probes = Outcomes(), Outcomes(), Outcomes()
     for thread in run_clients(port, "/predict", 1, 10, 5, unloaded):
         thread.join()
     before = memory_mib(pid)
-    threads = run_clients(port, "/predict", 40, 10 * CAPACITY, seconds, loaded)
+    threads = run_clients(port, "/predict", 40, 10 * capacity, seconds, loaded)
     threads += run_clients(port, "/livez", 1, 20, seconds, probes)
     for thread in threads:
         thread.join()
@@ -117,21 +118,35 @@ def measure(port: int, pid: int, seconds: float) -> tuple[Outcomes, Outcomes, Ou
     return unloaded, loaded, probes
 
 
+def conclude(unloaded: Outcomes, loaded: Outcomes, seconds: float, capacity: float) -> None:
+    """Print what overload costs beside what was promised."""
+    answered = loaded.milliseconds[200]
+    accepted = quantile(answered, 0.99) / quantile(unloaded.milliseconds[200], 0.99)
+    refused = quantile(loaded.milliseconds.get(429, [0.0]), 0.5)
+    goodput = len(answered) / seconds / capacity
+    click.echo(
+        f"accepted p99 {accepted:.2f} x unloaded; goodput {goodput:.2f} of capacity; median 429 {refused:.1f} ms"
+    )
+
+
 @click.command(help=(__doc__ or "").split("\n")[0])
 @click.option("--seconds", default=20.0, show_default=True, help="How long the overload lasts.")
-def main(seconds: float) -> None:
+@click.option("--model-ms", default=50.0, show_default=True, help="How long the model takes.")
+@click.option("--max-wait-ms", default="", help="BERTH_MAX_WAIT_MS, in the place of two predictions in a worker.")
+def main(seconds: float, model_ms: float, max_wait_ms: str) -> None:
     """Measure and print."""
-    settings = {"workers": 2, "cpu_threads": 1, "max_inflight": 2, "batch_max_rows": 1, "allow_code": "true"}
+    limit = {"max_wait_ms": max_wait_ms} if max_wait_ms else {"max_inflight": 2}
+    settings = {"workers": WORKERS, "cpu_threads": 1, "batch_max_rows": 1, "allow_code": "true", **limit}
+    capacity = WORKERS * 1000 / model_ms
     with (
         tempfile.TemporaryDirectory() as name,
-        serving(fill_store(Path(name)), Path(name, "log"), **settings) as (pid, port),
+        serving(fill_store(Path(name), model_ms / 1000), Path(name, "log"), **settings) as (pid, port),
     ):
-        unloaded, loaded, probes = measure(port, pid, seconds)
+        unloaded, loaded, probes = measure(port, pid, seconds, capacity)
     unloaded.tell("/predict, unloaded")
     loaded.tell("/predict, 10 x load")
     probes.tell("/livez, 10 x load")
-    accepted = quantile(loaded.milliseconds[200], 0.99) / quantile(unloaded.milliseconds[200], 0.99)
-    click.echo(f"accepted p99 is {accepted:.2f} x the unloaded p99")
+    conclude(unloaded, loaded, seconds, capacity)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,9 @@ def post_worker_init(worker: ThreadWorker) -> None:
 
 def worker_exit(server: Arbiter, worker: FairThreadWorker) -> None:
     """A worker that ends because it should leaves no note: what it was loading did not kill it."""
+    berth = getattr(getattr(worker, "wsgi", None), "extensions", {}).get("berth")
+    if berth is not None and berth.rpc is not None and worker.pid == os.getpid():
+        berth.rpc.stop(SETTINGS.graceful_timeout_seconds)
     if RUN_DIR and worker.pid == os.getpid():
         forget_loading(Path(RUN_DIR), worker.pid)
 

@@ -200,7 +200,8 @@ def _values(setting: Any) -> st.SearchStrategy[Any]:
         "str": st.text(st.characters(codec="utf-8", exclude_characters="\0")).map(str.strip),
     }
     choices = {"accelerate": ["auto", "off"], "pickle": ["restricted", "off"], "version_policy": ["warn", "strict"],
-               "log_level": ["debug", "info"], "log_format": ["json", "text", ""]}  # fmt: skip
+               "log_level": ["debug", "info"], "log_format": ["json", "text", ""],
+               "cors_origins": ["", "*", "https://a.example, http://b:1"]}  # fmt: skip
     if setting.name in choices:
         return st.sampled_from(choices[setting.name])
     plain = kinds[setting.type.split(" ")[0]]

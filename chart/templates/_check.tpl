@@ -1,4 +1,4 @@
-{{/* berth.servicePort: the one port of the Services. Give root and, for the active Service, nodePort. */}}
+{{/* berth.servicePort: the ports of the Services, http and with grpc.enabled that. Give root and, for the active Service, nodePort. */}}
 {{- define "berth.servicePort" -}}
 - name: http
   port: {{ .root.Values.service.port }}
@@ -10,6 +10,9 @@
   {{- if and .nodePort (ne .root.Values.service.type "ClusterIP") }}
   nodePort: {{ .nodePort }}
   {{- end }}
+{{- if .root.Values.grpc.enabled }}
+- {name: grpc, port: {{ .root.Values.grpc.port }}, targetPort: grpc, protocol: TCP, appProtocol: grpc}
+{{- end }}
 {{- end -}}
 
 {{/* berth.url: address of one of the release's Services. Give root and name. */}}
@@ -92,7 +95,7 @@ volumes:
   {{- end }}
 {{- end -}}
 
-{{/* berth.verifyArgs: arguments that ask whether a Service answers from a slot. Give root, service, slot and connections. */}}
+{{/* berth.verifyArgs: arguments that check whether a Service responds from a slot. Give root, service, slot and connections. */}}
 {{- define "berth.verifyArgs" -}}
 - gate
 - --verify

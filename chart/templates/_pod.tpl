@@ -71,6 +71,9 @@ imagePullPolicy: {{ $slot.image.pullPolicy }}
 args: [serve]
 ports:
   - {name: http, containerPort: 8000, protocol: TCP}
+  {{- if .root.Values.grpc.enabled }}
+  - {name: grpc, containerPort: 8081, protocol: TCP}
+  {{- end }}
 envFrom:
   - configMapRef:
       name: {{ include "berth.name" (dict "root" .root "suffix" $slot.name) }}
@@ -83,6 +86,9 @@ env:
   - {name: BERTH_FINGERPRINT, value: {{ $slot.fingerprint | quote }}}
   - {name: BERTH_PORT, value: "8000"}
   - {name: BERTH_RUN_DIR, value: /dev/shm/berth}
+  {{- if .root.Values.grpc.enabled }}
+  - {name: BERTH_GRPC_PORT, value: "8081"}
+  {{- end }}
   - {name: BERTH_MODEL_STORE, value: {{ $slot.model.path | quote }}}
   - {name: BERTH_MODELS, value: {{ $slot.models | quote }}}
   {{- if $slot.auth.enabled }}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -19,6 +19,7 @@ from berth.models.model import Model
 from berth.models.profile import decode_profile
 from berth.models.signing import read_public_keys
 from berth.models.store import Entry, read_manifest, select_models
+from berth.platforms import platform_routes
 from berth.serving.admission import Gate
 from berth.serving.cache import PredictionCache
 from berth.serving.catalog import Catalog
@@ -35,20 +36,26 @@ from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
 from berth.telemetry.metrics.drift_metrics import DriftCollector
 from berth.telemetry.metrics.experiment_metrics import ExperimentCollector
-from berth.telemetry.metrics.registry import SECONDS, Metrics
+from berth.telemetry.metrics.registry import SECONDS, Metrics, ModelMetrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
-from berth.web.counting import count_rejections, observe_requests
+from berth.web.cors import make_cors
+from berth.web.counting import bind_model, observe_requests, offer_shadows
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
-from berth.web.exchange import ApiFacts, Backend
-from berth.web.flask_routes import add_routes
+from berth.web.exchange import ApiFacts, Backend, Endpoint, Exchange
+from berth.web.flask_routes import add_routes, make_flask
 from berth.web.http_metrics import export_http_metrics
 from berth.web.pipeline import Observe, Pipeline
+from berth.web.platform_endpoints import platform_endpoints
 from berth.web.recording import Recorder
+from berth.web.streams import StreamAnswers
 from berth.worker.inline import InlineAnswers
 from berth.worker.service import Service, WatchLimits
+
+if TYPE_CHECKING:
+    from berth.rpc.rpc_server import RpcServer
 
 
 def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], None]:
@@ -57,7 +64,9 @@ def prepare_models(metrics: Metrics, predictor: Predictor) -> Callable[[Model], 
     def prepare(model: Model) -> None:
         predictor.prepare(model)
         bound = metrics.bind(model.name, model.version)
+        bound.begin_counters(sorted({endpoint.protocol for endpoint in ENDPOINTS if endpoint.protocol}))
         bound.set_loaded(model.load_seconds, model.sha256, model.format, model.accelerated)
+        bound.set_queue_depth(0)  # an autoscaler must find it, also of a model that is never batched
         bound.set_ready(True)
         for metric, value in read_reference(model.metadata).items():
             bound.set_reference(metric, value)
@@ -188,14 +197,6 @@ def make_recorder(settings: Settings, payloads: PayloadLog | None, tracing: Trac
     return Recorder(settings.slot, payloads, tracing) if payloads or tracing else None
 
 
-def make_flask() -> Flask:
-    """Flask without routes."""
-    app = Flask("berth", static_folder=None)
-    app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False
-    return app
-
-
 def make_backend(
     settings: Settings,
     catalog: Catalog,
@@ -204,6 +205,7 @@ def make_backend(
     metrics: Metrics,
     drift: DriftMonitor | None,
     experiments: LiveExperiments | None,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Backend:
     """What replies are made from."""
     return Backend(
@@ -213,7 +215,7 @@ def make_backend(
         settings.max_body_bytes,
         settings.max_rows,
         ApiFacts(__version__, bool(settings.api_keys_file), settings.protect_metrics),
-        ENDPOINTS,
+        endpoints,
         _facts(settings),
         metrics.render,
         make_tally(settings, metrics),
@@ -224,7 +226,12 @@ def make_backend(
 
 
 def make_pipeline(
-    settings: Settings, backend: Backend, gate: Gate, observe: Observe, metrics: Metrics, recorder: Recorder | None
+    settings: Settings,
+    backend: Backend,
+    gate: Gate,
+    observe: Observe,
+    bind: Callable[[Exchange], ModelMetrics],
+    recorder: Recorder | None,
 ) -> Pipeline:
     """What happens to every request."""
     return Pipeline(
@@ -235,9 +242,19 @@ def make_pipeline(
         settings.slot,
         settings.log_format or "json",
         observe,
-        count_rejections(metrics),
+        lambda exchange, reason: bind(exchange).reject(reason),
         recorder,
+        make_cors(settings.cors_origins),
     )
+
+
+def make_rpc(settings: Settings, plan: CpuPlan, pipeline: Pipeline) -> RpcServer | None:
+    """The gRPC server, where it is on. Raises SettingsError."""
+    if not settings.grpc_port:
+        return None
+    from berth.rpc.rpc_server import RpcServer
+
+    return RpcServer(pipeline, settings.host, settings.grpc_port, plan.max_inflight, settings.max_body_bytes)
 
 
 def create_app(environ: Mapping[str, str] | None = None) -> Flask:
@@ -261,17 +278,21 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     catalog = make_catalog(settings, entries, lifecycle, metrics, predictor, trials)
     drift = make_drift(settings, run_dir, metrics)
     experiments = make_experiments(settings, entries, run_dir, metrics)
-    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift, experiments)
+    endpoints = (*ENDPOINTS, *platform_endpoints(platform_routes(environ), ENDPOINTS))
+    backend = make_backend(settings, catalog, predictor, lifecycle, metrics, drift, experiments, endpoints)
     gate = Gate(plan.max_inflight, metrics.bind("", "").set_inflight)
 
     app = make_flask()
-    observe = observe_requests(metrics, export_http_metrics(app, metrics.registry, SECONDS), gate, catalog)
+    bind = bind_model(metrics, catalog)
+    shadow = offer_shadows(metrics, gate, catalog)
+    observe = observe_requests(bind, export_http_metrics(app, metrics.registry, SECONDS), shadow)
     recorder = make_recorder(settings, payloads, tracing)
-    pipeline = make_pipeline(settings, backend, gate, observe, metrics, recorder)
+    pipeline = make_pipeline(settings, backend, gate, observe, bind, recorder)
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
     express = InlineAnswers(pipeline)
     limits = WatchLimits(settings.stuck_seconds, settings.request_timeout_seconds)
-    parts = (trials, payloads, tracing, express, drift, experiments)
+    streams, rpc = StreamAnswers(pipeline, settings.max_body_bytes), make_rpc(settings, plan, pipeline)
+    parts = (trials, payloads, tracing, express, drift, experiments, streams, rpc)
     app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
     return app

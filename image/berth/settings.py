@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from berth.errors import SettingsError
+from berth.platforms import with_platform
 
 PREFIX = "BERTH_"
 # Names that tutorials and platforms (PORT: Cloud Run, Heroku, App Service) set; ours win.
@@ -46,6 +47,13 @@ def _auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
         return None if text.lower() in ("", "auto") else parse(text)
 
     return parse_auto
+
+
+def _origins(text: str) -> str:
+    origin = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
+    if any(not origin.fullmatch(part.strip()) for part in text.split(",") if part.strip()):
+        raise ValueError("origins such as https://app.example.com, without a path, separated by commas; or *")
+    return text
 
 
 def _choice(*words: str) -> Callable[[str], str]:
@@ -80,11 +88,7 @@ class Settings:
         None, _auto(_whole), "gunicorn workers; auto is the whole part of the CPU limit, 1 with a GPU.", low=1, high=256
     )
     threads: int | None = _setting(
-        None,
-        _auto(_whole),
-        "Threads per worker; auto is BERTH_MAX_INFLIGHT plus headroom for probes.",
-        low=2,
-        high=4096,
+        None, _auto(_whole), "Threads per worker; auto is BERTH_MAX_INFLIGHT and headroom for probes.", low=2, high=4096
     )
     cpu_threads: int | None = _setting(
         None,
@@ -93,6 +97,7 @@ class Settings:
         low=1,
         high=1024,
     )
+    grpc_port: int = _setting(0, _whole, "Port of the gRPC server, which needs grpcio; 0 is off.", low=0, high=65535)
     model_store: str = _setting("model_store", str, "Directory or file:// URI with NAME/VERSION folders.")
     models: str = _setting(
         "", str, "Which models, as name@version,…; empty is all names at latest. The first is the default of /predict."
@@ -169,11 +174,15 @@ class Settings:
         "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"
     )
     protect_metrics: bool = _setting(False, _flag, "Require a key at /metrics too.")
+    cors_origins: str = _setting(
+        "", _origins, "Origins whose pages may call the server, with commas between them; * is any.", shown="none"
+    )
     slot: str = _setting("", str, "The slot this server runs in; set by the chart.")
     fingerprint: str = _setting("", str, "The slot's fingerprint; set by the chart.")
     run_dir: str = _setting(
         "", str, "Directory for drain and readiness files and metrics; made fresh at every start.", shown="a fresh one"
     )
+    shards: int | None = _setting(None, _auto(_whole), "Shards of a `berth score` run; auto is no shards.", low=1)
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Lowest level that is logged.")
     log_format: str = _setting("", _choice("json", "text", ""), "json or text.", shown="json, text on a terminal")
     payload_log: str = _setting(
@@ -217,8 +226,7 @@ def _refuse_unknown(name: str, value: str) -> None:
         raise SettingsError(
             f"{name}={value!r} looks like a Kubernetes service link; set enableServiceLinks: false on the pod"
         )
-    # Without the prefix, which would make every name look near.
-    words = [known.removeprefix(PREFIX) for known in _BY_NAME]
+    words = [known.removeprefix(PREFIX) for known in _BY_NAME]  # with the prefix every name would look near
     near = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), words, n=1)
     raise SettingsError(
         f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else "; see `berth settings`")
@@ -255,10 +263,10 @@ def parse_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def read_environment() -> Mapping[str, str]:
-    """The process's environment: the one place outside cpu.py and the gunicorn file that reads it."""
+    """The environment with its platform's settings: only cpu.py and the gunicorn file read it elsewhere."""
     import os
 
-    return os.environ
+    return with_platform(os.environ)
 
 
 def encode_settings(settings: Settings) -> dict[str, str]:

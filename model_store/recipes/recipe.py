@@ -18,7 +18,7 @@ from berth.tensors.arrays import TensorSpec
 
 
 class Trained(NamedTuple):
-    """The two files that were written, what is known of the model, and its outputs where it cannot tell them."""
+    """The two files that were written, what is known of the model, and its outputs where it does not name them."""
 
     artifact: Path
     sample: Path

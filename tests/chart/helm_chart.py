@@ -135,9 +135,14 @@ def overlay(under: Any, over: Any) -> Any:
     return {**under, **{key: overlay(under.get(key), value) for key, value in over.items()}}
 
 
+# Objects of other tools, which no chart reads.
+MANIFESTS = ("knative.yaml", "kserve-runtime.yaml")
+
+
 def example_files() -> list[Path]:
-    """Every values file of values-examples that is for helm itself."""
-    return sorted(path for path in EXAMPLES.glob("**/*.yaml") if path.parent.name != "gitops")
+    """Every values file of values-examples that is for helm itself: no Argo CD or Flux files, no KServe manifest."""
+    found = EXAMPLES.glob("**/*.yaml")
+    return sorted(path for path in found if path.parent.name != "gitops" and path.name not in MANIFESTS)
 
 
 def read_values(path: Path) -> Values:

@@ -1,7 +1,8 @@
-"""The alerts on drift and quality in promtool's simulation: each fires in time, resolves, and is silent otherwise."""
+"""The alerts in promtool's simulation: each fires in time, resolves, and is silent otherwise."""
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def firing(
     given: list[dict[str, str]],
     minute: int,
     change: Values,
-    alerts: tuple[str, ...] = ALERTS,
+    alerts: Sequence[str] = ALERTS,
 ) -> dict[str, Any]:
     """The labels of these alerts that fire in this minute, by alert, as promtool finds them."""
     values = overlay(BOTH, {"prometheusRule": {"enabled": True}, "slotDefaults": {"watch": change}})
@@ -145,3 +146,31 @@ def test_experiments_are_watched(
 ) -> None:
     known = ("BerthArmWorse", "BerthSampleRatio")
     assert sorted(firing(helm, tmp_path, given, minute, NOBODY, known)) == alerts
+
+
+def requests(values: str, status: str, model: str = "iris") -> dict[str, str]:
+    """Requests of a model, by status."""
+    return series("berth_requests_total", values, protocol="predict", status=status, of=model)
+
+
+def rejections(values: str) -> dict[str, str]:
+    """Requests that were turned away."""
+    return series("berth_rejected_total", values, reason="overloaded")
+
+
+@pytest.mark.parametrize(
+    ("given", "minute", "fires"),
+    [
+        # One rejection, of a model that had no other request: the share is of all requests.
+        ([rejections("0 1x60"), requests("0 1x60", "429"), requests("0+60x60", "200", "other")], 20, False),
+        # Nor is one of two requests an overload.
+        ([rejections("0x9 1x60"), requests("0x9 1x60", "429"), requests("0x9 1x60", "200")], 14, False),
+        ([rejections("0+2x60"), requests("0+2x60", "429"), requests("0+98x60", "200")], 20, True),
+        ([rejections("0+2x20 40x40"), requests("0+2x20 40x40", "429"), requests("0+98x60", "200")], 30, False),
+        ([rejections("0x60"), requests("0x60", "429"), requests("0+98x60", "200")], 20, False),
+    ],
+)
+def test_overload_is_a_share_of_enough_requests(
+    helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, fires: bool
+) -> None:
+    assert bool(firing(helm, tmp_path, given, minute, HOUR, ["BerthOverloaded"])) is fires

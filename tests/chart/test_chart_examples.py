@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helm_chart import EXAMPLES, SLOTS, Helm, Rendered, containers, example_files, pods, read_values
+from helm_chart import EXAMPLES, MANIFESTS, SLOTS, Helm, Rendered, containers, example_files, pods, read_values
 from object_schemas import minors, problems
 from pod_security import violations
 
@@ -16,7 +16,7 @@ LONG = "r" * 53
 CONTRACT = """
 quickstart production gpu blue-green-1-install blue-green-2-stage blue-green-3-switch blue-green-4-retire canary
 pvc-model s3-model mlflow-model batch-scoring autoscaling-custom argocd flux istio air-gapped data-residency multi-model
-monitored signed-model oci-model ab-test bandit shadow ensemble
+monitored grpc signed-model oci-model ab-test bandit shadow ensemble
 """
 
 
@@ -34,7 +34,7 @@ def test_every_situation_of_the_contract_has_its_file() -> None:
     assert {name.removesuffix(".yaml") for name in NAMES} == set(CONTRACT.split())
 
 
-@pytest.mark.parametrize("name", [*NAMES, "gitops/argocd-application.yaml", "gitops/flux-helmrelease.yaml"])
+@pytest.mark.parametrize("name", [*NAMES, "gitops/argocd-application.yaml", "gitops/flux-helmrelease.yaml", *MANIFESTS])
 def test_first_lines_say_whom_it_is_for(name: str) -> None:
     lines = (EXAMPLES / name).read_text().splitlines()
     assert lines[0].startswith("# For: ")

@@ -32,10 +32,11 @@ def test_selectors_are_the_three_labels_of_the_pods(everything: list[Rendered]) 
 
 def test_every_target_port_names_a_container_port(everything: list[Rendered]) -> None:
     for pod in (pods(everything)[f"Deployment/iris-berth-{slot}"] for slot in SLOTS):
-        assert {port["name"]: port["containerPort"] for port in server(pod)["ports"]} == {"http": 8000}
+        assert {port["name"]: port["containerPort"] for port in server(pod)["ports"]} == {"http": 8000, "grpc": 8081}
     ports = [port for each in everything if each.kind == "Service" for port in each.object["spec"]["ports"]]
-    assert {port["targetPort"] for port in ports} == {"http"}
-    assert [port.get("nodePort") for port in ports] == [30123, None, None, None, None, None]
+    assert {port["targetPort"] for port in ports} == {"http", "grpc"}
+    nodes = [port.get("nodePort") for port in ports if port["name"] == "http"]
+    assert nodes == [30123, None, None, None, None, None]
 
 
 def test_objects_stand_in_the_file_named_after_their_kind(everything: list[Rendered]) -> None:
@@ -125,7 +126,7 @@ def test_autoscaler_asks_for_its_own_slot(everything: list[Rendered]) -> None:
 def test_network_policies_let_in_callers_and_checks(helm: Helm) -> None:
     policies = helm.objects(EVERYTHING)
     policy, checks = (policies[f"NetworkPolicy/iris-berth{end}"]["spec"] for end in ("", "-checks"))
-    assert policy["ingress"][0]["ports"] == [{"port": "http", "protocol": "TCP"}]
+    assert [port["port"] for port in policy["ingress"][0]["ports"]] == ["http", "grpc"]
     assert len(policy["ingress"][0]["from"]) == 2
     # 8000: pods share the counts of their experiments.
     assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 443, 8000}

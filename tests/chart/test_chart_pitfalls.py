@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from helm_chart import BOTH, CHART, SLOTS, Helm, Object, Values, overlay, pods, read_values
+from helm_chart import BOTH, CHART, MANIFESTS, SLOTS, Helm, Object, Values, overlay, pods, read_values
 from helm_chart import EXAMPLES as EXAMPLE_FILES
 from helm_chart import ROOT as REPOSITORY
 
@@ -159,7 +159,7 @@ def test_verify_asks_on_fresh_connections(helm: Helm) -> None:
 
 def test_examples_pin_every_slot() -> None:
     """A slot without an image of its own restarts when the default moves."""
-    for path in EXAMPLE_FILES.glob("*.yaml"):
+    for path in (path for path in EXAMPLE_FILES.glob("*.yaml") if path.name not in MANIFESTS):
         for slot in read_values(path)["slots"].values():
             assert {"tag", "digest"} & set(slot["image"]), path.name
 

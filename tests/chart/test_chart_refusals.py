@@ -90,6 +90,11 @@ CASES: dict[str, tuple[Values, str]] = {
         {"httpRoute": {**ON, "parentRefs": [{"name": "web"}]}, "canary": {"weight": 5}} | green({"mode": "absent"}),
         "set slots.green.mode=serve first",
     ),
+    "mirror that Traefik has not": (
+        {"httpRoute": {**ON, "parentRefs": [{"name": "traefik-gateway"}]}, "canary": {"mirrorPercent": 5}}
+        | green({"mode": "serve"}),
+        "Traefik does not mirror requests of an HTTPRoute",
+    ),
     "mirror to standby": (
         {"istio": {**ON, "hosts": ["a"]}, "canary": {"mirrorPercent": 5}} | green({"mode": "standby"}),
         "canary sends requests to green, whose mode is standby",

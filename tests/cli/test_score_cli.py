@@ -67,7 +67,7 @@ def test_a_file_that_is_fine(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text() == "prediction\nno\nyes\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
     again = run("in.csv", "out.csv")
-    assert (again.code, again.out) == (1, "")
+    assert (again.code, again.out) == (3, "")
     assert again.err == "berth: out.csv is there already; choose another name, or replace it with --overwrite\n"
     assert run("in.csv", "out.csv", "--overwrite", "--keep", "id, age").code == 0
     assert (tmp_path / "out.csv").read_text() == "id,age,prediction\n1,20.5,no\n2,50,yes\n"
@@ -102,10 +102,10 @@ def test_rows_that_fail(run: Run, tmp_path: Path) -> None:
         (["in.csv", "out.csv", "--outputs", "score"], 2, "unknown output 'score'; the model gives 'prediction'"),
         (["in.csv", "out.csv", "--keep", "id,id"], 2, "names one twice"),
         (["in.csv", "out.csv", "--keep", "prediction"], 2, "--keep prediction: an output has that name"),
-        (["in.csv", "out.csv", "--keep", "name"], 1, "no column 'name' to keep; the input has id, age, city, member"),
-        (["in.csv", "out.csv", "--model", "roses"], 1, "no model 'roses' in the store"),
-        (["in.csv", "out.csv", "--store", "absent"], 1, "is not a directory"),
-        (["in.csv", "no/such/folder/out.csv"], 1, "No such file or directory"),
+        (["in.csv", "out.csv", "--keep", "name"], 3, "no column 'name' to keep; the input has id, age, city, member"),
+        (["in.csv", "out.csv", "--model", "roses"], 3, "no model 'roses' in the store"),
+        (["in.csv", "out.csv", "--store", "absent"], 3, "is not a directory"),
+        (["in.csv", "no/such/folder/out.csv"], 75, "No such file or directory"),
     ],
 )
 def test_a_wrong_use_leaves_nothing(run: Run, tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
@@ -129,7 +129,7 @@ def test_parquet_without_its_library_is_told(run: Run, tmp_path: Path) -> None:
     except ImportError:
         (tmp_path / "in.csv").write_text(PEOPLE)
         ran = run("in.csv", "out.parquet")
-        assert ran.code == 1
+        assert ran.code == 3
         assert 'pip install "berth[parquet]"' in ran.err
     else:
         pytest.skip("pyarrow is installed")
@@ -175,3 +175,22 @@ def test_a_process_that_is_killed_goes_on(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "why.jsonl").read_bytes() == why
     found = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
     assert [row["prediction"] == "" for row in found] == [at % 500 == 7 for at in range(ROWS)]
+
+
+def test_shards_of_an_indexed_job(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.csv").write_text(PEOPLE)
+    assert run("in.csv", "whole.csv", "--chunk-rows", "1").code == 0
+    monkeypatch.setenv("BERTH_SHARDS", "2")
+    ran = run("in.csv", "parts", "--chunk-rows", "1")
+    assert ran.code == 2
+    assert "BERTH_SHARDS=2 needs JOB_COMPLETION_INDEX from 0 to 1, not ''" in ran.err
+    for index in ("0", "1"):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", index)
+        assert run("in.csv", "parts", "--chunk-rows", "1", "--overwrite").out.startswith("people@1: 1 rows, 0 failed")
+    monkeypatch.delenv("BERTH_SHARDS")
+    assert run("--join", "parts", "joined.csv").out == "people@1: 2 rows, 0 failed, 2 shards -> joined.csv\n"
+    assert (tmp_path / "joined.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert (tmp_path / "parts" / "part-00001-of-00002.csv").read_text() == "prediction\nyes\n"
+    ran = run("--join", "parts", "joined.csv")
+    assert (ran.code, "is there already" in ran.err) == (3, True)
+    assert run("in.csv", "parts", "--shard", "2/2").code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from pytest_helm_charts.clusters import Cluster
 
-from cluster.kube import Namespace, Release, new_namespace
+from cluster import faults
+from cluster.kube import Namespace, Release, new_namespace, run
 
 HERE = Path(__file__).parent
 NEEDS = ("helm", "kubectl")
@@ -31,6 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_sessionfinish() -> None:
+    """Write what the faults cost."""
+    if faults.MEASURED:
+        version = run(["kubectl", "version", "-o=json"]).stdout
+        faults.write_report(json.loads(version)["serverVersion"]["gitVersion"])
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,10 @@ class Namespace:
     def client(self, name: str = "client", labels: dict[str, str] | None = None) -> Client:
         """A pod with Python that asks from inside the cluster, made where it is not there yet."""
         image = f"{REPOSITORY}:{TAG}"
-        sleeping = restricted_container("client", image, ["python", "-c", "import time; time.sleep(86400)"])
+        # Without a request of its own it would starve first on a busy node, and count its own delays as failures.
+        resources = {"requests": {"cpu": "250m", "memory": "64Mi"}}
+        command = ["python", "-c", "import time; time.sleep(86400)"]
+        sleeping = restricted_container("client", image, command, resources=resources)
         self.apply(restricted_pod(name, [sleeping], labels))
         self.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
         return Client(self, name)

@@ -1,29 +1,62 @@
-"""Steady load on a Service while a block runs, from a pod beside it."""
+"""Steady load on a Service while a block runs, from a pod beside it, and the Service's history while it runs."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.kube import FLOWER, Client
+from cluster.kube import FLOWER, Client, Namespace
 
 LOADER = (Path(__file__).parent / "loader.py").read_text("utf-8")
-# Requests a second, over this many kept-alive connections.
-RATE, CONNECTIONS = 200, 8
+# Requests a second, over this many connections, half of them kept alive.
+RATE, CONNECTIONS, FRESH = 200, 8, 0.5
+# A line for every change of who stands behind a Service.
+_SLICES = (
+    "{.metadata.labels.kubernetes\\.io/service-name}{range .endpoints[*]} {.targetRef.name}="
+    '{.conditions.ready}/{.conditions.serving}/{.conditions.terminating}{end}{"\\n"}'
+)
 
 
 @contextmanager
-def load(client: Client, url: str) -> Iterator[dict[str, Any]]:
-    """Keep-alive load while the block runs; afterwards the dict says what became of the requests (loader.py)."""
-    counts: dict[str, Any] = {}
-    process = client.start(LOADER, f"{url}/predict", str(RATE), str(CONNECTIONS), json.dumps(FLOWER))
+def watched_slices(namespace: Namespace) -> Iterator[list[str]]:
+    """What became of the namespace's EndpointSlices while the block ran: pod=ready/serving/terminating."""
+    lines: list[str] = []
+    command = ["kubectl", "-n", namespace.name, "get", "endpointslices", "--watch", f"-o=jsonpath={_SLICES}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        yield counts
+        yield lines
     finally:
-        out, err = process.communicate("", timeout=60)
+        process.terminate()
+        lines += process.communicate(timeout=10)[0].splitlines()
+
+
+def _explain(namespace: Namespace, counts: dict[str, Any], slices: list[str]) -> str:
+    """What a failure must be judged by: the faults by second, the events, who stood behind the Services."""
+    events = namespace.try_kubectl("get", "events", "--sort-by=.lastTimestamp").stdout
+    pods = namespace.try_kubectl("get", "pods", "-o", "wide").stdout
+    history = "\n".join(slices[-200:])
+    return f"faults: {json.dumps(counts['faults'], indent=1)}\nevents:\n{events}\npods:\n{pods}\nslices:\n{history}"
+
+
+@contextmanager
+def load(client: Client, url: str, fresh: float = FRESH, allowed: int = 0) -> Iterator[dict[str, Any]]:
+    """Load while the block runs; afterwards the dict says what became of the requests (loader.py).
+
+    Where more than `allowed` failed, what explains it is printed.
+    """
+    counts: dict[str, Any] = {}
+    process = client.start(LOADER, f"{url}/predict", str(RATE), str(CONNECTIONS), json.dumps(FLOWER), str(fresh))
+    with watched_slices(client.namespace) as slices:
+        try:
+            yield counts
+        finally:
+            out, err = process.communicate("", timeout=60)
     assert process.returncode == 0, err
     counts |= json.loads(out)
     print(f"load: {counts}")
+    if counts["failed"] > allowed:
+        print(_explain(client.namespace, counts, slices))

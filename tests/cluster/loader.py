@@ -1,10 +1,11 @@
-"""Keep-alive load at a steady rate until standard input ends; prints what became of each request as JSON.
+"""Load at a steady rate until standard input ends; prints what became of each request as JSON.
 
-    python loader.py URL RATE CONNECTIONS BODY
+    python loader.py URL RATE CONNECTIONS BODY [FRESH]
 
 Runs in a pod beside the release, so it needs nothing but Python. A request fails when its answer is not 200, when none
 comes within ten seconds, or when its connection breaks under it; nothing is tried again. Connections that the server
-ends with `Connection: close` are opened anew, as every HTTP client does, and after a hundred requests in any case.
+ends with `Connection: close` are opened anew, as every HTTP client does, and after a hundred requests in any case; a
+share FRESH of them (0 to 1) is closed after each request. A fault is stamped with the time at which its request began.
 """
 
 from __future__ import annotations
@@ -23,47 +24,50 @@ REQUESTS_PER_CONNECTION = 100
 class Load:
     """Threads with a connection each; the counts are theirs together."""
 
-    def __init__(self, url: str, rate: float, connections: int, body: str) -> None:
+    def __init__(self, url: str, rate: float, connections: int, body: str, fresh: float = 0.0) -> None:
         self._url, self._body = urlsplit(url), body.encode()
         self._pause = connections / rate
+        self._fresh = round(fresh * connections)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._slots: collections.Counter[str] = collections.Counter()
         self._faults: collections.Counter[str] = collections.Counter()
+        self._statuses: collections.Counter[str] = collections.Counter()
         self._seconds: list[float] = []
         self._threads = [threading.Thread(target=self._run, args=(at,)) for at in range(connections)]
 
-    def _ask(self, line: http.client.HTTPConnection) -> str:
-        """The slot that answered 200. Raises OSError or HTTPException."""
+    def _ask(self, line: http.client.HTTPConnection) -> tuple[int, str]:
+        """Status and slot. Raises OSError or HTTPException."""
         line.request("POST", self._url.path or "/predict", self._body, {"Content-Type": "application/json"})
         answer = line.getresponse()
         answer.read()
-        if answer.status != 200:
-            raise http.client.HTTPException(f"status {answer.status}")
-        return answer.headers.get("X-Berth-Slot", "?")
+        return answer.status, answer.headers.get("X-Berth-Slot", "?")
 
     def _once(self, line: http.client.HTTPConnection) -> None:
-        began = time.monotonic()
+        began, stamp = time.monotonic(), time.strftime("%H:%M:%S")
         try:
-            slot, fault = self._ask(line), ""
+            status, slot = self._ask(line)
+            fault = "" if status == 200 else f"status {status}"
         except (OSError, http.client.HTTPException) as error:
-            slot, fault = "", f"{type(error).__name__}: {error}"
+            status, slot, fault = 0, "", f"{type(error).__name__}: {error}"
             line.close()
         with self._lock:
             self._seconds.append(time.monotonic() - began)
+            self._statuses[str(status)] += 1
             if fault:
-                self._faults[f"{time.strftime('%H:%M:%S')} {fault}"] += 1
+                self._faults[f"{stamp} {fault}"] += 1
             else:
                 self._slots[slot] += 1
 
     def _run(self, at: int) -> None:
         line = http.client.HTTPConnection(self._url.hostname or "", self._url.port or 80, timeout=10)
+        each = 1 if at < self._fresh else REQUESTS_PER_CONNECTION
         asked, due = 0, time.monotonic() + at * self._pause / len(self._threads)
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             self._once(line)
             due += self._pause
             asked += 1
-            if asked % REQUESTS_PER_CONNECTION == 0:
+            if asked % each == 0:
                 line.close()
         line.close()
 
@@ -81,6 +85,7 @@ class Load:
             "sent": len(took),
             "failed": sum(self._faults.values()),
             "faults": dict(self._faults),
+            "statuses": dict(self._statuses),
             "slots": dict(self._slots),
             "rate": round(len(took) / (time.monotonic() - began), 1),
             "p99_ms": round(1000 * took[len(took) * 99 // 100], 1),
@@ -89,4 +94,5 @@ class Load:
 
 
 if __name__ == "__main__":
-    print(json.dumps(Load(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]).run()))
+    fresh = float(sys.argv[5]) if len(sys.argv) > 5 else 0.0
+    print(json.dumps(Load(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], fresh).run()))

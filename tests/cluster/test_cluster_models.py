@@ -59,7 +59,10 @@ def model(**values: object) -> Values:
 
 def check_answer(release: Release) -> None:
     """The release predicts."""
-    answer = release.namespace.client().ask(f"{release.url}/predict", FLOWER)
+    client = release.namespace.client()
+    # helm waits for ready pods; the node's proxy learns of them up to a second later, and refuses until then.
+    eventually(lambda: client.ask(f"{release.url}/readyz").status != 0, "the Service leads to the pods", 10)
+    answer = client.ask(f"{release.url}/predict", FLOWER)
     assert (answer.status, answer.json()["prediction"]) == (200, [0])
 
 

@@ -236,6 +236,7 @@ def test_an_input_without_a_pattern_is_refused() -> None:
         ("retrain", ["/a:/b.py", "iris", "1"], "RECIPE"),
         ("propose-model", ["--x.yaml", "iris", "1", "e.org/iris"], "VALUES"),
         ("propose-model", ["values.yaml", "iris", "1", "e.org/`id`"], "REFERENCE"),
+        ("propose-model", ["values.yaml", "iris", "1", "mlflow:models:/iris@$(id)"], "MODEL_SOURCE"),
     ],
 )
 def test_what_is_no_input_ends_before_anything_happens(script: str, words: list[str], name: str) -> None:
@@ -268,3 +269,19 @@ def test_a_slot_is_bumped_only_to_what_is_a_version(tmp_path: Path, version: str
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert file.read_text("utf-8") == before
+
+
+def test_flaky_tests_are_named_and_shown(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    summary = "FAILED tests/test_a.py::test_one - AssertionError\nERROR tests/test_a.py::test_two - OSError\n"
+    first.write_text(
+        f"..F.\n===== FAILURES =====\nwaited 20 s\n===== short test summary info =====\n{summary}2 failed\n"
+    )
+    second.write_text("2 passed in 3.0s\n")
+    told = ci("print-flaky", first, second)
+    assert told.splitlines()[:2] == ["flaky: tests/test_a.py::test_one", "flaky: tests/test_a.py::test_two"]
+    assert "waited 20 s" in told
+    assert "2 passed in 3.0s" in told
+    assert told.splitlines()[-1] == "flaky: 2 in this group"
+    first.write_text("5 passed\n")
+    assert ci("print-flaky", first, second) == "flaky: 0 in this group"

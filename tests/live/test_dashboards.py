@@ -97,10 +97,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One worker with every feature on, and limits that the load reaches."""
     folder = tmp_path_factory.mktemp("loaded")
     (folder / "keys").write_text("k" * 32, "utf-8")
+    split = {"name": "q4", "model": "split", "arms": [{"model": "prices@1"}]}
+    (folder / "experiments.json").write_text(json.dumps({"experiments": [split]}), "utf-8")
     settings = {
-        "models": "iris,prices,sleeper", "slot": "blue", "workers": 1, "allow_code": "true", "max_inflight": 4,
+        "models": "iris,prices@1,sleeper", "slot": "blue", "workers": 1, "allow_code": "true", "max_inflight": 4,
         "feedback_key_file": folder / "keys", "cache_bytes": 1 << 20, "watch_rows": 500,
-        "payload_log": "http://127.0.0.1:9/?queue=1",
+        "payload_log": "http://127.0.0.1:9/?queue=1", "experiment_file": folder / "experiments.json",
     }  # fmt: skip
     with running_ready(fill_store(folder), folder, **settings) as running:
         yield running
@@ -150,6 +152,7 @@ def load_once(server: Server) -> None:
     shifted = (iris + np.array([0, 0, 0, 900])).tolist()
     for model, rows in (("iris", shifted * 8), ("prices", (iris[:, :3] + 900).tolist())):
         assert ask(server, "POST", "/predict", {"features": rows, "model": model})[0] == 200
+    assert ask(server, "POST", "/predict", {"features": iris[0, :3].tolist(), "model": "split"})[0] == 200
     label(server, "iris", iris[0].tolist(), [0, 0, 1])
     label(server, "prices", iris[0, :3].tolist(), [0.2, 5.0])
     slow = {"features": [[0.3]], "model": "sleeper"}

@@ -79,6 +79,9 @@ def test_receipts_and_the_payload_log_give_one_accuracy(server: Server, added: P
     report = json.loads(online.stdout)["models"][0]
     assert (online.exit_code, report["labels"], report["reference"]) == (1, ROWS, {"accuracy": 0.96})
 
+    pods = ["--headless-host", "127.0.0.1", "--port", str(server.port)]
+    assert json.loads(CliRunner().invoke(berth, ["quality", *pods, "--json"]).stdout)["models"][0] == report
+
     log = added / "payloads.jsonl"
     wait_for(lambda: log.exists() and len(log.read_bytes().splitlines()) == ROWS, 10)
     lines = [json.loads(line) for line in log.read_bytes().splitlines()]

@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,33 +57,35 @@ class Sender(threading.Thread):
             at += len(rows)
             size = size % 5 + 1
             if at - len(rows) < len(self._rows) // 2 <= at:
-                self._halfway.wait(60)
+                self._halfway.wait(120)  # all have stopped
+                self._halfway.wait(120)  # the worker is dead
         connection.close()
 
 
 def test_every_row_of_four_workers_is_counted(store: Path, tmp_path: Path) -> None:
-    """But for those that the killed worker had not counted yet: what it predicted in a twentieth of a second."""
+    """Halfway one worker is killed, when nothing is in flight: what it had counted stays, and no later row is lost."""
     rows = load_iris().data[np.random.default_rng(0).integers(0, 150, ROWS)].tolist()
     with running_ready(store, tmp_path, models="iris@1", workers=WORKERS, watch_rows=10**6) as server:
         halfway = threading.Barrier(SENDERS + 1)
         senders = [Sender(server, rows[at::SENDERS], halfway) for at in range(SENDERS)]
         for sender in senders:
             sender.start()
+        halfway.wait(120)
+        counted = sum(sender.predicted for sender in senders)
+        assert wait_for_counts(server, counted)["rows"] == counted >= ROWS // 2
         victim = min(server.wait_workers(WORKERS))
-        halfway.wait(60)
-        before = wait_for_counts(server, sum(sender.predicted for sender in senders) - SENDERS * 5)
         os.kill(victim, signal.SIGKILL)
+        halfway.wait(120)
         for sender in senders:
             sender.join()
         predicted = sum(sender.predicted for sender in senders)
-        doubtful = sum(sender.doubtful for sender in senders)
-        assert predicted + doubtful == ROWS
-        report = wait_for_counts(server, predicted - SENDERS * 5)
-        assert predicted - SENDERS * 5 <= report["rows"] <= predicted + doubtful
-        assert before["rows"] >= ROWS // 2 - SENDERS * 10
-        assert all(sum(feature["observed"]) == report["rows"] for feature in report["features"])
+        # A request on a connection to the dead worker was never predicted.
+        assert predicted + sum(sender.doubtful for sender in senders) == ROWS
+        report = wait_for_counts(server, predicted)
+        assert report["rows"] == predicted > ROWS * 0.9
+        assert all(sum(feature["observed"]) == predicted for feature in report["features"])
         assert metric(server, "berth_watch_dropped_rows_total") == 0
-        assert metric(server, "berth_drift_rows") == report["rows"]
+        assert metric(server, "berth_drift_rows") == predicted
 
 
 def wait_for_counts(server: Server, rows: int) -> dict[str, Any]:
@@ -96,7 +96,6 @@ def wait_for_counts(server: Server, rows: int) -> dict[str, Any]:
         return found
 
     wait_for(lambda: report()["rows"] >= rows, 20)
-    wait_for(lambda: report()["rows"] == report()["rows"])
     return report()
 
 
@@ -104,8 +103,8 @@ def test_without_a_kill_every_count_is_that_of_the_rows(store: Path, tmp_path: P
     """Each feature's bins, not only their sum."""
     rows = load_iris().data[np.random.default_rng(1).integers(0, 150, ROWS // 4)]
     with running_ready(store, tmp_path, models="iris@1", workers=WORKERS, watch_rows=10**6) as server:
-        halfway = threading.Barrier(SENDERS)
-        senders = [Sender(server, rows[at::SENDERS].tolist(), halfway) for at in range(SENDERS)]
+        alone = threading.Barrier(1)
+        senders = [Sender(server, rows[at::SENDERS].tolist(), alone) for at in range(SENDERS)]
         for sender in senders:
             sender.start()
         for sender in senders:
@@ -120,21 +119,18 @@ def test_without_a_kill_every_count_is_that_of_the_rows(store: Path, tmp_path: P
                 assert feature["observed"][1:-2] == inner
 
 
-@contextmanager
-def many_receipts(
-    store: Path, folder: Path, settings: dict[str, object], rows: Any
-) -> Iterator[tuple[list[int], list[str]]]:
+def collect_receipts(store: Path, folder: Path, settings: dict[str, object], rows: Any) -> tuple[list[int], list[str]]:
     """A prediction and a receipt for each row, of a server that has ended by then."""
     folder.mkdir()
+    pairs = []
     with running_ready(store, folder, workers=1, **settings) as maker:
         connection = http.client.HTTPConnection(HOST, maker.port, timeout=30)
-        pairs = []
         for row in rows.tolist():
             connection.request("POST", "/predict", json.dumps({"features": row}), {"Content-Type": "application/json"})
             response = connection.getresponse()
             pairs.append((json.loads(response.read())["prediction"][0], response.headers["X-Berth-Receipt"] or ""))
         connection.close()
-    yield [predicted for predicted, _ in pairs], [receipt for _, receipt in pairs]
+    return [predicted for predicted, _ in pairs], [receipt for _, receipt in pairs]
 
 
 def mutate(receipt: str, rng: np.random.Generator) -> str:
@@ -152,16 +148,15 @@ def test_labels_of_ten_thousand_receipts_at_another_server(store: Path, tmp_path
     features, target = load_iris(return_X_y=True)
     chosen = rng.integers(0, 150, RECEIPTS)
     truth = (target[chosen] + (rng.random(RECEIPTS) < 0.1)) % 3
-    with many_receipts(store, tmp_path / "maker", settings, features[chosen]) as (predicted, receipts):
-        items = [{"receipt": text, "truth": int(label)} for text, label in zip(receipts, truth, strict=True)]
-        (tmp_path / "taker").mkdir()
-        with running_ready(store, tmp_path / "taker", workers=2, **settings) as taker:
-            for start in range(0, RECEIPTS, ITEMS):
-                assert ask(taker, "POST", "/feedback", items[start : start + ITEMS])[1]["accepted"] == ITEMS
-            forged = [{"receipt": mutate(text, rng), "truth": 0} for text in receipts[:1000]]
-            for item in forged:
-                status, document = ask(taker, "POST", "/feedback", item)
-                assert (status, document["rejected"][0]["code"]) == (400, "invalid_receipt")
-            report = ask(taker, "GET", "/quality")[1]["models"][0]
+    predicted, receipts = collect_receipts(store, tmp_path / "maker", settings, features[chosen])
+    items = [{"receipt": text, "truth": int(label)} for text, label in zip(receipts, truth, strict=True)]
+    (tmp_path / "taker").mkdir()
+    with running_ready(store, tmp_path / "taker", workers=2, **settings) as taker:
+        for start in range(0, RECEIPTS, ITEMS):
+            assert ask(taker, "POST", "/feedback", items[start : start + ITEMS])[1]["accepted"] == ITEMS
+        for text in receipts[:1000]:
+            status, document = ask(taker, "POST", "/feedback", {"receipt": mutate(text, rng), "truth": 0})
+            assert (status, document["rejected"][0]["code"]) == (400, "invalid_receipt")
+        report = ask(taker, "GET", "/quality")[1]["models"][0]
     assert report["labels"] == RECEIPTS
     assert report["accuracy"]["value"] == accuracy_score(truth, predicted)

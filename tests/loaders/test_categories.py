@@ -40,14 +40,18 @@ ROWS: list[dict[str, Any]] = [
     {"age": None, "city": None, "floor": None, "code": "1", "same": "a"},
     {"age": 0.1, "city": "Rome", "floor": 10, "code": "2", "same": "a"},
 ]
-ASKED = pd.DataFrame(
-    {
-        name: pd.Series([row[name] for row in ROWS], dtype=float)
-        if name == "age"
-        else pd.Categorical([row[name] if row[name] in set(FRAME[name]) else None for row in ROWS], set_of.categories)
-        for name, set_of in ((name, getattr(FRAME[name], "cat", None)) for name in FRAME)
-    }
-)
+
+
+def column_of(name: str) -> Any:
+    """The rows' values as the frame had them; an unknown category is a missing one."""
+    values: list[Any] = [row[name] for row in ROWS]
+    if name == "age":
+        return pd.Series(values, dtype=float)
+    known: Any = FRAME[name].cat.categories
+    return pd.Categorical([value if value in known else None for value in values], known)
+
+
+ASKED = pd.DataFrame({name: column_of(name) for name in map(str, FRAME)})
 FEW = {"n_estimators": 6, "n_jobs": 1}
 
 

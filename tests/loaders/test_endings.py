@@ -64,6 +64,10 @@ def _torchscript(path: Path) -> None:
         torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 1), torch.zeros(1, 2)), path)
 
 
+def _catboost(path: Path) -> None:
+    path.write_bytes(b"CBM1\0\0")
+
+
 CONTENTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "finalized_model.sav": (_pickled, "joblib"),
     "model.jbl": (_pickled, "joblib"),
@@ -76,6 +80,7 @@ CONTENTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "trees.model": (_xgboost("json"), "xgboost"),
     "lgb.model": (_lightgbm(b"\n"), "lightgbm"),
     "lgb.bst": (_lightgbm(b"\r\n"), "lightgbm"),
+    "cat.model": (_catboost, "catboost"),
     "net.bin": (_onnx, "onnx"),
     "model.dat": (_skops, "skops"),
     "model.pth": (_torchscript, "torchscript"),
@@ -93,7 +98,6 @@ def test_the_content_decides_where_the_ending_does_not(name: str, tmp_path: Path
     ("name", "content", "said"),
     [
         ("net.h5", b"\x89HDF\r\n\x1a\n", "tf2onnx"),
-        ("trees.cbm", b"CBM1\0\0", 'format="onnx"'),
         ("rules.pmml", b'<?xml version="1.0"?>\n<PMML version="4.4">', "ONNX"),
         ("old.model", b"binf\0\0", "save_model"),
         ("old.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "torch.jit.save"),

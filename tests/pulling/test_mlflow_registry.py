@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import urllib.request
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from berth.cli.main import berth
 from berth.errors import BerthError
@@ -22,6 +24,7 @@ from berth.models.store import find_version, list_names, read_manifest
 from file_server import serve_files
 from live.server import free_port, wait_until
 from misbehaving_front import Front, in_front_of
+from models.test_signing import write_key
 from other_venv import ROOT, other_venv
 
 pytestmark = pytest.mark.slow
@@ -72,7 +75,9 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
     ]
     environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{programs}:{os.environ['PATH']}"}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+        process = subprocess.Popen(
+            list(map(str, command)), env=environ, stdout=log, stderr=log, cwd=folder, start_new_session=True
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(url), f"mlflow server; log: {folder / 'log'}", 180)
@@ -137,7 +142,7 @@ def test_a_wrong_password(front: Front, tmp_path: Path) -> None:
     front.authorization = "Basic x"
     given = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "hunter2"}
     result = add(tmp_path, front.url, "models:/churn@champion", **given)
-    refused(tmp_path, result, "answered 401: set MLFLOW_TRACKING_USERNAME")
+    refused(tmp_path, result, "returned 401: set MLFLOW_TRACKING_USERNAME")
     assert "hunter2" not in result.output + str(result.exception)
 
 
@@ -150,7 +155,7 @@ def test_a_wrong_password(front: Front, tmp_path: Path) -> None:
         ("models:/m-0123", "Logged model with ID 'm-0123' not found"),
         ("runs:/0123/model", "Run with id=0123 not found"),
         ("models:/churn", "an address must be mlflow:models:/NAME@ALIAS"),
-        ("models:/../x/1", "answered 404"),
+        ("models:/../x/1", "an address must be"),
     ],
 )
 def test_what_is_not_there(tracking: Tracking, tmp_path: Path, address: str, reason: str) -> None:
@@ -163,21 +168,26 @@ def test_a_run_that_logged_something_else(tracking: Tracking, tmp_path: Path) ->
 
 
 def test_a_file_that_is_cut(front: Front, tmp_path: Path) -> None:
-    front.cut = "/model.pkl"
+    front.cut = "/MLmodel"
     refused(tmp_path, add(tmp_path, front.url, "models:/churn/1"), "the connection was cut after", "5 tries")
 
 
 def test_a_redirect_to_another_host(front: Front, tmp_path: Path) -> None:
     with serve_files(tmp_path) as elsewhere:
-        front.moved["/model.pkl"] = f"{elsewhere.url}/model.pkl"
+        front.moved["/MLmodel"] = f"{elsewhere.url}/MLmodel"
         result = add(tmp_path / "store", front.url, "models:/churn/1", MLFLOW_TRACKING_TOKEN="secret")
         refused(tmp_path / "store", result, "leads to another host, 127.0.0.1")
         assert elsewhere.asked == []
 
 
 def test_an_alias_that_moves_meanwhile(tracking: Tracking, front: Front, tmp_path: Path) -> None:
-    moves = [lambda: tracking.log("alias", "2")]
-    front.before["/model.pkl"] = lambda: moves.pop()() and None if moves else None  # type: ignore[func-returns-value]
+    moves = ["2"]
+
+    def move() -> None:
+        if moves:
+            tracking.log("alias", moves.pop())
+
+    front.before["/MLmodel"] = move
     try:
         result = add(tmp_path, front.url, "models:/churn@champion")
     finally:
@@ -187,5 +197,33 @@ def test_an_alias_that_moves_meanwhile(tracking: Tracking, front: Front, tmp_pat
 
 def test_files_that_only_the_server_can_read(tracking: Tracking, front: Front, tmp_path: Path) -> None:
     refused(tmp_path, add(tmp_path, "file:///mlruns", "models:/churn/1"), "want the http(s) URL of a tracking server")
-    refused(tmp_path, add(tmp_path, f"{tracking.url}/nothing", "models:/churn/1"), "answered 404")
+    refused(tmp_path, add(tmp_path, f"{tracking.url}/nothing", "models:/churn/1"), "returned 404")
     refused(tmp_path, add(tmp_path, "", "models:/churn/1"), "needs MLFLOW_TRACKING_URI")
+
+
+def test_a_registered_model_becomes_a_signed_image(tracking: Tracking, tmp_path: Path) -> None:
+    if (crane := shutil.which("crane")) is None:
+        pytest.skip("crane, which serves the registry, is not on PATH")
+    key = write_key(tmp_path / "team.pem", ec.generate_private_key(ec.SECP256R1()))
+    port = free_port()
+    registry = subprocess.Popen(
+        [crane, "registry", "serve", "--address", f"127.0.0.1:{port}"], stderr=subprocess.DEVNULL
+    )
+    try:
+        environ = {
+            **os.environ,
+            "MLFLOW_TRACKING_URI": tracking.url,
+            "MODELS": f"127.0.0.1:{port}/models",
+            "SIGN_KEY": str(key),
+        }
+        command = [str(ROOT / "ci" / "import-model"), "mlflow:models:/churn@champion", "churn", "7"]
+        done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+        reference = done.stdout.strip()
+        assert reference.startswith(f"127.0.0.1:{port}/models/churn@sha256:")
+        words = ["pull", f"oci://{reference}", f"--into={tmp_path / 'into'}", f"--key={key.with_suffix('.pub')}"]
+        result = CliRunner().invoke(berth, words, standalone_mode=False)
+        assert result.exception is None, result.exception
+        assert read_manifest(find_version(tmp_path / "into", "churn")).metadata["source"]["alias"] == "champion"
+    finally:
+        registry.kill()
+        registry.wait()

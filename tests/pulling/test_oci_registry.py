@@ -151,7 +151,7 @@ def test_a_registry_with_a_token_service(front: Front, entry: Entry, tmp_path: P
     auth.write_text(json.dumps({"auths": {host(front): {"auth": LOGIN}}}))
     uri = push(entry, f"{host(front)}/models/closed:1", REGISTRY_AUTH_FILE=str(auth))
     assert run("pull", uri, f"--into={tmp_path / 'a'}", REGISTRY_AUTH_FILE=str(auth)).exception is None
-    refused(run("pull", uri, f"--into={tmp_path / 'b'}"), StoreError, "answered 401: log in to the registry")
+    refused(run("pull", uri, f"--into={tmp_path / 'b'}"), StoreError, "returned 401: log in to the registry")
     tokens = [path for path, _ in front.asked if path.startswith("/token?")]
     assert "scope=repository%3Amodels%2Fclosed%3Apull%2Cpush" in tokens[0]
 
@@ -175,7 +175,7 @@ def test_add_takes_a_file_out_of_an_image(port: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["models/none:1", "models/none@sha256:" + "0" * 64])
 def test_what_is_not_there(port: int, tmp_path: Path, name: str) -> None:
-    refused(run("pull", f"oci://127.0.0.1:{port}/{name}", f"--into={tmp_path / 'into'}"), StoreError, "answered 404")
+    refused(run("pull", f"oci://127.0.0.1:{port}/{name}", f"--into={tmp_path / 'into'}"), StoreError, "returned 404")
 
 
 @pytest.mark.parametrize(

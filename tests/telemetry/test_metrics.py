@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 
+from berth.telemetry.metrics.allocated import AllocatedDict
 from berth.telemetry.metrics.metric_files import _encode_values, merge_dead_worker, render
 from berth.telemetry.metrics.registry import MOST_LABELS, OTHER, VALUES, Metrics
 
@@ -163,8 +164,7 @@ def test_the_table_is_the_contracts() -> None:
     bound.count_unit("q4", "iris@3", True)
     bound.set_experiment_file(True)
     bound.count_shadow("agree")
-    bound.observe_shadow(0.01)
-    bound.observe_shadow_difference([0.5])
+    bound.observe_shadow(0.01, [0.5])
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -349,7 +349,7 @@ def test_merged_files_are_prometheus_clients_own(values: dict[str, float]) -> No
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "counter_dead.db")
         path.write_bytes(_encode_values(values))
-        read = MmapedDict.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
+        read = MmapedDict.read_all_values_from_file(str(path))
         assert {key: value for key, value, _, _ in read} == values
 
 
@@ -389,3 +389,15 @@ def test_a_scrape_takes_less_than_50_ms(http_workers: tuple[Path, list[int]], tm
         render(directory)
         times.append(time.thread_time() - began)
     assert min(times) < 0.05, json.dumps(times)
+
+
+def test_metrics_files_have_no_holes_and_grow_whole(tmp_path: Path) -> None:
+    file = tmp_path / "counter_1.db"
+    values = AllocatedDict(str(file))
+    assert file.stat().st_blocks * 512 >= file.stat().st_size == 65536
+    for number in range(2000):
+        values.write_value(f"key-{number:04}" + "x" * 50, float(number), 0.0)
+    assert file.stat().st_blocks * 512 >= file.stat().st_size > 65536
+    values.close()
+    read = {key[:8]: value for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file))}
+    assert read == {f"key-{number:04}": float(number) for number in range(2000)}

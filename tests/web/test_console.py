@@ -35,6 +35,7 @@ def test_other_clients_get_routes_and_models(client: FlaskClient, accept: str) -
     answer = client.get("/", headers={"Accept": accept})
     assert answer.mimetype == "application/json"
     listing = json.loads(answer.data)
+    assert listing["status"] == "alive"
     assert {"method": "POST", "path": "/predict"}.items() <= listing["routes"][0].items()
     assert [f"{model['name']}@{model['version']}" for model in listing["models"]] == [
         "iris@1",

@@ -21,7 +21,7 @@ from berth.telemetry.feedback.receipts import decode_receipt
 from berth.web.auth import encode_key
 from collector import wait_for
 from web.asking import MakeApp, refused, tensor, told
-from web.test_ways_in import WAYS, Case, Way
+from web.ways import WAYS, Case, Way
 
 SERVED = "churn@1,churn@2"
 SECRET = "s" * 32

@@ -16,7 +16,8 @@ from berth.telemetry.feedback.tally import MOST_REMEMBERED, FeedbackTally
 from berth.telemetry.metrics.registry import Metrics
 from berth.web.auth import encode_key
 from web.asking import MakeApp, refused, told
-from web.test_ways_in import CASES, GOOD, Case, inline
+from web.test_ways_in import CASES, GOOD
+from web.ways import Case, inline
 
 SECRET = "s" * 32
 HEADER = "X-Berth-Receipt"
@@ -230,3 +231,17 @@ def test_the_document_s_example_is_counted(other: FlaskClient) -> None:
     assert set(examples) == {"iris@1", "iris@2", "people@1", "prices@1"}
     for example in examples.values():
         assert told(other.post("/feedback", json=example["value"]))["accepted"] == 1
+
+
+def test_a_key_sees_the_quality_of_its_models(make_app: MakeApp, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"all:{encode_key('a')}\nann:{encode_key('b')}:people\n", "utf-8")
+    client = make_app(store, models=SERVED, api_keys_file=tmp_path / "keys")
+    label = {"model": "iris", "version": "1", "prediction": [0, 1], "truth": [0, 2]}
+    assert client.post("/feedback", json=label, headers={"X-Api-Key": "a"}).status_code == 200
+    assert client.get("/quality").status_code == 401
+    (seen,) = told(client.get("/quality", headers={"X-Api-Key": "a"}))["models"]
+    assert (seen["model"], seen["right"], seen["wrong"], seen["worse"]) == ("iris", 1, 1, None)
+    hidden = told(client.get("/quality", headers={"X-Api-Key": "b"}))
+    assert hidden["models"] == []
+    assert "POST /feedback" in hidden["reason"]
+    assert client.get("/quality?model=iris", headers={"X-Api-Key": "b"}).status_code == 403

@@ -267,3 +267,17 @@ def test_a_full_gate_refuses_before_the_body_is_read(make_app: MakeApp, store: P
     gate.leave(ticket)
     assert client.post("/predict", json=GOOD).status_code == 200
     assert sample(client, "berth_rejected_total", 'reason="overloaded"') == 1
+
+
+def test_counters_of_a_ready_model_begin_at_zero_and_refusals_have_its_name(make_app: MakeApp, store: Path) -> None:
+    client = make_app(store, models="iris@1", max_inflight=1)
+    for status in ("200", "500"):
+        assert sample(client, "berth_requests_total", f'protocol="v2",slot="",status="{status}"') == 0
+    assert sample(client, "berth_rejected_total", 'model="iris",reason="deadline_exceeded"') == 0
+    assert sample(client, "berth_predictions_total", 'model="iris"') == 0
+    gate = client.application.extensions["berth"].gate
+    ticket = gate.enter()
+    assert client.post("/predict", json={"features": [1, 2, 3, 4]}).status_code == 429
+    gate.leave(ticket)
+    assert sample(client, "berth_rejected_total", 'model="iris",reason="overloaded"') == 1
+    assert sample(client, "berth_requests_total", 'model="iris",protocol="predict",slot="",status="429"') == 1

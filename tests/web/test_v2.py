@@ -27,7 +27,7 @@ def body(iris_rows: Rows) -> dict[str, Any]:
 def test_server(client: FlaskClient) -> None:
     document = told(client.get("/v2"))
     assert document["name"] == "berth"
-    assert "binary_tensor_data" in document["extensions"]
+    assert document["extensions"] == ["binary_tensor_data"]  # what is there in full
     assert document["version"]
 
 
@@ -207,7 +207,10 @@ BAD_INPUTS: dict[str, tuple[Any, str]] = {
     "a negative size": ([tensor("features", [1, 2, 3, 4], [-1, 4])], "shape must be"),
     "no rows": ([tensor("features", [], [0, 4])], "no rows"),
     "a narrow row": ([tensor("features", [1, 2, 3], [1, 3])], "got 3 values in a row, want 4: 'sepal length"),
-    "another name": ([tensor("input-0", [1, 2, 3, 4], [1, 4])], "missing input 'features'"),
+    "other names": (
+        [tensor("input-0", [1, 2, 3, 4], [1, 4]), tensor("input-1", [1, 2, 3, 4], [1, 4])],
+        "missing input 'features'",
+    ),
     "one name too many": (
         [tensor("features", [1, 2, 3, 4], [1, 4]), tensor("more", [1])],
         "unknown input 'more'; the model expects 'features'",

@@ -10,45 +10,23 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
 from berth.web.endpoints import ENDPOINTS
-from berth.worker.inline import INCOMPLETE, InlineAnswers
+from berth.worker.inline import INCOMPLETE
 from collector import wait_for
 from web.asking import MakeApp
+from web.ways import WAYS, Case, as_sent, compare, inline_of, pooled
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 GOOD = {"features": ROW}
 SERVED = "iris@1,iris@2,people@1"
-JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
+CSV, BINARY, FORM = "text/csv", "application/octet-stream", "application/x-www-form-urlencoded"
 NAMES = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A request for a prediction, and the status it must be answered with."""
-
-    path: str
-    body: Any
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def data(self) -> bytes:
-        """The body as it is sent."""
-        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-
-    @property
-    def fields(self) -> dict[str, str]:
-        """The header fields as they are sent."""
-        return {"Content-Type": JSON} | self.headers
 
 
 def _infer(name: str = "features", **more: Any) -> dict[str, Any]:
@@ -82,11 +60,13 @@ CASES = [
     Case(V2, _infer(), 415, {"Content-Type": BINARY}),
     _binary(),
     Case(V2_VERSION, _infer()),
-    Case(V2_VERSION, _infer("wrong"), 400),
+    Case(V2_VERSION, _infer("input-0", outputs=[{"name": "predict"}])),
+    Case(V2_VERSION, _infer(outputs=[{"name": "predict"}, {"name": "prediction"}]), 400),
     Case("/v2/models/nobody/infer", _infer(), 404),
     Case("/v2/models/iris/versions/9/infer", _infer(), 404),
     Case(V1, {"instances": [ROW]}),
     Case(V1, {"inputs": {name: [1.0] for name in NAMES}}),
+    Case(V1, {"instances": [ROW], "outputs": ["predict", "predict_proba"]}, headers={"Content-Type": FORM}),
     Case(V1, {"rows": [ROW]}, 400),
     Case(V1_VERSION, {"instances": [ROW]}),
     Case("/v1/models/nobody:predict", {"instances": [ROW]}, 404),
@@ -94,83 +74,11 @@ CASES = [
     Case("/invocations", {"dataframe_split": {"columns": NAMES, "data": [ROW]}}),
     Case("/invocations", (",".join(NAMES) + "\n5.1,3.5,1.4,0.2\n").encode(), 200, {"Content-Type": CSV}),
     Case("/invocations", b"a,b\n1,2\n", 400, {"Content-Type": CSV}),
+    Case("/invocations", {"dataframe_records": [dict(zip([*NAMES, "id"], [*ROW, 7], strict=True))]}),
+    Case("/invocations", b'{"instances": [[NaN, 1, 2, 3]], "params": {"outputs": ["probabilities"]}}', 400),
     Case("/invocations", {}, 400),
     Case("/invocations", GOOD, 415, {"Content-Type": "text/plain"}),
 ]
-# (status, headers, body)
-Answer: TypeAlias = tuple[int, dict[str, str], bytes]
-Way: TypeAlias = Callable[[FlaskClient, Case], Answer]
-
-
-def as_sent(case: Case) -> bytes:
-    """A whole request as the worker reads it."""
-    sent = {"Host": "localhost", "Content-Length": str(len(case.data))} | case.fields
-    fields = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-    return f"POST {case.path} HTTP/1.1\r\n{fields}\r\n".encode() + case.data
-
-
-def inline_of(client: FlaskClient) -> InlineAnswers:
-    """What the worker's main thread calls. A model that was slow when it was measured is measured again."""
-    backend = client.application.extensions["berth"].express._pipeline.backend
-    for model in backend.catalog.models():
-        for _ in range(20):
-            if model.name != "iris" or backend.predictor.may_answer_at_once(model):
-                break
-            backend.predictor.prepare(model)
-    inline: InlineAnswers = client.application.extensions["berth"].express
-    return inline
-
-
-def inline(client: FlaskClient, case: Case) -> Answer:
-    """On the main thread, which never waits."""
-    answer = inline_of(client).answer_plain(as_sent(case), "127.0.0.1")
-    assert answer is not None, f"{case.path} would wait"
-    head, _, body = answer.data.partition(b"\r\n\r\n")
-    status_line, *lines = head.decode().split("\r\n")
-    told = dict(line.split(": ", 1) for line in lines)
-    assert told.pop("Server") == "gunicorn"
-    assert told.pop("Date")
-    assert told.pop("Connection") == ("close" if answer.closes else "keep-alive")
-    if answer.closes:
-        told["Connection"] = "close"
-    status = int(status_line.split()[1])
-    assert status_line == f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
-    return status, told, body
-
-
-def pooled(client: FlaskClient, case: Case) -> Answer:
-    """A WSGI application; predictions never reach Flask."""
-    answer = client.post(case.path, data=case.data, headers=case.fields)
-    return answer.status_code, dict(answer.headers), answer.data
-
-
-def routed(client: FlaskClient, case: Case) -> Answer:
-    """Flask alone, as for paths that are spelled in another way."""
-    app = client.application
-    before, app.wsgi_app = app.wsgi_app, Flask.wsgi_app.__get__(app)  # type: ignore[method-assign]
-    assert before != app.wsgi_app
-    try:
-        return pooled(client, case)
-    finally:
-        app.wsgi_app = before  # type: ignore[method-assign]
-
-
-WAYS: tuple[Way, ...] = (inline, pooled, routed)
-_OWN_ID = re.compile(rb'"request_id":"[0-9a-f]{32}"')
-
-
-def _without_id(answer: Answer, case: Case) -> Answer:
-    """The answer without a request id that the server made; its length is the same every time."""
-    status, headers, body = answer
-    assert len(headers["X-Request-Id"]) == 32 or headers["X-Request-Id"] == case.headers["X-Request-Id"]
-    return status, {name: value for name, value in headers.items() if name != "X-Request-Id"}, _OWN_ID.sub(b"", body)
-
-
-def _compare(clients: list[FlaskClient], cases: list[Case]) -> None:
-    for case in cases:
-        seen = [_without_id(way(client, case), case) for way, client in zip(WAYS, clients, strict=True)]
-        assert seen[0][0] == case.status, (case, seen[0])
-        assert seen[0] == seen[1] == seen[2], case
 
 
 def _counted(client: FlaskClient) -> list[str]:
@@ -202,7 +110,7 @@ def test_every_prediction_endpoint_has_cases() -> None:
 
 def test_every_way_answers_and_counts_alike(three: Callable[..., list[FlaskClient]]) -> None:
     clients = three()
-    _compare(clients, CASES)
+    compare(clients, CASES)
     counted = [_counted(client) for client in clients]
     assert counted[0] == counted[1] == counted[2]
     assert any('url_rule="/v1/models/<name>/versions/<version>:predict"' in line for line in counted[0])
@@ -240,7 +148,7 @@ def test_keys_hold_on_every_way(three: Callable[..., list[FlaskClient]], tmp_pat
     good = [case for case in CASES if case.status == 200]
     with_key = [({}, 401), ({"X-Api-Key": "no"}, 401), ({"X-Api-Key": "one"}, 200), ({"X-Api-Key": "two"}, 403)]
     for key, status in with_key:
-        _compare(clients, [Case(case.path, case.body, status, case.headers | key) for case in good])
+        compare(clients, [Case(case.path, case.body, status, case.headers | key) for case in good])
     assert _counted(clients[0]) == _counted(clients[1]) == _counted(clients[2])
 
 
@@ -249,17 +157,17 @@ def test_the_gate_holds_on_every_way(three: Callable[..., list[FlaskClient]]) ->
     gates = [client.application.extensions["berth"].gate for client in clients]
     tickets = [gate.enter() for gate in gates]
     refused = [Case(case.path, case.body, 429, case.headers) for case in CASES if case.status == 200]
-    _compare(clients, refused)
+    compare(clients, refused)
     for gate, ticket in zip(gates, tickets, strict=True):
         gate.leave(ticket)
-    _compare(clients, CASES)
+    compare(clients, CASES)
     assert [gate.inside for gate in gates] == [0, 0, 0]
     assert _counted(clients[0]) == _counted(clients[1]) == _counted(clients[2])
 
 
 def test_a_body_over_the_limit_closes_the_connection_on_every_way(three: Callable[..., list[FlaskClient]]) -> None:
     clients = three(max_body_bytes=20)
-    _compare(clients, [Case(case.path, case.body, 413, case.headers) for case in CASES if case.status == 200])
+    compare(clients, [Case(case.path, case.body, 413, case.headers) for case in CASES if case.status == 200])
     answer = inline_of(clients[0]).answer_plain(as_sent(CASES[0]), "")
     assert answer is not None
     assert answer.closes
@@ -268,7 +176,7 @@ def test_a_body_over_the_limit_closes_the_connection_on_every_way(three: Callabl
 
 def test_what_is_not_ready_is_said_on_every_way(make_app: MakeApp, store: Path) -> None:
     clients = [make_app(store, models=SERVED, start=False) for _ in WAYS]
-    _compare(clients, [Case(case.path, case.body, 503, case.headers) for case in CASES if case.status == 200])
+    compare(clients, [Case(case.path, case.body, 503, case.headers) for case in CASES if case.status == 200])
 
 
 @pytest.mark.parametrize("path", ["/predict/", "/%70redict", "/v2/models/%69ris/infer", "/v1/models/iris%3Apredict"])
@@ -302,7 +210,8 @@ def test_what_would_wait_is_not_begun(make_app: MakeApp, store: Path) -> None:
     rows = {"features": [ROW] * 65}
     assert inline_of(client).answer_plain(as_sent(Case("/predict", rows)), "") is None
     assert service.gate.inside == 0
-    assert "berth_requests_total{" not in client.get("/metrics").text
+    lines = client.get("/metrics").text.splitlines()
+    assert {line.rpartition(" ")[2] for line in lines if line.startswith("berth_requests_total{")} == {"0.0"}
     few = service.express.answer_plain(as_sent(Case("/predict", {"features": [ROW] * 64})), "")
     assert few.data.startswith(b"HTTP/1.1 200 ")
 

@@ -18,6 +18,7 @@ from berth.cli import (
     experiment_commands,
     gate_command,
     health_command,
+    import_command,
     openapi_command,
     optimize_command,
     process_commands,
@@ -61,6 +62,7 @@ _MODULES = (
     quality_command,
     bench_command,
     optimize_command,
+    import_command,
 )
 for command in (command for module in _MODULES for command in module.COMMANDS):
     berth.add_command(command)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from berth.errors import SettingsError
 from berth.models.signing import read_public_keys
 from berth.pulling.addresses import Access
+from berth.pulling.fetching import store_authorization
 from berth.pulling.pull import PullReport, parse_wanted, pull_models
 from berth.pulling.transfer import Persistence
 from berth.settings import read_environment
@@ -29,19 +28,6 @@ _UNITS = {"": 1.0, "m": 1e-3} | {
     for end, base, first in (("", 1000, "k"), ("i", 1024, "K"))
     for power, letter in enumerate((first, *"MGTPE"), 1)
 }
-
-
-def _authorization(environ: Mapping[str, str]) -> str:
-    """The Authorization header that the environment gives. Raises SettingsError, without the values."""
-    token, name = environ.get("STORE_TOKEN", ""), environ.get("STORE_USERNAME", "")
-    password = environ.get("STORE_PASSWORD", "")
-    if token and name:
-        raise SettingsError("STORE_TOKEN and STORE_USERNAME are both set; keep one")
-    if re.search(r"[^\x21-\x7e]", token.strip()):
-        raise SettingsError("STORE_TOKEN holds more than printable ASCII characters")
-    if token:
-        return f"Bearer {token.strip()}"
-    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode() if name else ""
 
 
 def _sha256(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -136,7 +122,7 @@ def pull(uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_sec
     persistence = Persistence(ends=time.monotonic() + max_seconds)
     keys = read_public_keys((key,)) if key else ()
     environ = read_environment()
-    access = Access(_authorization(environ), persistence, max_bytes, environ, keys)
+    access = Access(store_authorization(environ), persistence, max_bytes, environ, keys)
     with _bar() if sys.stdout.isatty() else _plain() as report:
         pull_models(uri, into, wanted, access, report)
 

@@ -14,18 +14,32 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from berth.cli.store_option import read_settings, store_option
-from berth.errors import UnknownOutput
+from berth.errors import BerthError, OperatorError, SettingsError, UnknownOutput
 from berth.load_settings import load_options
 from berth.models.model import Model
-from berth.models.store import select_models
-from berth.score import FORMATS, Done, FileFormat, Job, Places, RowSource, find_format, score_file
+from berth.models.store import Entry, select_models
+from berth.score import (
+    FORMATS,
+    Done,
+    FileFormat,
+    Job,
+    Places,
+    RowSource,
+    Shard,
+    find_format,
+    join_shards,
+    parse_shard,
+    score_file,
+)
 from berth.serving.trial import open_tried
-from berth.settings import store_directory
+from berth.settings import read_environment, store_directory
 from berth.telemetry.logs import LOGGER
 from berth.tensors.schema import choose_outputs, required
 
 _TELL_SECONDS = 10.0
 _PREDICTION = "prediction"
+_REFUSED = 3
+_TEMPORARY = 75
 
 
 def parse_place(_: click.Context, option: click.Parameter, text: str | None) -> Path | None:
@@ -108,7 +122,7 @@ class _Told:
             click.echo(f"not used: {', '.join(source.unused)[:500]}", err=True)
         if done.rows:
             click.echo(f"an earlier run had scored {done.rows:,} rows; going on after them", err=True)
-        self._before = done.rows
+        self._before = done.rows - done.skipped
         if not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -130,8 +144,87 @@ class _Told:
     def sum_up(self, done: Done) -> str:
         """The whole run in a sentence."""
         seconds = time.monotonic() - self._began
-        speed = (done.rows - self._before) / max(seconds, 1e-9)
-        return f"{done.rows:,} rows, {done.failed:,} failed, {seconds:.1f} s, {speed:,.0f} rows/s"
+        rows = done.rows - done.skipped
+        speed = (rows - self._before) / max(seconds, 1e-9)
+        return f"{rows:,} rows, {done.failed:,} failed, {seconds:.1f} s, {speed:,.0f} rows/s"
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Errors as exit codes that a Job can act on: 3 not to be tried again, 75 (sysexits' EX_TEMPFAIL) to be."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except (BerthError, OSError, MemoryError) as error:
+        refused = isinstance(error, BerthError) and not isinstance(error.__cause__, OSError)
+        click.echo(
+            f"berth: {error.message if isinstance(error, BerthError) else error or type(error).__name__}", err=True
+        )
+        sys.exit(_REFUSED if refused else _TEMPORARY)
+
+
+def _choose_shard(given: str | None, count: int | None) -> Shard | None:
+    """The shard of the option, else of the Job's index where BERTH_SHARDS is set; None for the whole file."""
+    if given is not None:
+        try:
+            return parse_shard(given)
+        except OperatorError as error:
+            raise click.BadParameter(error.message, param_hint="--shard") from error
+    if count is None:
+        return None
+    index = read_environment().get("JOB_COMPLETION_INDEX", "")
+    if not index.isdecimal() or int(index) >= count:
+        raise SettingsError(
+            f"BERTH_SHARDS={count} needs JOB_COMPLETION_INDEX from 0 to {count - 1}, not {index[:20]!r}"
+        )
+    return Shard(int(index), count)
+
+
+def _choose_places(
+    input_: Path, output: Path, errors: Path | None, format_: str | None, shard: Shard | None
+) -> tuple[Places, FileFormat, FileFormat]:
+    """Where to write, and how to read and write. Raises click.BadParameter, OperatorError."""
+    if not input_.is_file():
+        raise click.BadParameter(f"INPUT: there is no file {str(input_)!r}")
+    if shard is not None:
+        reads = _choose_format(input_, format_)
+        writes = FORMATS.get(format_ or reads.name, reads)
+        writes.check()
+        output.mkdir(parents=True, exist_ok=True)
+        output = shard.file(output, writes.endings[0])
+    elif output.is_dir():
+        raise click.BadParameter(f"OUTPUT: {str(output)!r} is a directory; name a file in it")
+    else:
+        reads, writes = choose_formats(input_, output, format_)
+    places = Places(output, errors or output.with_name(output.name + ".errors.jsonl"))
+    if len({path.resolve() for path in (input_, places.output, places.errors)}) < 3:
+        raise click.BadParameter("INPUT, OUTPUT and the errors must be three different files")
+    return places, reads, writes
+
+
+def _report_failed(failed: int, errors: Path) -> None:
+    if failed:
+        click.echo(f"why they failed: {errors}", err=True)
+        sys.exit(1)
+
+
+def _join(folder: Path, output: Path, errors: Path | None, overwrite: bool) -> None:
+    if not folder.is_dir():
+        raise click.BadParameter(f"--join: there is no folder {str(folder)!r}")
+    places = Places(output, errors or output.with_name(output.name + ".errors.jsonl"))
+    summary = join_shards(folder, places, overwrite)
+    told = f"{summary['rows']:,} rows, {summary['failed']:,} failed, {summary['shards']} shards"
+    click.echo(f"{summary['model']}: {told} -> {output}")
+    _report_failed(summary["failed"], places.errors)
+
+
+def _score(entry: Entry, model: Model, job: Job) -> None:
+    with _quietly(), _Told() as told:
+        done = score_file(job, model, told.open, told.go_on)
+        summary = told.sum_up(done)
+    click.echo(f"{entry.key}: {summary} -> {job.places.output}")
+    _report_failed(done.failed, job.places.errors)
 
 
 @click.command()
@@ -144,6 +237,10 @@ class _Told:
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="For a file whose ending is unknown.")
 @click.option("--errors", callback=parse_place, metavar="FILE", help="Where [default: OUTPUT.errors.jsonl].")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT, its errors, and a run begun otherwise.")
+@click.option(
+    "--shard", metavar="I/N", help="Only every N-th chunk, from I on [default: JOB_COMPLETION_INDEX/BERTH_SHARDS]."
+)
+@click.option("--join", is_flag=True, help="Join the shards in the folder INPUT into the file OUTPUT.")
 @store_option
 def score(
     input_: Path,
@@ -155,6 +252,8 @@ def score(
     format_: str | None,
     errors: Path | None,
     overwrite: bool,
+    shard: str | None,
+    join: bool,
     store: str | None,
 ) -> None:
     """Score a file of rows (csv, jsonl, parquet) without a server; the outputs are those of /predict.
@@ -163,31 +262,29 @@ def score(
     berth score customers.csv scores.csv --keep customer_id
     berth score rows.jsonl scores.parquet --model churn@2 --outputs prediction,probabilities
 
-    A row without a prediction has empty outputs and a line in the errors file; then the exit code is 1. OUTPUT
-    appears when it is whole. After a crash the same command resumes.
+    A row without a prediction has empty outputs and a line in the errors file. OUTPUT appears when it is whole.
+    After a crash the same command resumes. With --shard, OUTPUT is a folder, in which each shard writes a part file.
+
+    Exit codes: 0 scored; 1 scored, but some rows failed; 2 wrong usage; 3 refused, such as another model or other
+    columns; 75 a temporary fault, such as a full disk: run it again.
+
+    \b
+    berth score customers.csv parts --shard 0/3      …1/3, 2/3, on any machines
+    berth score --join parts scores.csv
     """
-    if not input_.is_file():
-        raise click.BadParameter(f"INPUT: there is no file {str(input_)!r}")
-    if output.is_dir():
-        raise click.BadParameter(f"OUTPUT: {str(output)!r} is a directory; name a file in it")
-    places = Places(output, errors or output.with_name(output.name + ".errors.jsonl"))
-    if len({path.resolve() for path in (input_, places.output, places.errors)}) < 3:
-        raise click.BadParameter("INPUT, OUTPUT and the errors must be three different files")
-    reads, writes = choose_formats(input_, output, format_)
     settings = read_settings(model_store=store)
-    entry = select_models(store_directory(settings), model or settings.models, settings.model_version)[0]
-    opened = open_tried(entry, load_options(settings), settings.version_policy)
-    wanted = _choose_outputs(outputs, opened)
-    if both := sorted(set(keep) & set(wanted)):
-        raise click.BadParameter(f"--keep {both[0]}: an output has that name")
-    job = Job(input_, places, reads, writes, wanted, keep, chunk_rows, overwrite)
-    with _quietly(), _Told() as told:
-        done = score_file(job, opened, told.open, told.go_on)
-        summary = told.sum_up(done)
-    click.echo(f"{entry.key}: {summary} -> {output}")
-    if done.failed:
-        click.echo(f"why they failed: {places.errors}", err=True)
-        sys.exit(1)
+    with _exit_codes():
+        if join:
+            _join(input_, output, errors, overwrite)
+            return
+        wanted = _choose_shard(shard, settings.shards)
+        places, reads, writes = _choose_places(input_, output, errors, format_, wanted)
+        entry = select_models(store_directory(settings), model or settings.models, settings.model_version)[0]
+        opened = open_tried(entry, load_options(settings), settings.version_policy)
+        names = _choose_outputs(outputs, opened)
+        if both := sorted(set(keep) & set(names)):
+            raise click.BadParameter(f"--keep {both[0]}: an output has that name")
+        _score(entry, opened, Job(input_, places, reads, writes, names, keep, chunk_rows, overwrite, wanted))
 
 
 COMMANDS = (score,)

@@ -68,7 +68,8 @@ def add(
     """Put a model file, a folder, or the model at a URI into the store, as a version that never changes.
 
     A URI is mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, mlflow:models:/m-ID or mlflow:runs:/RUN/NAME, with
-    MLflow's variables in the environment (MLFLOW_TRACKING_URI, …), or oci://REGISTRY/REPOSITORY@sha256:DIGEST#PATH.
+    MLflow's variables in the environment (MLFLOW_TRACKING_URI, …), oci://REGISTRY/REPOSITORY@sha256:DIGEST#PATH,
+    or a file behind https://, s3://, gs:// or az://, with #sha256=DIGEST exactly that one.
     Where it led to is in metadata.source.
 
     \b

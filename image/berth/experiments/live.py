@@ -48,7 +48,7 @@ class Decision:
         return f"{self.experiment}/{self.arm.key}"
 
     def count(self, seconds: float, status: int) -> None:
-        """The response is about to leave."""
+        """The request is about to get its response."""
         if self.place is not None:
             self.place.count_request(self.unit, self.sticky, seconds, status >= 500)
 

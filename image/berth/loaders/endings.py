@@ -24,7 +24,6 @@ _SAFETENSORS = re.compile(rb'.{4}\x00{4}\{"', re.S)
 # What Berth has no reader for, and the step that works.
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"\x89HDF\r\n", "a Keras or HDF5 file; convert it with `python -m tf2onnx.convert --keras FILE --output m.onnx`"),
-    (b"CBM1", 'a CatBoost model; save it there with model.save_model("m.onnx", format="onnx")'),
     (b"binf", 'an XGBoost model of the old binary format; load it there and save it with save_model("m.ubj")'),
     (b"bs64", 'an XGBoost model of the old binary format; load it there and save it with save_model("m.ubj")'),
     (_OLD_TORCH, "what torch.save wrote before 1.6; load it there and save it with torch.jit.save or as ONNX"),
@@ -66,6 +65,7 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
 _CONTENTS: tuple[tuple[str, Callable[[bytes], object]], ...] = (
     ("joblib", lambda head: head.startswith(_COMPRESSED) or _PICKLE.match(head)),
     ("lightgbm", lambda head: re.match(rb"tree\r?\n", head)),
+    ("catboost", lambda head: head.startswith(b"CBM1")),
     ("xgboost", _XGBOOST.match),
     ("safetensors", _SAFETENSORS.match),
     ("onnx", _ONNX.match),

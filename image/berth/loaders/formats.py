@@ -59,6 +59,7 @@ FORMATS: dict[str, Format] = {
     "python": Format("berth.loaders.code:load_python"),
     "xgboost": Format("berth.loaders.boosters:load_xgboost", (".json", ".ubj"), "xgboost"),
     "lightgbm": Format("berth.loaders.boosters:load_lightgbm", (".txt",), "lightgbm"),
+    "catboost": Format("berth.loaders.catboost_file:load_catboost", (".cbm",), "catboost"),
     "mlflow": Format("berth.loaders.mlflow:load_mlflow", (), "mlflow"),
     "ensemble": Format("berth.loaders.ensemble:load_ensemble"),
 }

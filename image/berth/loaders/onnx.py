@@ -13,6 +13,7 @@ from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact, spec_of, zeros_for
 from berth.loaders.formats import LoadOptions
 from berth.loaders.onnx_refusals import explain_refusal, shorten
+from berth.loaders.onnxruntime_library import import_onnxruntime
 from berth.loaders.recognition import check_is
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded, PredictFunction
@@ -46,8 +47,7 @@ _Convert = Callable[[Any], Array]
 
 def open_session(path: Path, cpu_threads: int) -> Any:
     """An onnxruntime session for `path`, on CUDA where there is one. Raises UnsafeArtifact, LoadError."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpu_threads
     options.inter_op_num_threads = 1
@@ -150,8 +150,7 @@ def _predict_with(session: Any, inputs: Sequence[TensorSpec], converts: dict[str
 
 def load_onnx(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
     """The version's .onnx file. Raises UnsafeArtifact for data outside the folder, LoadError for the rest."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     path = find_artifact(directory, manifest, (".onnx",))
     check_is(path, "onnx")
     session = open_session(path, options.cpu_threads)

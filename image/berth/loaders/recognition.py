@@ -35,7 +35,7 @@ _TEXT = Kind("text", "plain text")
 _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"PK\x03\x04", Kind("zip", "a zip archive")),
     (b"\x89HDF\r\n\x1a\n", Kind("hdf5", "HDF5, as Keras writes it, which Berth does not serve; export it as ONNX")),
-    (b"CBM1", Kind("catboost", "a CatBoost model, which Berth does not serve; save it with format='onnx'")),
+    (b"CBM1", Kind("catboost", "a CatBoost model")),
     (b"\x1f\x8b", Kind("compressed", "compressed with gzip")),
     (b"BZh", Kind("compressed", "compressed with bzip2")),
     (b"\xfd7zXZ\x00", Kind("compressed", "compressed with xz")),
@@ -70,6 +70,7 @@ _EXPECTED: dict[str, tuple[str, ...]] = {
     "safetensors": ("safetensors",),
     "xgboost": ("json", "ubjson"),
     "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
 }
 _WANTED = {
     "joblib": "a joblib or pickle file",
@@ -81,6 +82,7 @@ _WANTED = {
     "safetensors": "a safetensors file",
     "xgboost": "an XGBoost model in JSON or UBJSON",
     "lightgbm": "a LightGBM model in text",
+    "catboost": "a CatBoost model in its own format (.cbm)",
 }
 
 

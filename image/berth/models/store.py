@@ -129,7 +129,7 @@ def read_signature(entry: Entry) -> bytes | None:
     if not path.is_file() or path.is_symlink():
         return None
     if (size := path.stat().st_size) > SIGNATURE_BYTES:
-        raise IntegrityError(f"{SIGNATURE} has {size} bytes; more than {SIGNATURE_BYTES} is not read")
+        raise IntegrityError(f"{SIGNATURE} has {size} bytes; the maximum is {SIGNATURE_BYTES}")
     return path.read_bytes()
 
 

@@ -44,7 +44,7 @@ _TOLERANCE = 1e-6
 # A store reads no model.json above 4 MiB.
 _EXAMPLE_BYTES = 1 << 20
 # Formats whose outputs depend on their input alone.
-_DETERMINISTIC = frozenset({"joblib", "pickle", "skops", "onnx", "xgboost", "lightgbm"})
+_DETERMINISTIC = frozenset({"joblib", "pickle", "skops", "onnx", "xgboost", "lightgbm", "catboost"})
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,30 @@ from pathlib import Path
 from typing import TypeAlias
 
 from berth.errors import SettingsError, StoreError
+from berth.pulling.bucket import LIBRARIES
 from berth.pulling.layers import fetch_image
 from berth.pulling.origin import Fetched
 from berth.pulling.registry_mlflow import MlflowServer, fetch_mlflow
+from berth.pulling.single_file import fetch_bucket_file, fetch_web_file
 from berth.pulling.transfer import Persistence
 from berth.telemetry.logs import timestamp
 
 # (what follows the scheme, the environment, an empty folder, how long to try) -> what came.
 Fetch: TypeAlias = Callable[[str, Mapping[str, str], Path, Persistence], Fetched]
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(?=\S)")
+
+
+def store_authorization(environ: Mapping[str, str]) -> str:
+    """The Authorization header of STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD. Raises SettingsError."""
+    token, name = environ.get("STORE_TOKEN", ""), environ.get("STORE_USERNAME", "")
+    password = environ.get("STORE_PASSWORD", "")
+    if token and name:
+        raise SettingsError("STORE_TOKEN and STORE_USERNAME are both set; keep one")
+    if re.search(r"[^\x21-\x7e]", token.strip()):
+        raise SettingsError("STORE_TOKEN holds more than printable ASCII characters")
+    if token:
+        return f"Bearer {token.strip()}"
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode() if name else ""
 
 
 def _mlflow_server(environ: Mapping[str, str]) -> MlflowServer:
@@ -40,7 +55,26 @@ def _fetch_mlflow(rest: str, environ: Mapping[str, str], into: Path, persistence
     return fetch_mlflow(rest, _mlflow_server(environ), into, persistence)
 
 
-SCHEMES: Mapping[str, Fetch] = {"mlflow": _fetch_mlflow, "oci": fetch_image}
+def _fetch_web(scheme: str) -> Fetch:
+    def fetch(rest: str, environ: Mapping[str, str], into: Path, persistence: Persistence) -> Fetched:
+        return fetch_web_file(scheme, rest, store_authorization(environ), into, persistence)
+
+    return fetch
+
+
+def _fetch_bucket(scheme: str) -> Fetch:
+    def fetch(rest: str, environ: Mapping[str, str], into: Path, persistence: Persistence) -> Fetched:
+        return fetch_bucket_file(scheme, rest, into, persistence)
+
+    return fetch
+
+
+SCHEMES: Mapping[str, Fetch] = {
+    "mlflow": _fetch_mlflow,
+    "oci": fetch_image,
+    **{scheme: _fetch_web(scheme) for scheme in ("http", "https")},
+    **{scheme: _fetch_bucket(scheme) for scheme in LIBRARIES},
+}
 
 
 def scheme_of(text: str) -> str:

@@ -108,7 +108,7 @@ class _Push:
             raise StoreError(f"{show_url(url)} cannot be reached: {error or type(error).__name__}") from error
         if response.status_code not in expected:
             said = " ".join(response.text.split())[:300]
-            raise StoreError(f"{show_url(url)} answered {response.status_code} to {method}: {said or 'no reason'}")
+            raise StoreError(f"{show_url(url)} returned {response.status_code} to {method}: {said or 'no reason'}")
         return response
 
     def blob(self, blob: _Blob) -> None:

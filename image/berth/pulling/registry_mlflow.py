@@ -55,7 +55,7 @@ class _Place:
 
 
 class _Registry:
-    """The questions that the REST API answers."""
+    """What the REST API reports."""
 
     def __init__(self, server: MlflowServer, persistence: Persistence) -> None:
         self._server, self._persistence = server, persistence

@@ -68,7 +68,7 @@ class OciLayer:
 
 @dataclass(frozen=True, slots=True)
 class OciManifest:
-    """A manifest as it was asked for; `digest` is that of its bytes."""
+    """A manifest; `digest` is that of its bytes."""
 
     digest: str
     layers: tuple[OciLayer, ...]
@@ -185,7 +185,7 @@ class OciRegistry:
         )
         digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
         if name.startswith("sha256:") and name != digest:
-            raise IntegrityError(f"{self.shown} sends a manifest with the digest {digest} where {name} was asked for")
+            raise IntegrityError(f"{self.shown} sends a manifest with the digest {digest} in place of {name}")
         try:
             document = json.loads(text)
             if "manifests" in document:

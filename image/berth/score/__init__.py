@@ -11,7 +11,21 @@ from __future__ import annotations
 from berth.score.chunks import RowSource
 from berth.score.file_formats import FORMATS, FileFormat, find_format
 from berth.score.job import Job, score_file
+from berth.score.joining import join_shards
 from berth.score.parts import Places
 from berth.score.progress import Done
+from berth.score.shards import Shard, parse_shard
 
-__all__ = ["FORMATS", "Done", "FileFormat", "Job", "Places", "RowSource", "find_format", "score_file"]
+__all__ = [
+    "FORMATS",
+    "Done",
+    "FileFormat",
+    "Job",
+    "Places",
+    "RowSource",
+    "Shard",
+    "find_format",
+    "join_shards",
+    "parse_shard",
+    "score_file",
+]

@@ -13,11 +13,17 @@ from berth.errors import BerthError, InvalidInput, PredictionFailed, RequestErro
 from berth.models.model import Model
 from berth.score.chunks import RowSource
 from berth.serving.predictor import Predictor
+from berth.tensors.arrays import Array
 from berth.tensors.codec import encode_json
 
 # (rows, number of the first one) -> each output's values, one a row. Raises RequestError, PredictionFailed.
 Ask = Callable[[Sequence[Any], int], Mapping[str, Sequence[Any]]]
 _SHOWN_CHARACTERS = 500
+
+
+def list_values(answer: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, list[Any]]:
+    """Each output as a list, by way of JSON: the values that a client of the server has."""
+    return {name: orjson.loads(encode_json(answer[name])) for name in outputs}
 
 
 def make_ask(source: RowSource, model: Model, outputs: Sequence[str], most_rows: int) -> Ask:
@@ -26,8 +32,7 @@ def make_ask(source: RowSource, model: Model, outputs: Sequence[str], most_rows:
 
     def ask(rows: Sequence[Any], number: int) -> dict[str, list[Any]]:
         answer = predictor.predict(model, source.decode(rows, number), outputs, math.inf).outputs
-        # By way of JSON: the values that a client of the server has.
-        seen = {name: orjson.loads(encode_json(answer[name])) for name in outputs}
+        seen = list_values(answer, outputs)
         if wrong := [name for name in outputs if len(seen[name]) != len(rows)]:
             raise InvalidInput(f"{len(rows)} rows have {len(seen[wrong[0]])} values of {wrong[0]}; want one a row")
         return seen

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from berth.tensors.arrays import Array, TensorSpec
 
@@ -29,6 +29,15 @@ class Scored:
     outputs: Mapping[str, Sequence[Any]]
 
 
+# Whether the chunk of a number belongs to somebody else.
+Skips: TypeAlias = Callable[[int], bool]
+
+
+def keep_all(chunk: int) -> bool:
+    """Of a run alone: no chunk is skipped."""
+    return False
+
+
 class RowSource(Protocol):
     """A file of rows. `unused` are columns that neither the model accepts nor the output keeps; `types` are those of
     the kept columns, where the format has types.
@@ -38,8 +47,11 @@ class RowSource(Protocol):
     unused: tuple[str, ...]
     types: Mapping[str, Any]
 
-    def chunks(self, position: int, rows: int) -> Iterator[Chunk]:
-        """The chunks from a position on, each of at most `rows` rows."""
+    def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
+        """The chunks from a position on, each of at most `rows` rows; `skips` counts them from 0.
+
+        The rows of one that is skipped are not decoded, where that saves work not even read: only their number counts.
+        """
 
     def decode(self, rows: Sequence[Any], number: int) -> Mapping[str, Array]:
         """Rows as the model's tensors; `number` is the first row's. Raises RequestError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from berth.errors import InvalidInput, RequestError
-from berth.score.chunks import Chunk, Columns, Scored
+from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
 from berth.score.picking import decode_picked, pick_columns
 from berth.score.text_lines import Lines
 from berth.tensors.arrays import Array, TensorSpec
@@ -78,13 +78,15 @@ class CsvSource:
             return record
         return InvalidInput(f"the row has {len(record)} values, but the header has {self._width} columns")
 
-    def chunks(self, position: int, rows: int) -> Iterator[Chunk]:
+    def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
         """The chunks from a byte on, 0 being the start."""
         with self._path.open("rb") as file:
             lines = Lines(file, position or self._start)
             records = iter(_Records(lines))
-            while batch := [self._fitting(record) for record in islice(records, rows)]:
-                yield Chunk(batch, lines.position)
+            for number in count():
+                if not (batch := list(islice(records, rows))):
+                    return
+                yield Chunk(batch if skips(number) else [self._fitting(record) for record in batch], lines.position)
 
     def decode(self, rows: Sequence[Any], number: int) -> dict[str, Array]:
         """Records as the model's tensors. Raises InvalidInput."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from berth.score.chunks import Columns, RowSink, RowSource, Scored
 from berth.score.file_formats import FileFormat
 from berth.score.jsonl_file import encode_line
 from berth.score.parts import Places, append, cut, holds, open_part
-from berth.score.progress import Done, State, check_facts, read_state, write_state
+from berth.score.progress import Done, Piece, State, check_facts, read_state, write_state
+from berth.score.shards import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Job:
     keep: tuple[str, ...] = ()
     chunk_rows: int = 10_000
     overwrite: bool = False
+    shard: Shard | None = None
 
 
 def _facts(job: Job, model: Model) -> dict[str, Any]:
@@ -48,6 +51,7 @@ def _facts(job: Job, model: Model) -> dict[str, Any]:
         "formats": [job.reads.name, job.writes.name],
         "errors": job.places.errors.name,
         "berth": __version__,
+        **({"shard": str(job.shard)} if job.shard else {}),
     }
 
 
@@ -60,6 +64,9 @@ def _where_it_was(job: Job, facts: Mapping[str, Any]) -> Done:
     """How far an earlier run has come, else the beginning. Raises OperatorError where neither may go on."""
     places, overwrite = job.places, job.overwrite
     state = read_state(places.state)
+    if state is None and job.shard is not None:  # done before: its pod ends once more, and well
+        report = read_state(places.report)
+        state = report if report is not None and report.facts == facts and places.output.exists() else None
     if state is not None and (not overwrite or state.facts == facts):
         check_facts(state.facts, facts, places.part)
         if state.done.finished:
@@ -87,7 +94,8 @@ class _Run:
     outputs: tuple[str, ...]
     rows: int
     ask: Ask
-    save: Callable[[Done], None]
+    save: Callable[[Done, Piece | None], None]
+    shard: Shard | None
 
     def score(self, done: Done, output: BinaryIO, errors: BinaryIO) -> Done:
         """Write the rest of the part files."""
@@ -95,20 +103,33 @@ class _Run:
         cut(errors, done.errors_bytes)
         if done.output_bytes == 0:
             done = replace(done, output_bytes=append(output, self.sink.head()))
-        for chunk in self.source.chunks(done.position, self.rows):
+        first, began = done.chunks, time.monotonic() - done.seconds
+
+        def skips(number: int) -> bool:
+            return self.shard is not None and not self.shard.takes(first + number)
+
+        for number, chunk in enumerate(self.source.chunks(done.position, self.rows, skips)):
+            passed = replace(done, rows=done.rows + len(chunk.rows), position=chunk.position, chunks=first + number + 1)
+            if skips(number):
+                done = replace(passed, skipped=done.skipped + len(chunk.rows))
+                continue
             answers, failures = answer_chunk(chunk.rows, done.rows + 1, self.outputs, self.ask)
-            done = Done(
-                rows=done.rows + len(chunk.rows),
-                failed=done.failed + len(failures),
-                position=chunk.position,
-                output_bytes=append(output, self.sink.encode(Scored(self.source.keep(chunk.rows), answers))),
-                errors_bytes=append(errors, b"".join(encode_line(asdict(failure)) for failure in failures)),
+            before, done = (
+                done,
+                replace(
+                    passed,
+                    failed=done.failed + len(failures),
+                    output_bytes=append(output, self.sink.encode(Scored(self.source.keep(chunk.rows), answers))),
+                    errors_bytes=append(errors, b"".join(encode_line(asdict(failure)) for failure in failures)),
+                    seconds=time.monotonic() - began,
+                ),
             )
-            self.save(done)
+            sizes = (done.output_bytes - before.output_bytes, done.errors_bytes - before.errors_bytes)
+            self.save(done, Piece(before.chunks, len(chunk.rows), *sizes))
         return done
 
 
-def _publish(places: Places, sink: RowSink, done: Done) -> None:
+def _publish(places: Places, sink: RowSink, done: Done, keeps_report: bool) -> None:
     """Put what is finished in its place; what an earlier run put there already stays."""
     if done.errors_bytes == 0:
         places.errors_part.unlink(missing_ok=True)
@@ -117,8 +138,16 @@ def _publish(places: Places, sink: RowSink, done: Done) -> None:
         places.errors_part.replace(places.errors)
     if places.part.exists() and places.part.stat().st_size == done.output_bytes:
         sink.publish(places.part, places.output)
+    if keeps_report and places.state.exists():
+        places.state.replace(places.report)
     for path in (places.part, places.errors_part, places.state):
         path.unlink(missing_ok=True)
+
+
+def _pieces_of(job: Job, facts: Mapping[str, Any]) -> list[Piece]:
+    """What an earlier run of the same shard wrote."""
+    state = read_state(job.places.state) if job.shard is not None else None
+    return list(state.pieces) if state is not None and state.facts == facts else []
 
 
 def score_file(
@@ -134,11 +163,15 @@ def score_file(
     places, facts, rows = job.places, _facts(job, model), _rows_of_a_call(model, job.chunk_rows)
     on_open(source, _where_it_was(job, facts))
 
-    def save(done: Done) -> None:
-        write_state(places.state, State(facts, done))
+    pieces, head = _pieces_of(job, facts), sink.head() if job.shard is not None else b""
+
+    def save(done: Done, piece: Piece | None) -> None:
+        if job.shard is not None and piece is not None:
+            pieces.append(piece)
+        write_state(places.state, State(facts, done, tuple(pieces), head))
         on_chunk(done)
 
-    run = _Run(source, sink, job.outputs, rows, make_ask(source, model, job.outputs, rows), save)
+    run = _Run(source, sink, job.outputs, rows, make_ask(source, model, job.outputs, rows), save, job.shard)
     with open_part(places.part) as output, open_part(places.errors_part) as errors:
         # Checked again: another run may have ended meanwhile.
         done = _where_it_was(job, facts)
@@ -146,6 +179,6 @@ def score_file(
             done = run.score(done, output, errors)
             check_facts(facts, _facts(job, model), places.part)
             done = replace(done, finished=True)
-            write_state(places.state, State(facts, done))
-        _publish(places, sink, done)
+            save(done, None)
+        _publish(places, sink, done, job.shard is not None)
     return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from berth.errors import InvalidInput, MalformedJson, shown
-from berth.score.chunks import Chunk, Columns, Scored
+from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
 from berth.score.text_lines import Lines
 from berth.tensors.arrays import Array, TensorSpec
 from berth.tensors.codec import decode_json
@@ -36,13 +36,15 @@ class JsonlSource:
         except MalformedJson as error:
             return MalformedJson(error.message.replace("the body", "the line", 1))
 
-    def chunks(self, position: int, rows: int) -> Iterator[Chunk]:
+    def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
         """The chunks from a byte on."""
         with self._path.open("rb") as file:
             lines = Lines(file, position)
-            values = (self._decode_line(line) for line in lines if not line.isspace())
-            while batch := list(islice(values, rows)):
-                yield Chunk(batch, lines.position)
+            full = (line for line in lines if not line.isspace())
+            for number in count():
+                if not (batch := list(islice(full, rows))):
+                    return
+                yield Chunk(batch if skips(number) else [self._decode_line(line) for line in batch], lines.position)
 
     def _for_model(self, row: Any) -> Any:
         """The row without what the model does not know."""

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from berth.errors import OperatorError
-from berth.score.chunks import Chunk, Columns, Scored
+from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
 from berth.score.picking import decode_picked, pick_columns
 from berth.tensors.arrays import Array, TensorSpec
 
@@ -37,7 +37,9 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with parquet.ParquetFile(path) as file:
             yield file
-    except ArrowException as error:
+    except (ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not pyarrow's
+            raise
         raise OperatorError(f"{path.name} cannot be read as parquet: {error}") from error
 
 
@@ -76,19 +78,36 @@ class ParquetSource:
         columns += [batch.column(name).cast(self.types[name]).to_pylist() for name in self._keep]
         return list(zip(*columns, strict=True))
 
-    def chunks(self, position: int, rows: int) -> Iterator[Chunk]:
-        """The chunks from a row on; none reaches over the end of a row group, so that each can be begun by itself."""
+    def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
+        """The chunks from a row on; none reaches over the end of a row group, so that each can be begun by itself.
+
+        Row groups whose chunks are all skipped are left unread.
+        """
         with _opened(self._path) as file:
-            at = 0
+            begins, number = 0, 0
             for group in range(file.num_row_groups):
-                size = file.metadata.row_group(group).num_rows
-                if at + size <= position:
-                    at += size
-                    continue
-                for batch in file.iter_batches(rows, [group], self._names):
-                    begins, at = at, at + batch.num_rows
-                    if at > position:
-                        yield Chunk(self._rows(batch.slice(max(0, position - begins))), at)
+                ends = begins + file.metadata.row_group(group).num_rows
+                places = [at for at in range(begins, ends, rows) if min(at + rows, ends) > position]
+                if all(skips(number + count) for count in range(len(places))):
+                    yield from (Chunk(range(at, min(at + rows, ends)), min(at + rows, ends)) for at in places)
+                else:
+                    skipped = [skips(number + count) for count in range(len(places))]
+                    yield from self._read_group(file, group, begins, rows, dict(zip(places, skipped, strict=True)))
+                begins, number = ends, number + len(places)
+
+    def _read_group(
+        self, file: Any, group: int, begins: int, rows: int, skipped: Mapping[int, bool]
+    ) -> Iterator[Chunk]:
+        """Those chunks of a row group that begin at the rows of `skipped`."""
+        for batch in file.iter_batches(rows, [group], self._names):
+            if begins in skipped:
+                ends = begins + batch.num_rows
+                yield Chunk(range(begins, ends) if skipped[begins] else self._rows(batch), ends)
+            elif begins > min(skipped, default=0):
+                raise OperatorError(
+                    f"{self._path.name}: pyarrow reads its rows in other pieces; use a smaller --chunk-rows"
+                )
+            begins += batch.num_rows
 
     def decode(self, rows: Sequence[Any], number: int) -> dict[str, Array]:
         """Rows as the model's tensors. Raises InvalidInput."""

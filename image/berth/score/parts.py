@@ -36,6 +36,11 @@ class Places:
         return _beside(self.errors, ".part")
 
     @property
+    def report(self) -> Path:
+        """What a shard keeps of itself when it is done, for joining."""
+        return _beside(self.output, ".json")
+
+    @property
     def state(self) -> Path:
         """How far that is."""
         return _beside(self.output, ".part.json")

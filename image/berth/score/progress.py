@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ _SCHEMA = 1
 class Done:
     """The rows that are scored; `position` is the source's, the bytes are those of the part files that are good.
 
-    `finished`: nothing is left but to put the part files in their places.
+    `rows` counts those of other shards as well, which are `skipped`. `finished`: nothing is left but to put the part
+    files in their places.
     """
 
     rows: int = 0
@@ -27,14 +29,29 @@ class Done:
     output_bytes: int = 0
     errors_bytes: int = 0
     finished: bool = False
+    chunks: int = 0
+    skipped: int = 0
+    seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a shard wrote for one chunk of the input."""
+
+    chunk: int
+    rows: int
+    output_bytes: int
+    errors_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What was begun, as facts by name, and how far it is."""
+    """What was begun, as facts by name, and how far it is. Shards keep their pieces too, which stand behind `head`."""
 
     facts: Mapping[str, Any]
     done: Done
+    pieces: tuple[Piece, ...] = ()
+    head: bytes = b""
 
 
 def read_state(path: Path) -> State | None:
@@ -43,7 +60,9 @@ def read_state(path: Path) -> State | None:
         document = json.loads(path.read_bytes())
         if document["schema"] != _SCHEMA:
             raise ValueError(f"schema {document['schema']!r}")
-        return State(document["facts"], Done(**document["done"]))
+        pieces = tuple(Piece(*row) for row in document.get("pieces", []))
+        head = base64.b64decode(document.get("head", ""), validate=True)
+        return State(document["facts"], Done(**document["done"]), pieces, head)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -55,8 +74,12 @@ def read_state(path: Path) -> State | None:
 def write_state(path: Path, state: State) -> None:
     """Replace the file at once."""
     new = path.with_name(path.name + ".new")
+    document: dict[str, Any] = {"schema": _SCHEMA, "facts": dict(state.facts), "done": asdict(state.done)}
+    if state.head or state.pieces:
+        document["head"] = base64.b64encode(state.head).decode()
+        document["pieces"] = [[*asdict(piece).values()] for piece in state.pieces]
     with new.open("w", encoding="utf-8") as file:
-        json.dump({"schema": _SCHEMA, "facts": dict(state.facts), "done": asdict(state.done)}, file)
+        json.dump(document, file)
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)

@@ -22,7 +22,7 @@ class Gate:
         self._lock = threading.Lock()
         self._began: dict[int, float] = {}
         self._next = 0
-        self._told = 0
+        self._reported = 0
         # Predictions that have arrived and that one thread will serve one after the other: they are in flight too.
         self.waiting = 0
         # New connections are better left to another worker: this one can begin no prediction.
@@ -32,7 +32,7 @@ class Gate:
         """A ticket for `leave`. Raises Overloaded, with Retry-After, when the worker is full."""
         with self._lock:
             if self.inside >= self._max_inflight:
-                self._tell()
+                self._report()
                 raise Overloaded(
                     f"this worker already has {self._max_inflight} predictions in flight; try again in a second",
                     headers={"Retry-After": "1"},
@@ -40,25 +40,25 @@ class Gate:
             self._next += 1
             ticket = self._next
             self._began[ticket] = time.monotonic()
-            self._tell()
+            self._report()
         return ticket
 
     def leave(self, ticket: int) -> None:
         """Give a ticket back."""
         with self._lock:
             del self._began[ticket]
-            self._tell()
+            self._report()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report the predictions in flight where `waiting` was changed and no ticket came or went since."""
-        if self._told != self.inside:
+        if self._reported != self.inside:
             with self._lock:
-                self._tell()
+                self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """The caller holds the lock, or two threads leave a stale number."""
-        if (inside := self.inside) != self._told:
-            self._told = inside
+        if (inside := self.inside) != self._reported:
+            self._reported = inside
             self._on_change(inside)
 
     @property

@@ -12,11 +12,14 @@ Workers share no memory, so all of it is files in the run directory:
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from berth.telemetry.logs import log
 
 LOADING, READY, FAILED = "loading", "ready", "failed"
 
@@ -65,7 +68,14 @@ class Lifecycle:
         with self._lock:
             self._states[model] = ModelState(state, reason)
             document = {name: asdict(value) for name, value in self._states.items()}
-            write_whole(self._folder / f"{os.getpid()}.json", json.dumps(document))
+            try:
+                write_whole(self._folder / f"{os.getpid()}.json", json.dumps(document))
+            except OSError as error:  # a full disk: it can still predict, if it was ready before
+                log(
+                    "the state of this worker could not be written for the others",
+                    level=logging.ERROR,
+                    error=str(error),
+                )
         if self.readiness().ready:
             (self._run_dir / "all-ready").touch()
 

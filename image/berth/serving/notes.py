@@ -65,7 +65,8 @@ def read_verdict(folder: Path, key: str, digest: str) -> TrialResult | None:
 def loading(folder: Path, key: str, digest: str) -> Iterator[None]:
     """Leave a note while a version is loaded, for the case that this process does not live to remove it."""
     note = folder / f"loading-{os.getpid()}"
-    _write_whole(note, json.dumps({"key": key, "digest": digest}))
+    with suppress(OSError):  # a full disk: better no note than no model
+        _write_whole(note, json.dumps({"key": key, "digest": digest}))
     try:
         yield
     finally:

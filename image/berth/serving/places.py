@@ -56,6 +56,6 @@ class ComputePlaces:
         return [age for age, _ in self.running()]
 
     def all_older(self, seconds: float) -> bool:
-        """Whether every place is held by a call of more than `seconds`: nothing that needs a place is answered."""
+        """Whether every place is held by a call of more than `seconds`: nothing that needs a place is served."""
         ages = self.ages()
         return len(ages) >= self.count and min(ages) > seconds

@@ -5,27 +5,24 @@ check -> cache.get -> [Batcher.submit | wait for a place -> model.predict] -> ca
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from berth.errors import BerthError, DeadlineExceeded, PredictionFailed, RejectedByModel, Stuck
+from berth.errors import BerthError, DeadlineExceeded, Stuck
 from berth.models.model import Model
 from berth.serving.backlog import Backlog, CallEstimate, Turn
 from berth.serving.batching import Batcher
 from berth.serving.cache import PredictionCache, encode_key
+from berth.serving.failed_calls import explain_failure
 from berth.serving.places import ComputePlaces
 from berth.serving.tuning import UNKNOWN, BatchChoice, choose_batching, is_brief, is_quick, measure_row
-from berth.telemetry.logs import log
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import check_tensors
 
-# Exceptions by which libraries say that the values were wrong, not the model.
-_REFUSALS = (ValueError, TypeError)
 # Up to so many rows, a model that is quick or brief with one row is so with all of them.
 _FEW_ROWS = 64
 _BLOCKED = "this worker computes predictions that have run past their time, and can begin no other; try again"
@@ -62,7 +59,7 @@ class Prepared:
 
 
 class Predictor:
-    """Calls models, at most `compute_slots` at once; the others wait their turn until their deadline.
+    """Calls models, at most `compute_slots` at once (quick ones aside); the others wait until their deadline.
 
     `batch_max_rows` None decides for each model by measuring it; 1 is off. `cache` None is off. `log_values` False
     keeps what a model's exception says, which may quote a value, out of the log. The last two limit the wait.
@@ -188,7 +185,11 @@ class Predictor:
         deadline: float,
         may_wait: bool,
     ) -> dict[str, Array]:
-        """The model's outputs, in the way that suits the model and the caller."""
+        """The model's outputs, in one of three ways.
+
+        Shared with other requests where batching pays; at once, taking no place, where a few rows of a quick model are
+        over before a thread could wait; else alone, with a place to compute.
+        """
         few = _rows(tensors) <= _FEW_ROWS
         if not may_wait and not (prepared.brief and few):
             raise WouldWait
@@ -209,7 +210,7 @@ class Predictor:
     def _predict_at_once(
         self, model: Model, metrics: ModelMetrics, tensors: Tensors, outputs: Sequence[str], deadline: float
     ) -> dict[str, Array]:
-        """A call that is over before a thread could be put to sleep and woken again."""
+        """A call that takes no place: it is over before a thread could be put to sleep and woken again."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
         metrics.observe_queue(0.0)
@@ -266,12 +267,8 @@ class Predictor:
             return model.predict(tensors, outputs)
         except BerthError:
             raise
-        except _REFUSALS as error:
-            raise RejectedByModel(f"{model.name} refused these values: {' '.join(str(error).split())[:500]}") from error
-        except (Exception, SystemExit) as error:  # the model's own fault, whatever it is; an exit would end a thread
-            told = repr(error) if self._log_values else type(error).__name__
-            log(f"{model.name}@{model.version} broke", level=logging.ERROR, error=told)
-            raise PredictionFailed(f"{model.name} failed on these values; the server's log has the reason") from error
+        except (Exception, SystemExit) as error:  # an exit would end a thread
+            raise explain_failure(model, tensors, error, self._log_values) from error
         finally:
             metrics.observe_predict(time.monotonic() - began, _rows(tensors))
 

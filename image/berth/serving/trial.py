@@ -34,6 +34,7 @@ _LIBRARIES = {
     "onnx": ("onnxruntime",),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
 }
 
 

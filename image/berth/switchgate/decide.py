@@ -78,7 +78,7 @@ def _locked(heard: Heard) -> Verdict:
 
 
 def _unresolved(what: str, fault: str, unknown: str) -> Verdict:
-    """The refusal of every rule that DNS leaves without an answer."""
+    """The refusal of every rule that DNS leaves without a response."""
     sentence = f"DNS did not respond for {what} ({fault}), so {unknown}: restore cluster DNS, then repeat the upgrade"
     return refuses(sentence, Patience.LONG)
 

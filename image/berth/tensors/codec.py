@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from typing import Any
 
@@ -20,6 +21,8 @@ _FEW_LISTS = 128
 _MANY_BYTES = 32768
 _MANY_VALUES = 5000
 _large = threading.Lock()
+# A string, also one that never ends, so that each byte is passed once; or what Python writes for a missing number.
+_STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|\bNaN\b', re.DOTALL)
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -60,11 +63,21 @@ def decode_json(body: bytes) -> Any:
         return _decode_exactly(body)
 
 
+def _without_nan(body: bytes) -> bytes:
+    return _STRING_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body)
+
+
+def decode_python_json(body: bytes) -> Any:
+    """As `decode_json`, but NaN, which Python's json module writes, is null. Raises MalformedJson."""
+    return decode_json(_without_nan(body))
+
+
 def _decode_exactly(body: bytes) -> Any:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MalformedJson(f"the body is not JSON: {str(error)[:200]}") from None
+        hint = "; JSON has no NaN: send null for a missing value" if _without_nan(body) != body else ""
+        raise MalformedJson(f"the body is not JSON: {str(error)[:200]}{hint}") from None
     # The quick parser keeps the last of two equal keys. Every key has its colon: only where there are
     # more colons than keys (in strings, or for a key that vanished) is the slow, exact look worth it.
     try:

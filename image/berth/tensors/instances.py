@@ -8,11 +8,31 @@ import numpy as np
 
 from berth.errors import InvalidInput, shown
 from berth.tensors.arrays import Array
-from berth.tensors.schema import Specs, decode_features, decode_tensors, is_frame, is_matrix, listed
+from berth.tensors.schema import (
+    Specs,
+    column_names,
+    decode_features,
+    decode_tensors,
+    decode_whole_columns,
+    is_frame,
+    is_matrix,
+    listed,
+)
+
+
+def _join_tables(value: list[Any]) -> dict[str, Any] | None:
+    """Objects of whole columns, each with the same keys, as one: KServe's servers make a table of each instance."""
+    if not all(isinstance(table, dict) and table and table.keys() == value[0].keys() for table in value):
+        return None
+    if not all(type(column) in (list, np.ndarray) for table in value for column in table.values()):
+        return None
+    return {name: [cell for table in value for cell in table[name]] for name in value[0]}
 
 
 def decode_instances(value: Any, specs: Specs) -> dict[str, Array]:
     """A list with one element a row: a list of values, an object of columns, or an object of tensors.
+
+    An object of columns may also have lists of values, and is then that many rows.
 
     Raises InvalidInput.
     """
@@ -24,6 +44,8 @@ def decode_instances(value: Any, specs: Specs) -> dict[str, Array]:
     names = {spec.name for spec in specs}
     if not is_frame(specs) and all(isinstance(row, dict) and row.keys() == names for row in value):
         return decode_tensors({name: [row[name] for row in value] for name in names}, specs)
+    if column_names(specs) is not None and (columns := _join_tables(value)) is not None:
+        return decode_whole_columns(columns, specs)
     if (is_matrix(specs) or len(specs) > 1) and not isinstance(value[0], list | dict):
         raise InvalidInput(f"each row must be a list or an object, got {shown(value[0])}; put one row into a list too")
     return decode_features(value, specs)

@@ -40,7 +40,8 @@ def column_names(specs: Specs) -> tuple[str, ...] | None:
     return tuple(spec.name for spec in specs) if is_frame(specs) else None
 
 
-def _quoted(names: Sequence[str]) -> str:
+def quoted(names: Sequence[str]) -> str:
+    """The first of some names, as messages list them."""
     return ", ".join(shown(name) for name in names[:20]) + (", …" if len(names) > 20 else "")
 
 
@@ -51,11 +52,11 @@ def check_columns(given: Sequence[str], wanted: Sequence[str], optional: Collect
     """
     have, known = set(given), set(wanted)
     if missing := [name for name in wanted if name not in have and name not in optional]:
-        raise InvalidInput(f"missing column {_quoted(missing)}; the model expects {_quoted(wanted)}")
+        raise InvalidInput(f"missing column {quoted(missing)}; the model expects {quoted(wanted)}")
     if unknown := [name for name in given if name not in known]:
-        raise InvalidInput(f"unknown column {_quoted(unknown)}; the model expects {_quoted(wanted)}")
+        raise InvalidInput(f"unknown column {quoted(unknown)}; the model expects {quoted(wanted)}")
     if len(given) != len(have):
-        raise InvalidInput(f"a column is duplicated in {_quoted(given)}")
+        raise InvalidInput(f"a column is duplicated in {quoted(given)}")
 
 
 def _wanted_columns(specs: Specs) -> tuple[str, ...]:
@@ -69,14 +70,15 @@ def _squeeze(array: Array) -> Array:
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
-def _optional_names(specs: Specs) -> frozenset[str]:
+def optional_names(specs: Specs) -> frozenset[str]:
+    """The columns that a request may leave out."""
     return frozenset(spec.name for spec in specs if spec.optional)
 
 
 def decode_columns(columns: Mapping[str, Any], specs: Specs) -> dict[str, Array]:
     """Column lists by name, as the model's tensors. Raises InvalidInput."""
     wanted = _wanted_columns(specs)
-    check_columns(list(columns), wanted, _optional_names(specs))
+    check_columns(list(columns), wanted, optional_names(specs))
     if is_frame(specs):
         tensors = {
             spec.name: decode_array(columns[spec.name], spec.datatype, f"column {spec.name!r}")
@@ -93,10 +95,24 @@ def decode_columns(columns: Mapping[str, Any], specs: Specs) -> dict[str, Array]
     return {specs[0].name: np.stack(arrays, axis=1)}
 
 
+def _unnest(column: Any) -> Any:
+    """A column that came as rows of one value each, as its values."""
+    if isinstance(column, np.ndarray):
+        return _squeeze(column)
+    if type(column) is list and column and all(type(row) is list and len(row) == 1 for row in column):
+        return [row[0] for row in column]
+    return column
+
+
+def decode_whole_columns(columns: Mapping[str, Any], specs: Specs) -> dict[str, Array]:
+    """Columns by name, each a list of n values or of n lists of one, as the model's tensors. Raises InvalidInput."""
+    return decode_columns({name: _unnest(column) for name, column in columns.items()}, specs)
+
+
 def decode_records(records: Sequence[Mapping[str, Any]], specs: Specs) -> dict[str, Array]:
     """A list of {column: value}, as the model's tensors. Raises InvalidInput."""
     wanted = _wanted_columns(specs)
-    known, optional = set(wanted), _optional_names(specs)
+    known, optional = set(wanted), optional_names(specs)
     for record in records:
         if record.keys() != known:
             check_columns(list(record), wanted, optional)
@@ -113,7 +129,7 @@ def decode_matrix(rows: Sequence[Any] | Array, specs: Specs, columns: Sequence[s
     """A list of rows, each a list of values in the model's order (or in that of `columns`). Raises InvalidInput."""
     wanted = column_names(specs)
     if columns is not None and wanted is not None:
-        check_columns(columns, wanted, _optional_names(specs))
+        check_columns(columns, wanted, optional_names(specs))
     if is_matrix(specs) and (columns is None or wanted is None or tuple(columns) == wanted):
         return {specs[0].name: decode_array(rows, specs[0].datatype, specs[0].name)}
     order = list(columns if columns is not None else wanted or ())
@@ -121,7 +137,7 @@ def decode_matrix(rows: Sequence[Any] | Array, specs: Specs, columns: Sequence[s
     if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(order)}:
         bad = next((row for row in rows if type(row) is not list or len(row) != len(order)), rows)
         got = f"{len(bad)} values" if type(bad) is list else shown(bad)
-        raise InvalidInput(f"every row must be a list of {len(order)} values ({_quoted(order)}), got {got}")
+        raise InvalidInput(f"every row must be a list of {len(order)} values ({quoted(order)}), got {got}")
     return decode_columns({name: [row[at] for row in rows] for at, name in enumerate(order)}, specs)
 
 
@@ -129,7 +145,7 @@ def _decode_tensor_rows(rows: list[Any], specs: Specs) -> dict[str, Array]:
     """Rows for a model with one tensor that is neither matrix nor column; one row may stand without its list."""
     if len(specs) != 1:
         raise InvalidInput(
-            f'this model has several inputs; send {{"inputs": {{…}}}} with {_quoted([spec.name for spec in specs])}'
+            f'this model has several inputs; send {{"inputs": {{…}}}} with {quoted([spec.name for spec in specs])}'
         )
     spec = specs[0]
     array = decode_array(rows, spec.datatype, spec.name)
@@ -142,7 +158,8 @@ def decode_features(value: Any, specs: Specs) -> dict[str, Array]:
         return decode_matrix(value, specs)
     value = listed(value)
     if isinstance(value, dict):
-        return decode_records([value], specs)
+        whole = bool(value) and all(type(column) in (list, np.ndarray) for column in value.values())
+        return decode_whole_columns(value, specs) if whole else decode_records([value], specs)
     if not isinstance(value, list):
         raise InvalidInput(f"features must be a list or an object, got {shown(value)}")
     if not value:
@@ -162,9 +179,9 @@ def decode_tensors(inputs: Mapping[str, Any], specs: Specs) -> dict[str, Array]:
     """`{"inputs": {name: array}}`: the model's own inputs by name, or its columns. Raises InvalidInput."""
     names = [spec.name for spec in specs]
     if is_matrix(specs) and set(inputs) != set(names) and specs[0].columns is not None:
-        return decode_columns(inputs, specs)
+        return decode_whole_columns(inputs, specs)
     if len(read := required(specs)) < len(specs):
-        check_columns(list(inputs), names, _optional_names(specs))
+        check_columns(list(inputs), names, optional_names(specs))
         inputs, specs, names = {spec.name: inputs[spec.name] for spec in read}, read, [spec.name for spec in read]
     check_inputs(list(inputs), names)
     tensors = {spec.name: decode_array(inputs[spec.name], spec.datatype, f"input {spec.name!r}") for spec in specs}
@@ -175,64 +192,15 @@ def check_inputs(given: Sequence[str], wanted: Sequence[str]) -> None:
     """That exactly the wanted tensors are given. Raises InvalidInput."""
     have, known = set(given), set(wanted)
     if missing := [name for name in wanted if name not in have]:
-        raise InvalidInput(f"missing input {_quoted(missing)}; the model expects {_quoted(wanted)}")
+        raise InvalidInput(f"missing input {quoted(missing)}; the model expects {quoted(wanted)}")
     if unknown := [name for name in given if name not in known]:
-        raise InvalidInput(f"unknown input {_quoted(unknown)}; the model expects {_quoted(wanted)}")
-
-
-def _as_column(array: Array, name: str) -> Array:
-    """One column, which pandas' own encoders send as [n] or [n, 1]. Raises InvalidInput."""
-    if array.ndim == 2 and array.shape[1] == 1:
-        return array[:, 0]
-    if array.ndim != 1:
-        raise InvalidInput(f"column {name!r}: got shape {list(array.shape)}, want [n] or [n, 1]")
-    return array
-
-
-def _stack_columns(given: Mapping[str, Array], spec: TensorSpec) -> Array:
-    wanted = spec.columns or ()
-    check_columns(list(given), wanted)
-    columns = [convert_array(_as_column(given[name], name), spec.datatype, f"column {name!r}") for name in wanted]
-    if len(lengths := {len(column) for column in columns}) > 1:
-        raise InvalidInput(f"the columns have different numbers of rows: {sorted(lengths)}")
-    return np.stack(columns, axis=1)
-
-
-def _split_columns(matrix: Array, specs: Specs) -> dict[str, Array]:
-    if matrix.shape[1] == len(required(specs)):
-        specs = required(specs)
-    if matrix.shape[1] != len(specs):
-        names = _quoted([spec.name for spec in specs])
-        raise InvalidInput(f"got {matrix.shape[1]} values in a row, want {len(specs)}: {names}")
-    return {
-        spec.name: convert_array(matrix[:, at], spec.datatype, f"column {spec.name!r}")
-        for at, spec in enumerate(specs)
-        if not spec.optional
-    }
-
-
-def bind_tensors(given: Mapping[str, Array], specs: Specs) -> dict[str, Array]:
-    """A client's arrays as the model's: its inputs by name, the columns of its matrix, or its columns as one matrix.
-
-    Raises InvalidInput.
-    """
-    names = [spec.name for spec in specs]
-    if is_matrix(specs) and names[0] not in given and set(given) & set(specs[0].columns or ()):
-        return {names[0]: _stack_columns(given, specs[0])}
-    if is_frame(specs):
-        only = next(iter(given.values())) if len(given) == 1 else None
-        if only is not None and only.ndim == 2 and not set(given) & set(names):
-            return _split_columns(only, specs)
-        check_columns(list(given), names, _optional_names(specs))
-        return {spec.name: _as_column(given[spec.name], spec.name) for spec in required(specs)}
-    check_inputs(list(given), names)
-    return {name: given[name] for name in names}
+        raise InvalidInput(f"unknown input {quoted(unknown)}; the model expects {quoted(wanted)}")
 
 
 def _check_shape(array: Array, spec: TensorSpec) -> None:
     wanted = spec.shape
     if len(wanted) == 2 == array.ndim and -1 != wanted[1] != array.shape[1]:
-        names = f": {_quoted(spec.columns)}" if spec.columns else ""
+        names = f": {quoted(spec.columns)}" if spec.columns else ""
         raise InvalidInput(f"{spec.name}: got {array.shape[1]} values in a row, want {wanted[1]}{names}")
     fits = array.ndim == len(wanted) and all(want in (-1, have) for want, have in zip(wanted, array.shape, strict=True))
     if not fits:
@@ -269,9 +237,9 @@ def choose_outputs(wanted: Any, specs: Specs) -> tuple[str, ...]:
         raise InvalidInput(f"outputs must be a list of names, got {shown(wanted)}")
     names = [spec.name for spec in specs]
     if unknown := [name for name in wanted if name not in names]:
-        raise UnknownOutput(f"unknown output {unknown[0][:60]!r}; the model gives {_quoted(names)}")
+        raise UnknownOutput(f"unknown output {unknown[0][:60]!r}; the model gives {quoted(names)}")
     if len(set(wanted)) != len(wanted):
-        raise InvalidInput(f"outputs names one twice: {_quoted(wanted)}")
+        raise InvalidInput(f"outputs names one twice: {quoted(wanted)}")
     return tuple(wanted)
 
 

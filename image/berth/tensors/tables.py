@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from berth.errors import InvalidInput, shown
@@ -85,24 +86,46 @@ def _read_lines(body: bytes) -> Iterator[list[str]]:
         raise InvalidInput(f"the CSV cannot be read: {error} near line {reader.line_num}") from None
 
 
-def parse_csv(body: bytes, datatypes: Mapping[str, str], default: str, max_rows: int) -> Table:
-    """A table with a header line; columns that `datatypes` does not name are of the datatype `default`.
+def is_number_row(cells: Sequence[str]) -> bool:
+    """Whether a line holds numbers, missing ones among them, and nothing that could be a column's name."""
+    try:
+        values = [_parse_number(cell) for cell in cells if cell.strip()]
+    except (ValueError, KeyError):
+        return False
+    return bool(values)
 
-    Raises InvalidInput, which names the line or the column and the row. Reading stops after `max_rows`.
+
+def read_table(body: bytes, max_rows: int, has_header: Callable[[list[str]], bool] = lambda first: True) -> Table:
+    """A table's cells as text, by column; without a header its columns are called "0", "1", …
+
+    `has_header` decides by the first line. Raises InvalidInput, which names the line. Reading stops after `max_rows`.
     """
     lines = _read_lines(body)
-    header = next(lines, None)
-    if header is None:
+    first = next(lines, None)
+    if first is None:
         raise InvalidInput("the CSV is empty; send a header line with the columns' names, and rows")
+    named = has_header([cell.strip() for cell in first])
+    header = first if named else [str(at) for at in range(len(first))]
+    source = f"the {'header' if named else 'first line'} has {len(first)} columns"
     rows: list[list[str]] = []
-    for row in lines:
-        if len(row) != len(header):
-            raise InvalidInput(f"row {len(rows) + 1} has {len(row)} values, but the header has {len(header)} columns")
+    for row in lines if named else chain([first], lines):
+        if len(row) != len(first):
+            raise InvalidInput(f"row {len(rows) + 1} has {len(row)} values, but {source}")
         if len(rows) == max_rows:
             raise InvalidInput(f"more than {max_rows} rows in one request; send several requests")
         rows.append(row)
     if not rows:
         raise InvalidInput("the CSV has a header but no rows; send at least one")
-    names = tuple(name.strip() for name in header)
-    cells = zip(names, zip(*rows, strict=True), strict=True)
-    return Table(names, tuple(parse_cells(column, name, datatypes.get(name, default)) for name, column in cells))
+    return Table(tuple(name.strip() for name in header), tuple(map(list, zip(*rows, strict=True))))
+
+
+def parse_csv(body: bytes, datatypes: Mapping[str, str], default: str, max_rows: int) -> Table:
+    """A table with a header line; columns that `datatypes` does not name are of the datatype `default`.
+
+    Raises InvalidInput, which names the line or the column and the row. Reading stops after `max_rows`.
+    """
+    table = read_table(body, max_rows)
+    cells = zip(table.columns, table.values, strict=True)
+    return Table(
+        table.columns, tuple(parse_cells(column, name, datatypes.get(name, default)) for name, column in cells)
+    )

@@ -1,4 +1,4 @@
-"""Which arm of an experiment gets a request, and what a public name stands for where nothing is predicted."""
+"""Which arm of an experiment serves a request, and what a public name stands for where nothing is predicted."""
 
 from __future__ import annotations
 

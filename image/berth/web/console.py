@@ -97,7 +97,8 @@ def _listing(exchange: Exchange, backend: Backend) -> dict[str, Any]:
         for entry in visible_entries(exchange, backend)
         for state in [backend.lifecycle.states[entry.key]]
     ]
-    return {"service": "berth", "routes": routes, "models": models}
+    # The status is what KServe's V1 clients read here.
+    return {"service": "berth", "status": "alive", "routes": routes, "models": models}
 
 
 VARY = {"Vary": "Accept"}

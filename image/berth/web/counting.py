@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+from berth.errors import BerthError, Overloaded
 from berth.experiments.shadowing import ShadowJob, ShadowQueue
 from berth.serving.admission import Gate
 from berth.serving.catalog import Catalog
-from berth.telemetry.metrics.registry import Metrics
+from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.web.exchange import Exchange
 from berth.web.http_metrics import ObserveHttp
 from berth.web.pipeline import Observe
@@ -31,31 +33,51 @@ def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> S
     )
 
 
-def observe_requests(metrics: Metrics, observe_http: ObserveHttp, gate: Gate, catalog: Catalog) -> Observe:
-    """What the pipeline calls when a request that could predict is about to be processed."""
+def offer_shadows(metrics: Metrics, gate: Gate, catalog: Catalog) -> Callable[[Exchange], None]:
+    """What hands a predicted request to its shadow, which waits while others are in flight."""
     shadows = ShadowQueue(lambda: gate.inside > 0)
 
+    def offer(exchange: Exchange) -> None:
+        if (job := make_shadow_job(exchange, catalog, metrics)) is not None:
+            shadows.offer(job)
+
+    return offer
+
+
+def bind_model(metrics: Metrics, catalog: Catalog) -> Callable[[Exchange], ModelMetrics]:
+    """The metrics that a request counts under: its model's.
+
+    Before that is known, those of the model in its path, or of the only one there is; without either, the empty name's.
+    """
+
+    def bind(exchange: Exchange) -> ModelMetrics:
+        name, version = exchange.args.get("name"), exchange.args.get("version")
+        if exchange.model is not None:
+            return metrics.bind(exchange.model.name, exchange.model.version)
+        if isinstance(exchange.error, Overloaded) and (name or len(catalog.entries) == 1):
+            with suppress(BerthError):
+                entry = catalog.find(name, version)
+                return metrics.bind(entry.name, entry.version)
+        return metrics.bind("", "")
+
+    return bind
+
+
+def observe_requests(
+    bind: Callable[[Exchange], ModelMetrics], observe_http: ObserveHttp, shadow: Callable[[Exchange], None]
+) -> Observe:
+    """What the pipeline calls when a request that could predict is about to be processed."""
+
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
-        endpoint, model = exchange.endpoint, exchange.model
+        endpoint = exchange.endpoint
         if exchange.counts:
-            name, version = (model.name, model.version) if model else ("", "")
-            bound = metrics.bind(name, version)
+            bound = bind(exchange)
             bound.observe_request(endpoint.protocol, status, seconds)
             if (decision := exchange.decision) is not None:
                 bound.count_unit(decision.experiment, decision.arm.key, decision.sticky)
                 decision.count(seconds, status)
-            if exchange.shadowing is not None and (job := make_shadow_job(exchange, catalog, metrics)) is not None:
-                shadows.offer(job)
+            if exchange.shadowing is not None:
+                shadow(exchange)
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe
-
-
-def count_rejections(metrics: Metrics) -> Callable[[Exchange, str], None]:
-    """What the pipeline calls when a request is turned away."""
-
-    def reject(exchange: Exchange, reason: str) -> None:
-        model = exchange.model
-        metrics.bind(*((model.name, model.version) if model else ("", ""))).reject(reason)
-
-    return reject

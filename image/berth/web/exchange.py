@@ -20,7 +20,7 @@ from berth.tensors.arrays import Array, Tensors
 from berth.web.auth import ApiKey
 
 JSON, TEXT, HTML, CSV = "application/json", "text/plain", "text/html", "text/csv"
-BINARY = "application/octet-stream"
+BINARY, GRPC = "application/octet-stream", "application/grpc"
 # How many bytes of a body are JSON, where tensors follow it.
 LENGTH_HEADER = "Inference-Header-Content-Length"
 # The statuses of a body that cannot be read, decoded or predicted.
@@ -110,6 +110,8 @@ class Backend:
         """The wanted outputs for a request. Raises what `Predictor.predict` raises."""
         if exchange.unsettled is not None:
             model = self._settle(exchange, exchange.unsettled, model, tensors)
+        elif exchange.decision is not None and exchange.model is not None:
+            model = exchange.model  # of several calls for one request, those after the first go to the settled arm
         found = self.predictor.predict(model, tensors, outputs, exchange.deadline, may_wait=exchange.may_wait)
         exchange.rows += found.rows
         exchange.age_seconds = found.age_seconds
@@ -158,7 +160,7 @@ class Exchange:
     tensors: Tensors | None = None
     # False on a thread that has others to serve: what would make it wait raises WouldWait instead.
     may_wait: bool = True
-    # What answers in this thread's place when the time runs out (worker/outbox.py); None where nothing can.
+    # What responds in this thread's place when the time runs out (worker/outbox.py); None where nothing can.
     late: Any = None
     # The body as it was read, where it is kept for the payload log.
     keeps_body: bool = False

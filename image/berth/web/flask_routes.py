@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from flask import Flask, Response, request
 from werkzeug import exceptions
@@ -11,20 +13,36 @@ from berth.errors import MethodNotAllowed, RequestError, RouteNotFound
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 from berth.web.pipeline import Finished, Pipeline, without_model
 
+# A path of V1 whose verb is another than `predict`, as `explain` of KServe and `classify` of TensorFlow Serving.
+_VERB = re.compile(r"/v1/models/[^/]+(?:/versions/[^/]+)?(:\w+)")
+
 
 def _respond(finished: Finished) -> Response:
     return Response(finished.body, finished.status, finished.headers)
 
 
-def _view(pipeline: Pipeline, endpoint: Endpoint) -> Callable[..., Response]:
-    def tell_methods(exchange: Exchange, backend: Backend) -> Reply:
-        rule = request.url_rule
-        return Reply(b"", headers={"Allow": ", ".join(sorted(rule.methods or ()) if rule else ())})
+def _allowed_methods() -> str:
+    return ", ".join(sorted(request.url_rule.methods or ()) if request.url_rule else ())
 
-    options = without_model(endpoint, tell_methods)
+
+def _tell_methods(exchange: Exchange, backend: Backend) -> Reply:
+    return Reply(b"", headers={"Allow": _allowed_methods()})
+
+
+def _view(pipeline: Pipeline, endpoint: Endpoint) -> Callable[..., Response]:
+    cors = pipeline.cors
+
+    def allow_page(exchange: Exchange, backend: Backend) -> Reply:
+        fields = {} if cors is None else cors.preflight_fields(exchange.environ, _allowed_methods())
+        return Reply(b"", headers={"Allow": _allowed_methods(), **fields})
+
+    options = without_model(endpoint, _tell_methods)
+    preflight = replace(without_model(endpoint, allow_page), access="open")  # browsers send no key with it
 
     def view(**args: str) -> Response:
-        asked = options if request.method == "OPTIONS" else endpoint
+        asked = endpoint
+        if request.method == "OPTIONS":
+            asked = preflight if cors is not None and cors.allows_preflight(request.environ) else options
         if asked.protocol:  # the pipeline counts it itself, whichever way it came
             request.prom_do_not_track = True  # type: ignore[attr-defined]
         return _respond(pipeline.run(asked, request.environ, args))
@@ -37,6 +55,8 @@ def _translate(error: Exception) -> Exception:
     if isinstance(error, exceptions.NotFound):
         return RouteNotFound(f"no route {request.path[:200]!r}; GET / lists what there is")
     if isinstance(error, exceptions.MethodNotAllowed):
+        if (verb := _VERB.fullmatch(request.path)) is not None and request.method == "POST":
+            return RouteNotFound(f"V1 has no {verb[1][:40]!r} here; its verb is :predict")
         allowed = ", ".join(sorted(error.valid_methods or ()))
         told = f"{request.method[:20]} is not for this route; use {allowed}"
         return MethodNotAllowed(told, headers={"Allow": allowed})
@@ -53,6 +73,14 @@ def _answer_error(pipeline: Pipeline, error: Exception) -> Response:
 
     unmatched = Endpoint(request.method, "", "unmatched", "", "", fail)
     return _respond(pipeline.run(unmatched, request.environ, {}))
+
+
+def make_flask() -> Flask:
+    """Flask without routes."""
+    app = Flask("berth", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    return app
 
 
 def add_routes(app: Flask, pipeline: Pipeline) -> None:

@@ -18,7 +18,8 @@ from berth.models.model import Model
 from berth.tensors.arrays import DATATYPES, Array, TensorSpec
 from berth.tensors.binary import decode_binary, decode_shape, decode_shaped, encode_binary
 from berth.tensors.codec import decode_json
-from berth.tensors.schema import choose_outputs
+from berth.tensors.output_names import name_outputs
+from berth.web.content_types import apply_content_type, is_frame_request
 
 # What Triton offers, and would change the response if it were silently ignored.
 _NOT_OFFERED = ("shared_memory_region", "classification")
@@ -28,7 +29,7 @@ _NOT_OFFERED = ("shared_memory_region", "classification")
 class InferRequest:
     """One request, decoded; `binary` says for some outputs, `binary_default` for the others, how to send them.
 
-    `unusual`: the client receives what is unusual about each row.
+    `frame`: the inputs are the columns of a data frame. `unusual`: the client receives what is unusual about each row.
     """
 
     inputs: Mapping[str, Array]
@@ -36,6 +37,7 @@ class InferRequest:
     outputs: tuple[str, ...] = ()
     binary: Mapping[str, bool] = field(default_factory=dict)
     binary_default: bool = False
+    frame: bool = False
     unusual: bool = False
 
 
@@ -93,11 +95,13 @@ def _decode_input(tensor: Mapping[str, Any], where: str, tail: _Tail) -> Array:
     datatype = tensor.get("datatype")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise InvalidInput(f"{where}: datatype must be one of {', '.join(DATATYPES)}, got {shown(datatype)}")
-    size = _parameters(tensor, where).get("binary_data_size")
+    parameters = _parameters(tensor, where)
+    size = parameters.get("binary_data_size")
     if size is None:
         if "data" not in tensor:
             raise InvalidInput(f"{where} has neither data nor binary_data_size")
-        return decode_shaped(tensor["data"], datatype, shape, where)
+        array = decode_shaped(tensor["data"], datatype, shape, where)
+        return apply_content_type(array, parameters, where) if parameters else array
     if type(size) is not int or size < 0:
         raise InvalidInput(f"{where}: binary_data_size must be a whole number from 0 up, got {shown(size)}")
     if "data" in tensor:
@@ -147,7 +151,7 @@ def decode_request(document: Mapping[str, Any], tail: bytes | memoryview = b"") 
     outputs = _decode_outputs(document)
     binary = {name: flag for name, flag in outputs.items() if flag is not None}
     inputs = _decode_inputs(document, _Tail(memoryview(tail)))
-    return InferRequest(inputs, id_, tuple(outputs), binary, binary_default, unusual)
+    return InferRequest(inputs, id_, tuple(outputs), binary, binary_default, is_frame_request(parameters), unusual)
 
 
 def decode_body(body: bytes, header_length: str | None, inputs: Sequence[TensorSpec]) -> InferRequest:
@@ -184,29 +188,35 @@ def decode_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
     return InferRequest({spec.name: array}, binary_default=True)
 
 
-def wanted_outputs(request: InferRequest, model: Model) -> tuple[str, ...]:
-    """The outputs to respond with, in order: those requested, else all. Raises UnknownOutput."""
+def wanted_outputs(request: InferRequest, model: Model) -> dict[str, str]:
+    """The model's outputs to respond with, by the names that the client reads, in order: those requested, else all.
+
+    Raises UnknownOutput.
+    """
     if not request.outputs:
-        return tuple(spec.name for spec in model.outputs if not spec.optional)
-    return choose_outputs(list(request.outputs), model.outputs)
+        return {spec.name: spec.name for spec in model.outputs if not spec.optional}
+    return name_outputs(list(request.outputs), model.outputs)
 
 
-def _encode_output(spec: TensorSpec, array: Array, binary: bool) -> tuple[dict[str, Any], bytes]:
-    array = np.asarray(array, DATATYPES[spec.datatype])
-    tensor: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape)}
+def _encode_output(name: str, datatype: str, array: Array, binary: bool) -> tuple[dict[str, Any], bytes]:
+    array = np.asarray(array, DATATYPES[datatype])
+    tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
     if not binary:
         return {**tensor, "data": array.ravel()}, b""
-    data = encode_binary(array, spec.datatype)
+    data = encode_binary(array, datatype)
     return {**tensor, "parameters": {"binary_data_size": len(data)}}, data
 
 
 def encode_answer(
-    request: InferRequest, model: Model, answer: Mapping[str, Array]
+    request: InferRequest, model: Model, answer: Mapping[str, Array], wanted: Mapping[str, str]
 ) -> tuple[dict[str, Any], bytes | None]:
-    """The JSON object of a response, and the bytes behind it; None where nothing is sent in binary."""
-    specs = {spec.name: spec for spec in model.outputs}
-    flags = {name: request.binary.get(name, request.binary_default) for name in answer}
-    encoded = [_encode_output(specs[name], array, flags[name]) for name, array in answer.items()]
+    """The JSON object of a response, and the bytes behind it; None where nothing is sent in binary.
+
+    `wanted` has the model's output for each name that the client reads.
+    """
+    datatypes = {spec.name: spec.datatype for spec in model.outputs}
+    flags = {name: request.binary.get(name, request.binary_default) for name in wanted}
+    encoded = [_encode_output(name, datatypes[own], answer[own], flags[name]) for name, own in wanted.items()]
     document: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
     if request.id is not None:
         document["id"] = request.id

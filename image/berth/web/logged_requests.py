@@ -7,9 +7,11 @@ from typing import Any
 
 from berth.errors import InvalidInput
 from berth.tensors.arrays import Array
-from berth.tensors.schema import Specs, bind_tensors, check_tensors, decode_features, decode_tensors
+from berth.tensors.binding import bind_tensors
+from berth.tensors.schema import Specs, check_tensors, decode_features, decode_tensors
 from berth.web.infer import decode_request
-from berth.web.invocations import decode_csv, decode_document
+from berth.web.invocations import decode_document
+from berth.web.table_forms import decode_csv
 from berth.web.v1 import decode_rows
 
 _MOST_ROWS = 1 << 20
@@ -22,7 +24,8 @@ def _decode_predict(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
 
 
 def _decode_v2(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
-    return bind_tensors(decode_request(document).inputs, specs)
+    request = decode_request(document)
+    return bind_tensors(request.inputs, specs, request.frame)
 
 
 _PROTOCOLS: dict[str, Callable[[dict[str, Any], Specs], dict[str, Array]]] = {

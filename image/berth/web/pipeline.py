@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from random import getrandbits
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from berth import errors
 from berth.serving.admission import Gate
@@ -27,6 +27,7 @@ from berth.serving.predictor import WouldWait
 from berth.telemetry.logs import log, timestamp, write_request
 from berth.telemetry.payloads.redaction import HIDDEN
 from berth.web.auth import KeyRing
+from berth.web.cors import CorsPolicy
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 from berth.web.ground_truth import RECEIPT_HEADER
 from berth.web.recording import Recorder
@@ -35,10 +36,12 @@ from berth.web.wire import error_reply
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _OVERDUE = "the prediction was still running when the request's time ran out; its result is discarded"
-# Where the worker puts what can answer for a thread that does not return in time (worker/outbox.py).
+# Where the worker puts what can respond for a thread that does not return in time (worker/outbox.py).
 _TRANSPORT = "gunicorn.socket"
 _DIGITS = re.compile(r"\d{1,9}")
 Observe = Callable[[Exchange, int, float], None]
+# What a request in pieces has been opened as.
+Opened = TypeVar("Opened")
 
 
 class Finished(NamedTuple):
@@ -64,6 +67,7 @@ class Pipeline:
     observe: Observe = lambda exchange, status, seconds: None
     reject: Callable[[Exchange, str], None] = lambda exchange, reason: None
     recorder: Recorder | None = None
+    cors: CorsPolicy | None = None
 
     def run(
         self, endpoint: Endpoint, environ: Mapping[str, Any], args: Mapping[str, str], *, may_wait: bool = True
@@ -76,14 +80,14 @@ class Pipeline:
         try:
             reply = self._answer(exchange)
             if late is not None and not late.claim():
-                raise BrokenPipeError("the request's time ran out: it has been answered and counted")
+                raise BrokenPipeError("the request's time ran out: it has its response and is counted")
             return self._complete(exchange, reply)
         finally:
             if exchange.ticket is not None:
                 self.gate.leave(exchange.ticket)
 
     def _complete(self, exchange: Exchange, reply: Reply) -> Finished:
-        """Record, count and log a reply: once for each request, on the thread that answers it."""
+        """Record, count and log a reply: once for each request, on the thread that serves it."""
         if isinstance(exchange.error, errors.Overloaded | errors.DeadlineExceeded):
             self.reject(exchange, exchange.error.code)
         if self.recorder is not None and exchange.counts:
@@ -136,7 +140,7 @@ class Pipeline:
 
     def _answer(self, exchange: Exchange) -> Reply:
         try:
-            make_page = exchange.endpoint.page
+            make_page = exchange.endpoint.page  # the same for everybody, so before keys; data comes with a key
             if make_page is not None and (page := make_page(exchange)) is not None:
                 return page
             self._admit(exchange)
@@ -168,6 +172,23 @@ class Pipeline:
     def _finish(self, exchange: Exchange, reply: Reply) -> Finished:
         """Count and log a reply that is about to be sent, and complete its headers."""
         seconds = time.monotonic() - exchange.began
+        headers = self.own_headers(exchange)
+        if exchange.age_seconds is not None:
+            headers.append(("Age", str(int(exchange.age_seconds))))
+        if (receipt := self._make_receipt(exchange, reply)) is not None:
+            headers.append((RECEIPT_HEADER, receipt))
+        headers.append(("Content-Type", reply.content_type))
+        headers.append(("Content-Length", str(len(reply.body))))
+        headers.extend(reply.headers.items())
+        if self.cors is not None:
+            headers.extend(self.cors.response_fields(exchange.environ))
+        if exchange.endpoint.protocol:
+            self.observe(exchange, reply.status, seconds)
+        self._log(exchange, reply.status, seconds)
+        return Finished(reply.status, headers, reply.body)
+
+    def own_headers(self, exchange: Exchange) -> list[tuple[str, str]]:
+        """Whose response it is: the headers that every one has."""
         headers = [("X-Request-Id", exchange.request_id)]
         if self.slot:
             headers.append(("X-Berth-Slot", self.slot))
@@ -176,17 +197,26 @@ class Pipeline:
         if exchange.decision is not None:
             headers.append(("X-Berth-Experiment", exchange.decision.experiment))
             headers.append(("X-Berth-Arm", exchange.decision.arm.key))
-        if exchange.age_seconds is not None:
-            headers.append(("Age", str(int(exchange.age_seconds))))
-        if (receipt := self._make_receipt(exchange, reply)) is not None:
-            headers.append((RECEIPT_HEADER, receipt))
-        headers.append(("Content-Type", reply.content_type))
-        headers.append(("Content-Length", str(len(reply.body))))
-        headers.extend(reply.headers.items())
-        if exchange.endpoint.protocol:
-            self.observe(exchange, reply.status, seconds)
-        self._log(exchange, reply.status, seconds)
-        return Finished(reply.status, headers, reply.body)
+        return headers
+
+    def open(
+        self, endpoint: Endpoint, environ: Mapping[str, Any], start: Callable[[Exchange, Backend], Opened]
+    ) -> tuple[Exchange, Opened] | Finished:
+        """Begin a request that is responded to in pieces, each of which enters the gate; `close` ends it."""
+        exchange = self._begin(endpoint, environ, {}, may_wait=True)
+        try:
+            if self.keys is not None:
+                self._authenticate(self.keys, exchange)
+            return exchange, start(exchange, self.backend)
+        except Exception as error:  # the edge, as in `_answer`
+            return self._finish(exchange, self._refuse(exchange, error))
+
+    def close(self, exchange: Exchange, status: int) -> None:
+        """Record and log a request that was opened."""
+        seconds = time.monotonic() - exchange.began
+        if self.recorder is not None:
+            self.recorder.finish(exchange, Reply(b"", status), seconds)
+        self._log(exchange, status, seconds)
 
     def _make_receipt(self, exchange: Exchange, reply: Reply) -> str | None:
         if exchange.model is None or not exchange.outputs or reply.status != 200:

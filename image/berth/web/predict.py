@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from berth.errors import InvalidInput, shown
+from berth.errors import InvalidInput, UnsupportedMediaType, shown
 from berth.models.model import Model
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import choose_outputs, decode_features, decode_tensors
-from berth.web import wire
+from berth.web import v1, wire
 from berth.web.access import choose_model
+from berth.web.cloudevents import MARK, answer_binary
 from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
+from berth.web.other_bodies import answer_other
 
 # What calls a model: the model, its tensors and the wanted outputs -> the outputs.
 Predict: TypeAlias = Callable[[Model, Tensors, Sequence[str]], dict[str, Array]]
@@ -83,14 +85,25 @@ def _unusual(
     return describe_unusual(backend, exchange.model or model, tensors, rows)
 
 
-def _answer(exchange: Exchange, backend: Backend) -> Reply:
-    document = wire.read_json_object(exchange, backend.max_body_bytes)
+def _answer_document(exchange: Exchange, backend: Backend, document: dict[str, Any]) -> Reply:
     name, version = optional_word(document, "model"), optional_word(document, "version")
     model = choose_model(exchange, backend, name, version)
+    if "instances" in document:  # Vertex AI calls any path with V1's bodies
+        return v1.answer_instances(exchange, backend, model, document)
     answer = answer_request(document, model, partial(backend.predict, exchange), partial(_unusual, exchange, backend))
     if exchange.model is not None and exchange.model is not model:  # an arm that its decoded unit chose
         answer |= {"model": exchange.model.name, "version": exchange.model.version}
     return wire.json_reply(answer)
+
+
+def _answer(exchange: Exchange, backend: Backend) -> Reply:
+    if MARK in exchange.environ:
+        return answer_binary(exchange, backend, _answer_document)
+    try:
+        document = wire.read_json_object(exchange, backend.max_body_bytes)
+    except UnsupportedMediaType as error:
+        return answer_other(exchange, backend, error, _answer_document)
+    return _answer_document(exchange, backend, document)
 
 
 ENDPOINTS = (

@@ -8,7 +8,7 @@ from typing import Any
 from berth.telemetry.logs import timestamp
 from berth.telemetry.payloads.payload_log import Body, PayloadEntry, PayloadLog
 from berth.telemetry.tracing import Tracing, trace_id_of
-from berth.web.exchange import LENGTH_HEADER, Exchange, Reply
+from berth.web.exchange import GRPC, LENGTH_HEADER, Exchange, Reply
 from berth.web.wire import media_type
 
 # What the OpenTelemetry propagators read.
@@ -43,7 +43,9 @@ def describe_payload(exchange: Exchange, reply: Reply, seconds: float, slot: str
     if exchange.body is not None:
         json_bytes = _json_bytes(environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH", ""))
         asked = Body(exchange.body, media_type(environ), json_bytes)
-    answered = Body(reply.body, reply.content_type, _json_bytes(reply.headers.get(LENGTH_HEADER, "")))
+    # None of a gRPC message is JSON.
+    length = "0" if reply.content_type == GRPC else reply.headers.get(LENGTH_HEADER, "")
+    answered = Body(reply.body, reply.content_type, _json_bytes(length))
     return PayloadEntry(fields, asked, answered, None if model is None else model.inputs)
 
 

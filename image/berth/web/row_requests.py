@@ -1,17 +1,15 @@
-"""What the V1 and MLflow forms share: rows or columns in, one prediction a row out."""
+"""What the V1 and MLflow forms share: rows or columns in, one prediction a row or whole outputs out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from berth.errors import InvalidInput
 from berth.models.model import Model
 from berth.tensors.arrays import Array
-from berth.web.exchange import Backend, Exchange, Reply
-from berth.web.wire import json_reply
 
-_PREDICTION = "prediction"
+PREDICTION = "prediction"
 
 
 def check_keys(document: Mapping[str, Any], forms: tuple[str, ...], more: tuple[str, ...]) -> str:
@@ -24,12 +22,20 @@ def check_keys(document: Mapping[str, Any], forms: tuple[str, ...], more: tuple[
     return given[0]
 
 
-def predict_rows(exchange: Exchange, backend: Backend, model: Model, tensors: Mapping[str, Array]) -> Reply:
-    """`{"predictions": […]}`: `prediction` or the only output, one value a row; else one object of outputs a row."""
+def usual_outputs(model: Model) -> tuple[str, ...]:
+    """The outputs for a request that names none: `prediction`, or all where there is no such output."""
     names = tuple(spec.name for spec in model.outputs if not spec.optional)
-    wanted = (_PREDICTION,) if _PREDICTION in names else names
-    answer = backend.predict(exchange, model, tensors, wanted)
+    return (PREDICTION,) if PREDICTION in names else names
+
+
+def by_row(outputs: Mapping[str, Array], wanted: Sequence[str]) -> Any:
+    """One element a row: the value of the only output, or an object with a value of each."""
     if len(wanted) == 1:
-        return json_reply({"predictions": answer[wanted[0]]})
-    columns = [answer[name].tolist() for name in wanted]
-    return json_reply({"predictions": [dict(zip(wanted, row, strict=True)) for row in zip(*columns, strict=True)]})
+        return outputs[wanted[0]]
+    columns = [outputs[name].tolist() for name in wanted]
+    return [dict(zip(wanted, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def by_output(outputs: Mapping[str, Array], wanted: Sequence[str]) -> Any:
+    """Whole outputs: the only one, or an object with each by its name."""
+    return outputs[wanted[0]] if len(wanted) == 1 else {name: outputs[name] for name in wanted}

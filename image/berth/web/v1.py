@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from berth.errors import ServerError
+from berth.models.model import Model
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import LOADING, READY, Lifecycle
 from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs, decode_instances
+from berth.tensors.output_names import name_outputs
 from berth.tensors.schema import Specs
 from berth.web import wire
 from berth.web.access import choose_model, find_entry, visible_names
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
-from berth.web.row_requests import check_keys, predict_rows
+from berth.web.row_requests import by_output, by_row, check_keys, usual_outputs
 
 _FORMS = {"instances": decode_instances, "inputs": decode_inputs}
-# What clients of either server send besides, without effect here.
-_MORE = ("parameters", "signature_name")
+# What a body may have besides; `parameters` and `signature_name`, which clients of either server send, have no effect.
+_MORE = ("outputs", "parameters", "signature_name")
 # TensorFlow Serving's words; a version that could not be loaded has come to its end.
 _STATES = {READY: "AVAILABLE", LOADING: "LOADING"}
 
@@ -60,8 +62,20 @@ def decode_rows(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
 
 def _predict(exchange: Exchange, backend: Backend) -> Reply:
     model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
-    document = wire.read_json_object(exchange, backend.max_body_bytes)
-    return predict_rows(exchange, backend, model, decode_rows(document, model.inputs))
+    return answer_instances(exchange, backend, model, wire.read_json_object(exchange, backend.max_body_bytes))
+
+
+def answer_instances(exchange: Exchange, backend: Backend, model: Model, document: dict[str, Any]) -> Reply:
+    """The response to a V1 body. Raises RequestError, ServerError."""
+    tensors = decode_rows(document, model.inputs)
+    if (named := document.get("outputs")) is None:
+        wanted = usual_outputs(model)
+    else:
+        wanted = tuple(name_outputs(named, model.outputs).values())
+    outputs = backend.predict(exchange, model, tensors, wanted)
+    reply = {"predictions": by_row(outputs, wanted)}
+    # TensorFlow Serving's clients read `outputs` where they sent `inputs`, KServe's read `predictions` all the same.
+    return wire.json_reply(reply | {"outputs": by_output(outputs, wanted)} if "inputs" in document else reply)
 
 
 _MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"

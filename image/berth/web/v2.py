@@ -9,15 +9,17 @@ from berth.errors import InvalidInput, Stuck, UnsupportedMediaType, shown
 from berth.models.model import Model
 from berth.serving.lifecycle import LOADING, READY
 from berth.tensors.arrays import TensorSpec
+from berth.tensors.binding import bind_tensors
 from berth.tensors.codec import decode_json, encode_json
-from berth.tensors.schema import bind_tensors
 from berth.web import wire
 from berth.web.access import check_ready, choose_model, visible_entries, visible_names
 from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BINARY, BODY_ERRORS, JSON, LENGTH_HEADER, Backend, Endpoint, Exchange, Reply
 from berth.web.infer import decode_body, encode_answer, wanted_outputs
 
-_EXTENSIONS = ["binary_tensor_data", "model_repository"]
+# Only what is there in full: of Triton's `model_repository` there is the index, without load and unload, and its
+# `statistics` are in /metrics.
+_EXTENSIONS = ["binary_tensor_data"]
 _PLATFORMS = {
     "joblib": "sklearn_joblib",
     "pickle": "sklearn_pickle",
@@ -122,10 +124,10 @@ def _infer(exchange: Exchange, backend: Backend) -> Reply:
     header_length = exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     _check_type(exchange, header_length)
     asked = decode_body(wire.read_body(exchange, backend.max_body_bytes), header_length, model.inputs)
-    tensors, wanted = bind_tensors(asked.inputs, model.inputs), wanted_outputs(asked, model)
-    outputs = backend.predict(exchange, model, tensors, wanted)
+    tensors, wanted = bind_tensors(asked.inputs, model.inputs, asked.frame), wanted_outputs(asked, model)
+    outputs = backend.predict(exchange, model, tensors, tuple(wanted.values()))
     model = exchange.model or model  # an experiment has chosen one of its arms
-    document, tail = encode_answer(asked, model, {name: outputs[name] for name in wanted})
+    document, tail = encode_answer(asked, model, outputs, wanted)
     if asked.unusual:
         rows = len(next(iter(tensors.values())))
         document["parameters"] = {"unusual": describe_unusual(backend, model, tensors, rows)}

@@ -18,6 +18,8 @@ from berth.tensors.codec import decode_json, encode_json
 from berth.web.exchange import JSON, Exchange, Reply
 
 _LENGTH = "CONTENT_LENGTH"
+# What curl -d says of every body, and no client means that sends JSON.
+_FORM = "application/x-www-form-urlencoded"
 _MOST_DIGITS = 18
 _PIECE_BYTES = 1 << 20
 
@@ -94,8 +96,18 @@ def read_body(exchange: Exchange, limit: int) -> bytes:
 
 
 def media_type(environ: Mapping[str, Any]) -> str:
-    """The body's media type without its parameters; JSON when the client sends none."""
-    return (environ.get("CONTENT_TYPE") or JSON).split(";")[0].strip().lower() or JSON
+    """The body's media type without its parameters; JSON where the client sends none, or curl's."""
+    found = (environ.get("CONTENT_TYPE") or JSON).split(";")[0].strip().lower() or JSON
+    return JSON if found == _FORM else found
+
+
+def media_parameter(environ: Mapping[str, Any], name: str) -> str | None:
+    """A parameter of the body's media type, in small letters."""
+    for part in (environ.get("CONTENT_TYPE") or "").split(";")[1:]:
+        key, _, value = part.partition("=")
+        if key.strip().lower() == name:
+            return str(value).strip().strip('"').lower()
+    return None
 
 
 def check_media_type(environ: Mapping[str, Any], *taken: str) -> str:

@@ -10,6 +10,7 @@ from berth.errors import Overloaded
 from berth.worker.connections import READ, Connection, Connections
 from berth.worker.filling import Filling
 from berth.worker.receiving import MOST_HEAD_BYTES, read_head
+from berth.worker.streaming import StreamThreads
 
 # A request of up to this length is worth showing to who serves at once; a body of up to this is waited for even when
 # the gate is full.
@@ -54,7 +55,7 @@ class Arrivals:
 
     def __init__(
         self,
-        answering: Answering,
+        answering: Any,
         connections: Connections,
         cfg: Any,
         most_body_bytes: int,
@@ -67,6 +68,7 @@ class Arrivals:
         self._most_held_bytes = HELD_BODIES * most_body_bytes
         # Berth's, which knows whether it is full; None with another application.
         self._gate = gate
+        self._streams = StreamThreads(answering, connections)
 
     def receive(self, conn: Connection) -> None:
         """A connection has something to read: more of a request, or its end."""
@@ -121,6 +123,8 @@ class Arrivals:
         """Go on with what has been received, up to the end of one request."""
         first = conn.incoming is None
         if first and (self._answering.answer_here(conn, len(conn.received)) or not self._begin(conn)):
+            return
+        if first and self._streams.take(conn):
             return
         end = conn.incoming.find_end(conn.received)
         if end is None:

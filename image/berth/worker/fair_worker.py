@@ -266,7 +266,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         if fs.cancelled() or fs.exception() is not None or conn.closed:
             self._connections.drop(conn)
             return
-        if outbox is None:  # its time ran out: the client has its answer, and the connection closes
+        if outbox is None:  # its time ran out: the client has its response, and the connection closes
             return
         self._connections.count(conn)
         self._act(conn, lambda conn: self._connections.send(conn, outbox.unsent, fs.result(), self._sent))

@@ -26,7 +26,7 @@ class InlineAnswer(NamedTuple):
     closes: bool
 
 
-# The request is plain so far, and its rest is on the way.
+# The request can be served here so far, and its rest is on the way.
 INCOMPLETE = InlineAnswer(b"", closes=False)
 # A longer line is rare, and would fill the cache with what a client made up.
 _MOST_LINE_BYTES = 256
@@ -65,9 +65,9 @@ class InlineAnswers:
         flight. None, and nothing has happened, for a request that is not for a prediction or would have to wait.
         """
         gate = self._pipeline.gate
-        gate.waiting = waiting
+        gate.waiting = waiting  # reported by the gate's next ticket, or below where there is none
         answer = self._answer(data, client)
-        gate.tell()
+        gate.report()
         return answer
 
     def _answer(self, data: bytes, client: str) -> InlineAnswer | None:

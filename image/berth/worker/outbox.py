@@ -19,14 +19,14 @@ class Outbox:
     def __init__(self, sock: socket.socket, on_hurry: Callable[[Outbox, float], None] | None = None) -> None:
         self._sock = sock
         self._on_hurry = on_hurry
-        # Makes the response to a request whose time is over; and who answers: setdefault lets one be first.
+        # Makes the response to a request whose time is over; and who responds: setdefault lets one be first.
         self._expire: Callable[[], Any] | None = None
         self._answers: dict[str, str] = {}
         self._head: bytes | None = b""
         self.unsent: list[memoryview] = []
 
     def watch(self, expire: Callable[[], Any]) -> None:
-        """Let the main thread answer with `expire()` when the request's time is over. The pipeline calls this."""
+        """Let the main thread respond with `expire()` when the request's time is over. The pipeline calls this."""
         self._expire = expire
 
     def hurry(self, deadline: float) -> None:
@@ -35,17 +35,17 @@ class Outbox:
             self._on_hurry(self, deadline)
 
     def claim(self, who: str = "thread") -> bool:
-        """Whether `who` answers the request: the first that asks does."""
+        """Whether `who` responds to the request: the first to claim it does."""
         return self._answers.setdefault("by", who) == who
 
     def expire(self) -> Any:
-        """The response (web's Finished) for a request that is out of time; None where there is nothing to answer."""
+        """The response (web's Finished) for a request that is out of time; None where nothing may respond."""
         return self._expire() if self._expire is not None and self.claim("main") else None
 
     def sendall(self, data: bytes) -> None:
         """Send, or keep. Raises OSError when the client is gone, or takes too little of a response in many pieces."""
         if self._answers.get("by") == "main":
-            raise BrokenPipeError("the request's time ran out, and its client has had the answer")
+            raise BrokenPipeError("the request's time ran out, and its client has had the response")
         if self._head == b"":
             self._head = data
             return

@@ -137,7 +137,7 @@ class Incoming:
 
     def __init__(self, request: Any, head_bytes: int) -> None:
         self.request = request
-        self._head_bytes = head_bytes
+        self.head_bytes = head_bytes
         reader = request.body.reader
         self._chunks = ChunkedEnd(head_bytes) if isinstance(reader, ChunkedReader) else None
         # Of a body in chunks, what is known so far.
@@ -150,9 +150,14 @@ class Incoming:
         return self._chunks.decoded_bytes if self._chunks else self._length
 
     @property
+    def is_chunked(self) -> bool:
+        """Whether its length is not known before its end."""
+        return self._chunks is not None
+
+    @property
     def known_bytes(self) -> int:
         """The length of the whole request; of one in chunks only its head's."""
-        return self._head_bytes + self._length
+        return self.head_bytes + self._length
 
     def is_small(self, most: int) -> bool:
         """Whether its body is known to have at most so many bytes."""
@@ -183,7 +188,7 @@ class Incoming:
         """Give the request its body, which ends with `data`; if that is not all of it, reading on raises `missing`."""
         self._is_whole = whole
         self.request._expected_100_continue = False  # gunicorn would send one now
-        body = memoryview(data)[self._head_bytes :]
+        body = memoryview(data)[self.head_bytes :]
         if not whole:
             self.request.force_close()
         if self._chunks is not None:

@@ -73,7 +73,7 @@ def _find_request_id(req: Any) -> str:
 
 
 def encode_refusal(exc: Exception, req: Any, client: Any, slot: str, log: Any) -> bytes:
-    """The answer to what went wrong with a request, which gunicorn's logger `log` gets a line about."""
+    """The response to what went wrong with a request, which gunicorn's logger `log` gets a line about."""
     refusal = describe_refusal(exc, req)
     fields = {**refusal.fields, "client": client[0] if client else ""}
     if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from berth.experiments.live import LiveExperiments
 from berth.serving.admission import Gate
@@ -17,7 +17,11 @@ from berth.serving.trials import Trials
 from berth.telemetry.drift.monitor import DriftMonitor
 from berth.telemetry.payloads.payload_log import PayloadLog
 from berth.telemetry.tracing import Tracing
+from berth.web.streams import StreamAnswers
 from berth.worker.inline import InlineAnswers
+
+if TYPE_CHECKING:
+    from berth.rpc.rpc_server import RpcServer
 
 _WATCH_SECONDS = 1.0
 
@@ -44,6 +48,8 @@ class Service:
     express: InlineAnswers | None = None
     drift: DriftMonitor | None = None
     experiments: LiveExperiments | None = None
+    streams: StreamAnswers | None = None
+    rpc: RpcServer | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
         """Load the models in the background and watch for stuck predictions.
@@ -60,6 +66,8 @@ class Service:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         if self.tracing is not None:
             self.tracing.start()
+        if self.rpc is not None:
+            self.rpc.start_after(self.catalog.wait)
 
     def _watch(self) -> None:
         while True:

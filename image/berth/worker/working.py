@@ -1,8 +1,8 @@
-"""The requests that threads of the pool answer, and the response to one whose time runs out before its thread returns.
+"""The requests that threads of the pool serve, and the response to one whose time runs out before its thread returns.
 
-A thread cannot be taken away from a model that does not return; its client can. When the time is over, the main thread
+A thread cannot be removed from a model that does not return; its client can. When the time is over, the main thread
 sends the 504 that the application makes, closes the connection, and leaves the thread to itself. Both may come at once:
-`Outbox.claim` lets one of them answer.
+`Outbox.claim` lets one of them respond.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from berth.worker.deadlines import Deadlines
 from berth.worker.http1 import encode_response
 from berth.worker.outbox import Outbox
 
-# A request that only waits for its turn is answered by its own thread, which keeps the connection: it comes first.
+# A request that only waits for its turn is served by its own thread, which keeps the connection: it comes first.
 _GRACE_SECONDS = 0.05
 
 
@@ -41,7 +41,7 @@ class Working:
         self._hurried.pop(conn, None)
 
     def hurry(self, conn: Connection, outbox: Outbox, deadline: float) -> None:
-        """The request that writes to `outbox` must be answered by `deadline` (monotonic)."""
+        """The request that writes to `outbox` must have its response by `deadline` (monotonic)."""
         if conn.outbox is outbox and conn in self._all:
             self._hurried[conn] = deadline + _GRACE_SECONDS
 
@@ -60,7 +60,7 @@ class Working:
         return expired
 
     def answer_late(self, conn: Connection) -> bytes | None:
-        """The 504 for a prediction; None for a request that is not one, or is about to be answered by its thread."""
+        """The 504 for a prediction; None for a request that is not one, or is about to get it from its thread."""
         finished = conn.outbox.expire() if conn.outbox is not None else None
         if finished is None:
             return None

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from berth.errors import BerthError, LoadError
 from berth.loaders.artifacts import find_artifact
 from berth.loaders.formats import LoadOptions
+from berth.loaders.onnxruntime_library import import_onnxruntime
 from berth.loaders.pt2 import clean_export
 from berth.loaders.torch import read_module
 from berth.loaders.torch_archives import clean_torchscript
@@ -89,6 +90,8 @@ def _count_operators(path: Path) -> Counter[str]:
 def _quantize_onnx(source: Artifact, method: Method) -> str:
     """Weights as unsigned bytes: signed ones saturate on some CPUs, and convolutions lack them."""
     import onnx
+
+    import_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path = find_artifact(source.folder, source.manifest, (".onnx",))

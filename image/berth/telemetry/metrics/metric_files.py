@@ -28,6 +28,8 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from berth.telemetry.metrics.allocated import AllocatedDict
+
 # A scrape and a merge take milliseconds; a process that was stopped while it scrapes must not stop the others.
 LOCK_SECONDS = 2.0
 _SUMMED = ("counter", "histogram", "summary")
@@ -48,6 +50,8 @@ class _Process:
 
 
 if values.ValueClass is not values.MutexValue:  # PROMETHEUS_MULTIPROC_DIR is set
+    if hasattr(os, "memfd_create"):
+        values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(_Process())  # type: ignore[no-untyped-call]
 
 
@@ -111,7 +115,7 @@ def _read_values(path: Path) -> Iterator[tuple[str, float]]:
     if not path.exists() or not path.stat().st_size:
         return
     with suppress(RuntimeError, struct.error, UnicodeDecodeError):
-        for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+        for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path)):
             yield key, value
 
 

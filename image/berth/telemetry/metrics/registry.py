@@ -37,6 +37,11 @@ def _render_alone(collector: Collector) -> bytes:
     return generate_latest(registry)
 
 
+# Statuses and reasons that a model's counters have from the start.
+FIRST_STATUSES = (200, 429, 500, 504)
+REJECTIONS = ("overloaded", "deadline_exceeded")
+
+
 class Metrics:
     """The list of metrics. Make one per process, after the fork: two would write over each other's values.
 
@@ -161,7 +166,7 @@ class ModelMetrics:
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         self._metrics = metrics
         self._common = (model, version, metrics.slot)
-        # Filled on first use, so that what never happens makes no series.
+        # Filled on first use, beyond what `begin_counters` makes.
         self._updates: dict[tuple[object, tuple[object, ...]], Any] = {}
         self._classes: dict[object, str] = {}
 
@@ -175,6 +180,16 @@ class ModelMetrics:
         if found is None:
             found = self._updates[metric, labels] = make(metric.labels(*self._common, *labels))
         return found
+
+    def begin_counters(self, protocols: Sequence[str]) -> None:
+        """Start at 0 what can be counted of a model that is ready: a share of nothing is 0 then, and not unknown."""
+        for protocol in protocols:
+            for status in FIRST_STATUSES:
+                self._update(make_adder, self._metrics.requests, protocol, status)(0)
+        for reason in REJECTIONS:
+            self._update(make_adder, self._metrics.rejected, reason)(0)
+        for label in self._classes.values():
+            self._update(make_adder, self._metrics.predictions, label)(0)
 
     def observe_request(self, protocol: str, status: int, seconds: float) -> None:
         """A request has its response, or is about to: count before the response leaves, and none goes uncounted."""
@@ -279,10 +294,7 @@ class ModelMetrics:
         """This version, a shadow, agreed, differed or failed, or its request was dropped."""
         self._update(make_adder, self._metrics.shadow, result)(1)
 
-    def observe_shadow(self, seconds: float) -> None:
-        """This version, a shadow, was called once."""
+    def observe_shadow(self, seconds: float, differences: Sequence[float]) -> None:
+        """This version, a shadow, was called once; its numbers were so far from those of the response."""
         self._update(make_observer, self._metrics.shadow_seconds)(seconds)
-
-    def observe_shadow_difference(self, differences: Sequence[float]) -> None:
-        """How far numbers were from those of the response; what is not finite is left out."""
         self._update(make_many_observer, self._metrics.shadow_difference)(differences)

@@ -17,6 +17,9 @@ from berth.web.openapi.model_schemas import JsonSchema, features_schema, referen
 
 Models = Sequence[Model]
 _OBJECT = {"type": "object"}
+# Generators of clients want to know the items of every list, and one type for every alternative.
+_LIST: JsonSchema = {"type": "array", "items": {}}
+_BYTES: JsonSchema = {"schema": {"type": "string", "format": "binary"}}
 
 
 def _any_of(schemas: list[JsonSchema]) -> JsonSchema:
@@ -51,8 +54,10 @@ def _content(schema: JsonSchema, examples: dict[str, JsonSchema]) -> JsonSchema:
 
 def _word(value: str, needed: bool) -> JsonSchema:
     """A name in a body: also as a whole number where it is one, and null where it may be left out."""
-    number: list[Any] = [int(value)] if value.isascii() and value.isdigit() and str(int(value)) == value else []
-    return {"enum": [value, *number, *([] if needed else [None])]}
+    kinds: list[JsonSchema] = [{"type": "string", "enum": [value]}]
+    if value.isascii() and value.isdigit() and str(int(value)) == value:
+        kinds.append({"type": "integer", "enum": [int(value)]})
+    return _any_of(kinds if needed else [*kinds, {"type": "null"}])
 
 
 def predict_content(models: Models) -> JsonSchema:
@@ -65,7 +70,12 @@ def predict_content(models: Models) -> JsonSchema:
         common: dict[str, JsonSchema] = {
             "model": _word(model.name, "model" in needed),
             "version": _word(model.version, "version" in needed),
-            "outputs": {"type": "array", "items": {"enum": names}, "minItems": 1, "uniqueItems": True},
+            "outputs": {
+                "type": "array",
+                "items": {"type": "string", "enum": names},
+                "minItems": 1,
+                "uniqueItems": True,
+            },
             "parameters": _OBJECT,
         }
         if (features := features_schema(model)) is not None:
@@ -98,8 +108,8 @@ def infer_content(models: Models) -> JsonSchema:
         "properties": {
             "name": {"type": "string"},
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
-            "datatype": {"enum": list(DATATYPES)},
-            "data": {"type": "array", "description": "Flat or nested, row by row."},
+            "datatype": {"type": "string", "enum": list(DATATYPES)},
+            "data": {**_LIST, "description": "Flat or nested, row by row."},
             "parameters": _OBJECT,
         },
         "required": ["name", "shape", "datatype"],
@@ -115,14 +125,16 @@ def infer_content(models: Models) -> JsonSchema:
         },
         "required": ["inputs"],
     }
-    return {JSON: _content(schema, _examples(models, _example_infer)), BINARY: {}}
+    return {JSON: _content(schema, _examples(models, _example_infer)), BINARY: _BYTES}
 
 
 def instances_content(models: Models) -> JsonSchema:
     """POST …:predict of KServe V1: a list of `instances`, or `inputs` as columns."""
     kinds = []
-    more: dict[str, JsonSchema] = {"parameters": {}, "signature_name": {}}
     for model in models:
+        names = [spec.name for spec in model.outputs]
+        outputs = {"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": True}
+        more: dict[str, JsonSchema] = {"parameters": {}, "signature_name": {}, "outputs": outputs}
         if takes_rows(model):
             kinds.append(_object(more | {"instances": reference(model, "rows")}, ["instances"]))
         kinds.append(_object(more | {"inputs": reference(model, "inputs")}, ["inputs"]))
@@ -153,16 +165,16 @@ def _example_csv(model: Model) -> str | None:
 
 def _table_forms(models: Models) -> dict[str, JsonSchema]:
     """MLflow's four forms for the default model."""
-    lists = {"type": "array", "items": {"type": "array"}, "minItems": 1}
+    lists = {"type": "array", "items": _LIST, "minItems": 1}
     columns = {"type": "array", "items": {"type": ["string", "integer"]}}
     rows = [reference(model, "rows") for model in models if takes_rows(model)]
     named = [reference(model, "record") for model in models if column_names(model.inputs)]
-    split = _object({"columns": columns, "index": {"type": "array"}, "data": lists}, ["data"])
+    split = _object({"columns": columns, "index": _LIST, "data": lists}, ["data"])
     return {
         "dataframe_split": split,
         "dataframe_records": {"type": "array", "items": _any_of(named), "minItems": 1},
-        "instances": _any_of(rows) if rows else {"type": "array"},
-        "inputs": {"anyOf": [{"type": "object"}, {"type": "array"}]},
+        "instances": _any_of(rows) if rows else _LIST,
+        "inputs": {"anyOf": [_OBJECT, _LIST]},
     }
 
 
@@ -183,7 +195,7 @@ def _example_feedback(model: Model) -> dict[str, Any]:
 
 def feedback_content(models: Models) -> JsonSchema:
     """POST /feedback: one item or a list of them."""
-    value: JsonSchema = {"type": ["string", "number", "boolean", "array"]}
+    value: JsonSchema = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, _LIST]}
     receipt, reward = {"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}
     named = {"model": {"type": "string"}, "version": {"type": "string"}, "prediction": value, "truth": value}
     item = {

@@ -58,7 +58,7 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.page is not None:
         content[HTML] = {"schema": {"type": "string"}}
     if endpoint.body == "infer":
-        content[BINARY] = {}
+        content[BINARY] = {"schema": {"type": "string", "format": "binary"}}
     answer: dict[str, Any] = {"description": endpoint.summary, "headers": _HEADERS, "content": content}
     return answer
 

@@ -9,7 +9,7 @@ from berth.tensors.arrays import DATATYPES
 
 _STRING: dict[str, Any] = {"type": "string"}
 _OBJECT: dict[str, Any] = {"type": "object"}
-_LIST: dict[str, Any] = {"type": "array"}
+_LIST: dict[str, Any] = {"type": "array", "items": {}}
 
 STATUSES = {
     400: "The request is wrong; the message says what, with the value, and what to do",
@@ -45,8 +45,10 @@ def error_codes() -> list[str]:
     return sorted(found)
 
 
-_TENSOR = _object({"name": _STRING, "datatype": {"enum": list(DATATYPES)}, "shape": _list_of({"type": "integer"})})
-_STATES = {"enum": ["loading", "ready", "failed"]}
+_TENSOR = _object(
+    {"name": _STRING, "datatype": {"type": "string", "enum": list(DATATYPES)}, "shape": _list_of({"type": "integer"})}
+)
+_STATES = {"type": "string", "enum": ["loading", "ready", "failed"]}
 _STATE = _object({"state": _STATES, "reason": _STRING})
 
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -62,11 +64,14 @@ ANSWERS: dict[str, dict[str, Any]] = {
     ),
     "Prediction": _object(
         {"model": _STRING, "version": _STRING},
-        prediction={"type": "array", "description": "One per row."},
-        probabilities={"type": "array", "description": "One list per row, in the order of the labels."},
+        prediction={**_LIST, "description": "One per row."},
+        probabilities={**_LIST, "description": "One list per row, in the order of the labels."},
         outputs={"type": "object", "description": "The predictions by output name, to a request with `inputs`."},
     ),
-    "Predictions": _object({"predictions": {"type": ["array", "object"]}}),
+    "Predictions": _object(
+        {"predictions": {"anyOf": [_LIST, _OBJECT]}},
+        outputs={"anyOf": [_LIST, _OBJECT], "description": "V1: whole outputs, to a request with `inputs`."},
+    ),
     "InferResponse": _object(
         {
             "model_name": _STRING,
@@ -128,6 +133,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "Listing": _object(
         {
             "service": _STRING,
+            "status": _STRING,
             "routes": _list_of(_object({"method": _STRING, "path": _STRING, "summary": _STRING})),
             "models": _list_of(_object({"name": _STRING, "version": _STRING, "state": _STATES, "reason": _STRING})),
         }

@@ -116,7 +116,7 @@ function tryForm(method, path, operation) {
 function responseTable(responses) {
   const rows = Object.entries(responses).map(([status, response]) =>
     make("tr", {}, make("th", { scope: "row" }, status), make("td", {}, resolve(response).description)));
-  return make("table", {}, make("caption", { class: "hidden" }, "Answers"), make("tbody", {}, rows));
+  return make("table", {}, make("caption", { class: "hidden" }, "Responses"), make("tbody", {}, rows));
 }
 
 function operationDetails(method, path, operation) {
@@ -131,7 +131,7 @@ function operationDetails(method, path, operation) {
     if (!details.open || details.children.length > 1) return;
     details.append(make("div", { class: "inside" },
       tryForm(method, path, operation),
-      make("h3", {}, "Answers"), responseTable(operation.responses),
+      make("h3", {}, "Responses"), responseTable(operation.responses),
       body.map(([type, { schema }]) => more(`What the body may be, ${type}`, schemaText(schema))),
       answer ? more("What a 200 holds", schemaText(answer)) : null));
   });

@@ -66,7 +66,7 @@ export function setStatus(state, text) {
   status.textContent = text;
 }
 
-/** Tell which slot answered, and colour the page's edge like it. */
+/** Show which slot responded, and colour the page's edge like it. */
 export function showSlot(answer) {
   const slot = answer.headers.get("X-Berth-Slot");
   if (!slot) return;

@@ -1,0 +1,1 @@
+"""From the folders of MLServer to versions in a store."""

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC: messages, methods as endpoints of the pipeline, and a server per worker."""

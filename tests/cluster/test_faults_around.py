@@ -1,0 +1,141 @@
+"""Faults of what is around the release: cluster DNS, the image, helm itself."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.faults import Fault, Stopwatch
+from cluster.kube import CHART, EXAMPLES, FLOWER, SMALL, Namespace, Release, Values, eventually, run
+from cluster.load import load
+
+INSTALL, STAGE, SWITCH = (EXAMPLES / f"blue-green-{step}.yaml" for step in ("1-install", "2-stage", "3-switch"))
+QUICK: Values = {"gate": {"timeoutSeconds": 30}}
+
+
+@pytest.fixture(scope="module")
+def both(namespace: Namespace) -> Iterator[Release]:
+    """A release with two pods in either slot; blue is live."""
+    release = Release(namespace, "iris")
+    release.install(INSTALL, QUICK)
+    release.upgrade(STAGE, QUICK)
+    release.ready("green")
+    yield release
+    release.remove()
+
+
+def scale_dns(replicas: int) -> None:
+    """Take cluster DNS away, or bring it back."""
+    run(["kubectl", "-n", "kube-system", "scale", "deployment/coredns", f"--replicas={replicas}"])
+    wanted = "--for=condition=Available" if replicas else "--for=jsonpath={.status.replicas}=0"
+    command = ["kubectl", "-n", "kube-system", "wait", "deployment/coredns", wanted, "--timeout=60s"]
+    if replicas:
+        assert run(command).returncode == 0
+
+
+@pytest.fixture
+def no_dns() -> Iterator[None]:
+    """Cluster DNS is away while the test runs."""
+    if run(["kubectl", "-n", "kube-system", "get", "deployment/coredns"]).returncode:
+        pytest.skip("no coredns here that could be taken away")
+    try:
+        scale_dns(0)
+        yield
+    finally:
+        scale_dns(1)
+
+
+def test_dns_that_is_down(both: Release, no_dns: None) -> None:
+    address = both.namespace.get("service", both.full)["spec"]["clusterIP"]
+    with load(both.namespace.client(), f"http://{address}") as counts:
+        time.sleep(3)  # the pods of DNS end
+        # A switch that also retires the live slot: what silence must never let through.
+        told = both.refused(SWITCH, QUICK, {"slots": {"blue": {"mode": "absent"}}})
+        time.sleep(2)
+    sentence = next(line for line in told.replace("\\n", "\n").splitlines() if "REFUSED" in line)
+    assert "DNS did not respond" in sentence
+    assert both.active_slot() == "blue"
+    assert len(both.pods("blue")) == 2
+    Fault("9", "cluster DNS is down", "0 failed; the gate refuses and names DNS").record(counts)
+    assert counts["failed"] == 0, counts["faults"]
+
+
+def test_an_image_that_cannot_be_pulled(both: Release) -> None:
+    missing: Values = {"slots": {"blue": {"image": {"tag": "not-there"}}}}
+    with load(both.namespace.client(), both.url) as counts:
+        both.helm("upgrade", both.name, str(CHART), "--no-hooks", values=[STAGE, QUICK, SMALL, missing])
+        time.sleep(15)
+        watch = Stopwatch()
+        both.upgrade(STAGE, QUICK)
+        both.ready("blue")
+        seconds = watch.seconds
+    Fault("10", "the live slot's new image cannot be pulled", "0 failed").record(counts, seconds)
+    assert counts["failed"] == 0, counts["faults"]
+
+
+def test_two_upgrades_at_once_and_a_gate_that_is_deleted(both: Release) -> None:
+    namespace = both.namespace
+    switch = ["helm", "-n", namespace.name, "upgrade", both.name, str(CHART), "--timeout=60s", "-f", str(SWITCH)]
+    switch += ["--set-json", _json(SMALL)]
+    with load(namespace.client(), both.url) as counts:
+        first = subprocess.Popen(switch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        eventually(lambda: _state(both) == "pending-upgrade", "the first is under way", 30)
+        second = run(switch)
+        assert second.returncode != 0
+        assert "another operation" in second.stdout + second.stderr
+        first.communicate(timeout=120)
+        assert first.returncode == 0
+        assert both.active_slot() == "green"
+        # Back again, with the gate's pod deleted as soon as it is there.
+        back = ["helm", "-n", namespace.name, "upgrade", both.name, str(CHART), "--timeout=60s", "-f", str(STAGE)]
+        broken = subprocess.Popen([*back, "--set-json", _json(SMALL)], stdout=subprocess.PIPE, text=True)
+        gate = f"batch.kubernetes.io/job-name={both.full}-gate"
+
+        def asks() -> bool:
+            return any(pod["status"]["phase"] in ("Pending", "Running") for pod in namespace.list("pods", gate))
+
+        eventually(asks, "the gate's pod is there", 30)
+        namespace.kubectl("delete", "pod", "-l", gate, "--force", "--grace-period=0")
+        broken.communicate(timeout=120)
+        if broken.returncode:
+            assert both.active_slot() == "green"
+        both.upgrade(STAGE, QUICK)
+        assert both.active_slot() == "blue"
+    Fault("16", "two upgrades at once; the gate's pod is deleted", "one refusal each; the next works").record(counts)
+    assert counts["failed"] == 0, counts["faults"]
+
+
+@pytest.mark.slow
+def test_helm_that_is_killed(both: Release) -> None:
+    namespace, chance = both.namespace, random.Random(14)
+    with load(namespace.client(), both.url) as counts:
+        for at in range(4):
+            values = SWITCH if both.active_slot() == "blue" else STAGE
+            command = ["helm", "-n", namespace.name, "upgrade", both.name, str(CHART), "-f", str(values)]
+            process = subprocess.Popen([*command, "--set-json", _json(SMALL)], stdout=subprocess.DEVNULL)
+            time.sleep(chance.uniform(0.5, 8.0))
+            process.kill()
+            process.wait()
+            assert both.active_slot() in ("blue", "green"), at
+            # The documented command, whatever state the release is in.
+            both.helm("rollback", both.name, "--timeout=120s")
+            assert namespace.client().ask(f"{both.url}/predict", FLOWER).status == 200
+        both.upgrade(STAGE, QUICK)
+    assert both.active_slot() == "blue"
+    Fault("15", "helm is killed at random moments of a switch", "0 failed; `helm rollback` repairs").record(counts)
+    assert counts["failed"] == 0, counts["faults"]
+
+
+def _state(release: Release) -> str:
+    """What helm says of the release."""
+    done = release.try_helm("status", release.name, "-o=json")
+    return str(json.loads(done.stdout)["info"]["status"]) if done.returncode == 0 else ""
+
+
+def _json(values: Values) -> str:
+    return json.dumps(values)
