@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +74,8 @@ def text_to_number(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(sex=(table["sex"] == "male").astype(float))
 
 
-def _columns(numbers: Any, texts: Any) -> Any:
+def columns(numbers: Any, texts: Any) -> Any:
+    """Scaled numbers and one-hot texts."""
     return ColumnTransformer([("n", StandardScaler(), numbers), ("t", OneHotEncoder(), texts)])
 
 
@@ -86,7 +89,7 @@ def _frame(model: Any, names: list[str]) -> Made:
 
 def _pandas_columns() -> Made:
     chosen = PEOPLE.select_dtypes("number").columns
-    return _frame(make_pipeline(_columns(chosen, PEOPLE.columns[2:]), LogisticRegression()), list(PEOPLE))
+    return _frame(make_pipeline(columns(chosen, PEOPLE.columns[2:]), LogisticRegression()), list(PEOPLE))
 
 
 def _dummies() -> Made:
@@ -110,7 +113,7 @@ def _odd_names() -> Made:
     names = {"age": "Annual Income (k$)", "fare": "petal.length", "sex": "naïve 名"}
     table = PEOPLE[list(names)].rename(columns=names)
     row = pd.DataFrame({"Annual Income (k$)": [30.0], "petal.length": [1.5], "naïve 名": ["male"]})
-    pipeline = make_pipeline(_columns(["petal.length", "Annual Income (k$)"], ["naïve 名"]), LogisticRegression())
+    pipeline = make_pipeline(columns(["petal.length", "Annual Income (k$)"], ["naïve 名"]), LogisticRegression())
     return _alone(pipeline.fit(table, Y), row)
 
 
@@ -130,10 +133,19 @@ def _dates() -> Made:
     return _alone(model.fit(table, Y), table.iloc[:1])
 
 
+def _of_main() -> Made:
+    """As a notebook saves it: the function belongs to __main__."""
+    main = sys.modules["__main__"]
+    local = types.FunctionType(text_to_number.__code__, globals(), "clean")
+    local.__module__, local.__qualname__ = "__main__", "clean"
+    vars(main)["clean"] = local
+    return _frame(make_pipeline(FunctionTransformer(local), LogisticRegression()), ["age", "fare", "sex"])
+
+
 MODELS: dict[str, Callable[[], Made]] = {
     "pandas_columns": _pandas_columns,
     "unused_column": lambda: _alone(
-        make_pipeline(_columns(["age", "fare"], ["sex"]), LogisticRegression()).fit(PEOPLE, Y), ROW
+        make_pipeline(columns(["age", "fare"], ["sex"]), LogisticRegression()).fit(PEOPLE, Y), ROW
     ),
     "dummies": _dummies,
     "dict_vectorizer": _dict_vectorizer,
@@ -154,5 +166,6 @@ MODELS: dict[str, Callable[[], Made]] = {
         pd.DataFrame({"sex": ["male"], "city": ["Oslo"]}),
     ),
     "svc": lambda: _matrix(LinearSVC()),
+    "of_main": _of_main,
     "matrix": lambda: _matrix(LogisticRegression()),
 }

@@ -34,14 +34,15 @@ from berth.telemetry.drift.watcher import Watched
 from berth.telemetry.feedback.quality import describe_quality, read_reference
 from berth.telemetry.feedback.receipts import ReceiptBook
 from berth.telemetry.feedback.tally import FeedbackTally
+from berth.telemetry.metrics.buckets import SECONDS
 from berth.telemetry.metrics.drift_metrics import DriftCollector
 from berth.telemetry.metrics.experiment_metrics import ExperimentCollector
-from berth.telemetry.metrics.registry import SECONDS, Metrics, ModelMetrics
+from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_options
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
 from berth.web.cors import make_cors
-from berth.web.counting import bind_model, observe_requests, offer_shadows
+from berth.web.counting import bind_model, make_shadows, observe_requests
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
 from berth.web.exchange import ApiFacts, Backend, Endpoint, Exchange
@@ -284,8 +285,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
 
     app = make_flask()
     bind = bind_model(metrics, catalog)
-    shadow = offer_shadows(metrics, gate, catalog)
-    observe = observe_requests(bind, export_http_metrics(app, metrics.registry, SECONDS), shadow)
+    shadows = make_shadows(gate, catalog, metrics)
+    observe = observe_requests(bind, export_http_metrics(app, metrics.registry, SECONDS), shadows)
     recorder = make_recorder(settings, payloads, tracing)
     pipeline = make_pipeline(settings, backend, gate, observe, bind, recorder)
     add_routes(app, pipeline)

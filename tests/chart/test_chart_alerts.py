@@ -123,31 +123,6 @@ def test_rules_stay_valid_where_nothing_is_watched(helm: Helm, tmp_path: Path) -
     assert firing(helm, tmp_path, drift(BELOW, "width"), 100, {"minutes": 0}) == {}
 
 
-SPLIT = {"experiment": "q4"}
-WORSE = {"experiment": "q4", "arm": "iris@2", "bound": "high"}
-NOBODY: Values = {}
-
-
-@pytest.mark.parametrize(
-    ("given", "minute", "alerts"),
-    [
-        ([series("berth_experiment_split_p", "0.0002x60", **SPLIT)], 9, []),
-        ([series("berth_experiment_split_p", "0.0002x60", **SPLIT)], 11, ["BerthSampleRatio"]),
-        ([series("berth_experiment_split_p", "0.002x60", **SPLIT)], 60, []),
-        ([series("berth_experiment_split_p", "0.0002x20 0.5x60", **SPLIT)], 40, []),
-        ([series("berth_experiment_difference", "-0.01x60", **WORSE)], 9, []),
-        ([series("berth_experiment_difference", "-0.01x60", **WORSE)], 11, ["BerthArmWorse"]),
-        ([series("berth_experiment_difference", "0.01x60", **WORSE)], 60, []),
-        ([series("berth_experiment_difference", "-0.01x60", **WORSE | {"bound": "low"})], 60, []),
-    ],
-)
-def test_experiments_are_watched(
-    helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, alerts: list[str]
-) -> None:
-    known = ("BerthArmWorse", "BerthSampleRatio")
-    assert sorted(firing(helm, tmp_path, given, minute, NOBODY, known)) == alerts
-
-
 def requests(values: str, status: str, model: str = "iris") -> dict[str, str]:
     """Requests of a model, by status."""
     return series("berth_requests_total", values, protocol="predict", status=status, of=model)
@@ -174,3 +149,28 @@ def test_overload_is_a_share_of_enough_requests(
     helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, fires: bool
 ) -> None:
     assert bool(firing(helm, tmp_path, given, minute, HOUR, ["BerthOverloaded"])) is fires
+
+
+SPLIT = {"experiment": "q4"}
+WORSE = {"experiment": "q4", "arm": "iris@2", "bound": "high"}
+NOBODY: Values = {}
+
+
+@pytest.mark.parametrize(
+    ("given", "minute", "alerts"),
+    [
+        ([series("berth_experiment_split_p", "0.0002x60", **SPLIT)], 9, []),
+        ([series("berth_experiment_split_p", "0.0002x60", **SPLIT)], 11, ["BerthSampleRatio"]),
+        ([series("berth_experiment_split_p", "0.002x60", **SPLIT)], 60, []),
+        ([series("berth_experiment_split_p", "0.0002x20 0.5x60", **SPLIT)], 40, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE)], 9, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE)], 11, ["BerthArmWorse"]),
+        ([series("berth_experiment_difference", "0.01x60", **WORSE)], 60, []),
+        ([series("berth_experiment_difference", "-0.01x60", **WORSE | {"bound": "low"})], 60, []),
+    ],
+)
+def test_experiments_are_watched(
+    helm: Helm, tmp_path: Path, given: list[dict[str, str]], minute: int, alerts: list[str]
+) -> None:
+    known = ("BerthArmWorse", "BerthSampleRatio")
+    assert sorted(firing(helm, tmp_path, given, minute, NOBODY, known)) == alerts

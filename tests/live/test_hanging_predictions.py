@@ -70,7 +70,7 @@ def test_a_pod_that_cannot_answer_is_not_ready_and_comes_back(serve: Serve, slee
     wait_until(lambda: len(list(run_dir.glob("blocked-*"))) == 2, "both workers to be blocked")
     status, answer = ask(server, "GET", "/readyz")
     assert (status, answer["code"]) == (503, "not_ready")
-    assert "no worker can answer" in answer["error"]
+    assert "no worker can respond" in answer["error"]
     assert ask(server, "GET", "/livez")[0] == 200  # it may come back by itself
     # Nobody waits behind a prediction that does not end.
     status, answer = ask(server, "POST", "/predict", {"features": [0.0]})
@@ -78,4 +78,5 @@ def test_a_pod_that_cannot_answer_is_not_ready_and_comes_back(serve: Serve, slee
     for thread in first + second:
         thread.join()
     wait_until(lambda: ask(server, "GET", "/readyz")[0] == 200, "readiness")
+    wait_until(lambda: not list(run_dir.glob("blocked-*")), "both workers to be free")
     assert ask(server, "POST", "/predict", {"features": [0.0]})[0] == 200

@@ -106,6 +106,6 @@ def test_a_server_whose_workers_are_all_blocked_is_not_ready(tmp_path: Path) -> 
     assert lifecycle.readiness().ready
     (tmp_path / "blocked-1").touch()
     assert not lifecycle.mark_blocked(True)
-    assert "no worker can answer" in lifecycle.readiness().reason
+    assert "no worker can respond" in lifecycle.readiness().reason
     assert lifecycle.mark_blocked(False)
     assert lifecycle.readiness().ready

@@ -271,7 +271,7 @@ def test_keys_see_their_experiments(serve: Callable[..., FlaskClient], tmp_path:
     assert client.post("/feedback", json=item, headers=two).status_code == 400
     assert told(client.post("/feedback", json=item, headers=one))["accepted"] == 1
     assert client.get("/experiments").status_code == 401
-    nothing = {"experiments": [], "sources": {}, "cells": {}}
+    nothing: dict[str, Any] = {"experiments": [], "sources": {}, "cells": {}}
     for path in ("/experiments", "/experiments/state"):
         assert len(told(client.get(path, headers=one))["experiments"]) == 1
         assert told(client.get(path, headers=two))["experiments"] == []

@@ -122,6 +122,15 @@ def test_an_outputs_own_word_wins(
     assert parse(answer)["prediction"][1].tolist() == [0, 1, 2]
 
 
+def test_kserves_iris_payloads_in_binary(client: FlaskClient) -> None:
+    rows = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
+    body = {"inputs": [tensor("input-0", rows, [2, 4], "FP32")]}
+    one = {**body, "outputs": [{"name": "output-0", "parameters": {"binary_data": True}}]}
+    assert parse(client.post(IRIS, json=one))["output-0"][1].tolist() == [1, 1]
+    every = parse(client.post(IRIS, json={**body, "parameters": {"binary_data_output": True}}))
+    assert next(iter(every.values()))[1].tolist() == [1, 1]
+
+
 def test_a_frame_goes_through_in_binary(client: FlaskClient) -> None:
     sent = [
         binary_input("age", np.array([50.0, 20.0], np.float32), "FP32"),

@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from berth.telemetry.metrics.registry import SECONDS
+from berth.telemetry.metrics.buckets import SECONDS
 
 VALUES = ("requests", "sticky", "failed", "rewards", "sum", "squares", "faded_rewards", "faded_sum", "faded_squares",
           "agree", "differ", "shadow_failed", "dropped")  # fmt: skip

@@ -14,7 +14,7 @@ from berth.experiments.count_state import CountState, count_cells, sum_arms
 from berth.experiments.experiment_file import FIXED, Arm, Experiment
 from berth.experiments.pod_state import sum_rewards
 from berth.experiments.sequences import ALARM, compare_means, estimate_units, half_width, measure_split
-from berth.telemetry.metrics.registry import SECONDS
+from berth.telemetry.metrics.buckets import SECONDS
 
 GOOD, STOP, UNDECIDED = "good", "stop", "undecided"
 # Of the mean reward; a difference below it does not matter.

@@ -1,7 +1,7 @@
-"""CatBoost models in their own file format (.cbm), answering as their scikit-learn classes do.
+"""CatBoost models in their own file format (.cbm), predicting as their scikit-learn classes do.
 
 CatBoost's C++ parses the file: its flatbuffer is verified there, and the trial in a child process catches what crashes.
-Answers other than labels and probabilities are computed here from the raw values: for some, CatBoost reads outside of
+Outputs other than labels and probabilities are computed here from the raw values: for some, CatBoost reads outside of
 its arrays when the file says one objective and holds the trees of another.
 """
 

@@ -60,6 +60,8 @@ class Lifecycle:
         self._workers = workers
         self._lock = threading.Lock()
         self._states = dict.fromkeys(models, ModelState(LOADING))
+        # What holds of this worker, as the others can see it.
+        self._marked: set[str] = set()
         self._folder = run_dir / "workers"
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -131,10 +133,13 @@ class Lifecycle:
     def mark_blocked(self, blocked: bool) -> bool:
         """Report to all workers whether this one can begin no prediction; whether another one can."""
         self._mark("blocked", blocked)
-        return len(self._marks("blocked")) < self._workers
+        return not blocked or len(self._marks("blocked")) < self._workers
 
     def _mark(self, what: str, holds: bool) -> None:
+        if (what in self._marked) == holds:
+            return  # this is called every second
         mark = self._run_dir / f"{what}-{os.getpid()}"
+        self._marked ^= {what}
         if holds:
             mark.touch()
         else:

@@ -16,34 +16,6 @@ from berth.web.http_metrics import ObserveHttp
 from berth.web.pipeline import Observe
 
 
-def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> ShadowJob | None:
-    """What a shadow has to do for a request that was predicted; None where it has none."""
-    found, tensors = exchange.shadowing, exchange.tensors
-    if found is None or tensors is None or not exchange.outputs:
-        return None
-    arm = found.shadow.arm
-
-    return ShadowJob(
-        lambda: catalog.resolve(arm.model, arm.version),
-        tensors,
-        exchange.outputs,
-        metrics.bind(arm.model, arm.version),
-        found.place,
-        time.monotonic(),
-    )
-
-
-def offer_shadows(metrics: Metrics, gate: Gate, catalog: Catalog) -> Callable[[Exchange], None]:
-    """What hands a predicted request to its shadow, which waits while others are in flight."""
-    shadows = ShadowQueue(lambda: gate.inside > 0)
-
-    def offer(exchange: Exchange) -> None:
-        if (job := make_shadow_job(exchange, catalog, metrics)) is not None:
-            shadows.offer(job)
-
-    return offer
-
-
 def bind_model(metrics: Metrics, catalog: Catalog) -> Callable[[Exchange], ModelMetrics]:
     """The metrics that a request counts under: its model's.
 
@@ -63,8 +35,36 @@ def bind_model(metrics: Metrics, catalog: Catalog) -> Callable[[Exchange], Model
     return bind
 
 
+def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> ShadowJob | None:
+    """What a shadow has to do for a request that was predicted; None where it has none."""
+    found, tensors = exchange.shadowing, exchange.tensors
+    if found is None or tensors is None or not exchange.outputs:
+        return None
+    arm = found.shadow.arm
+
+    return ShadowJob(
+        lambda: catalog.resolve(arm.model, arm.version),
+        tensors,
+        exchange.outputs,
+        metrics.bind(arm.model, arm.version),
+        found.place,
+        time.monotonic(),
+    )
+
+
+def make_shadows(gate: Gate, catalog: Catalog, metrics: Metrics) -> Callable[[Exchange], None]:
+    """What queues the second prediction of a request that an experiment shadows; nothing starts before there is one."""
+    queue = ShadowQueue(lambda: gate.inside > 0)
+
+    def offer(exchange: Exchange) -> None:
+        if (job := make_shadow_job(exchange, catalog, metrics)) is not None:
+            queue.offer(job)
+
+    return offer
+
+
 def observe_requests(
-    bind: Callable[[Exchange], ModelMetrics], observe_http: ObserveHttp, shadow: Callable[[Exchange], None]
+    bind: Callable[[Exchange], ModelMetrics], observe_http: ObserveHttp, offer_shadow: Callable[[Exchange], None]
 ) -> Observe:
     """What the pipeline calls when a request that could predict is about to be processed."""
 
@@ -77,7 +77,7 @@ def observe_requests(
                 bound.count_unit(decision.experiment, decision.arm.key, decision.sticky)
                 decision.count(seconds, status)
             if exchange.shadowing is not None:
-                shadow(exchange)
+                offer_shadow(exchange)
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
 
     return observe

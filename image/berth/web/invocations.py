@@ -81,7 +81,8 @@ def _invocations(exchange: Exchange, backend: Backend) -> Reply:
         form = _FRAMES[0]
     else:
         document = decode_python_json(body) if b"NaN" in body else decode_json(body)
-        form, tensors = read_form(document), decode_document(document, model.inputs)
+        form = read_form(document)
+        tensors = _FORMS[form](document[form], model.inputs)
         wanted = wanted_by_params(document.get("params"), model)
     outputs = backend.predict(exchange, model, tensors, wanted)
     arrange = by_row if form in _FRAMES else by_output

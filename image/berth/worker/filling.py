@@ -10,13 +10,13 @@ import io
 import socket
 from typing import Any
 
-import numpy as np
-
 
 class Filling:
     """The bytes of one request; its length is what has come."""
 
     def __init__(self, begun: bytes | bytearray, size: int) -> None:
+        import numpy as np  # gunicorn's master, which receives nothing, imports this file
+
         self._place = np.empty(size, np.uint8).data
         self._place[: len(begun)] = begun
         self._filled = len(begun)
