@@ -166,8 +166,7 @@ def test_the_table_is_the_contracts() -> None:
     bound.count_unit("q4", "iris@3", True)
     bound.set_experiment_file(True)
     bound.count_shadow("agree")
-    bound.observe_shadow(0.01)
-    bound.observe_shadow_difference([0.5])
+    bound.observe_shadow(0.01, [0.5])
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -42,11 +42,8 @@ class ShadowMetrics(Protocol):
     def count_shadow(self, result: str) -> None:
         """A request was compared, failed or was dropped."""
 
-    def observe_shadow(self, seconds: float) -> None:
-        """The shadow predicted, in so many seconds."""
-
-    def observe_shadow_difference(self, differences: Sequence[float]) -> None:
-        """The largest difference of a request's numbers."""
+    def observe_shadow(self, seconds: float, differences: Sequence[float]) -> None:
+        """The shadow predicted, in so many seconds; with numbers, their largest difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +137,9 @@ class ShadowQueue:
             self._count(job, FAILED)
             return
         seconds = time.monotonic() - began
-        job.metrics.observe_shadow(seconds)
+        job.metrics.observe_shadow(seconds, [] if difference is None else [difference])
         if job.place is not None:
             job.place.observe_seconds(seconds)
-        if difference is not None:
-            job.metrics.observe_shadow_difference([difference])
         self._count(job, AGREE if agree else DIFFER)
 
     @staticmethod

@@ -110,6 +110,8 @@ class Backend:
         """The wanted outputs for a request. Raises what `Predictor.predict` raises."""
         if exchange.unsettled is not None:
             model = self._settle(exchange, exchange.unsettled, model, tensors)
+        elif exchange.decision is not None and exchange.model is not None:
+            model = exchange.model  # of several calls for one request, those after the first go to the settled arm
         found = self.predictor.predict(model, tensors, outputs, exchange.deadline, may_wait=exchange.may_wait)
         exchange.rows += found.rows
         exchange.age_seconds = found.age_seconds

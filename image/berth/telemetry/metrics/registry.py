@@ -286,10 +286,7 @@ class ModelMetrics:
         """This version, a shadow, agreed, differed or failed, or its request was dropped."""
         self._update(make_adder, self._metrics.shadow, result)(1)
 
-    def observe_shadow(self, seconds: float) -> None:
-        """This version, a shadow, was called once."""
+    def observe_shadow(self, seconds: float, differences: Sequence[float]) -> None:
+        """This version, a shadow, was called once; its numbers were so far from those of the response."""
         self._update(make_observer, self._metrics.shadow_seconds)(seconds)
-
-    def observe_shadow_difference(self, differences: Sequence[float]) -> None:
-        """How far numbers were from those of the response; what is not finite is left out."""
         self._update(make_many_observer, self._metrics.shadow_difference)(differences)
