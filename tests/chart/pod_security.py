@@ -12,6 +12,7 @@ VOLUMES = {
     "csi",
     "downwardAPI",
     "emptyDir",
+    "image",  # admitted by restricted: tests/cluster/test_cluster_models.py runs one there
     "ephemeral",
     "persistentVolumeClaim",
     "projected",

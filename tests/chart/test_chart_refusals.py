@@ -81,6 +81,19 @@ CASES: dict[str, tuple[Values, str]] = {
         green({"extraEnv": [{"name": "BERTH_WORKERS", "value": "2"}]}),
         "extraEnv sets BERTH_WORKERS",
     ),
+    "experiment's file as variable": (
+        green(
+            {
+                "experiment": {"experiments": [{"name": "q4", "model": "iris", "arms": [{"model": "iris@1"}]}]},
+                "extraEnv": [{"name": "BERTH_EXPERIMENT_FILE", "value": "/tmp/x"}],
+            }
+        ),
+        "extraEnv sets BERTH_EXPERIMENT_FILE, which slots.green.experiment sets itself",
+    ),
+    "arm that nobody serves": (
+        green({"experiment": {"experiments": [{"name": "q4", "model": "iris", "arms": [{"model": "iris@9"}]}]}}),
+        "iris@9 of the experiment q4 is not served",
+    ),
     "gate never passes": ({"gate": {"minReady": 3}}, "lower gate.minReady"),
     "claim of one node": (
         {"slotDefaults": {"model": {"source": "pvc", "existingClaim": "models"}}},

@@ -70,15 +70,15 @@ def test_a_file_that_cannot_grow_keeps_what_it_has_and_counting_goes_on(
     values = AllocatedDict(str(file))
     fill(small_disk)
     for number in range(2000):
-        values.write_value(f"key-{number:04}" + "x" * 50, float(number), 0.0)  # type: ignore[no-untyped-call]
-    assert values.read_value("key-1999" + "x" * 50)[0] == 1999.0  # type: ignore[no-untyped-call]
-    assert values.read_value("key-0000" + "x" * 50)[0] == 0.0  # type: ignore[no-untyped-call]
-    values.close()  # type: ignore[no-untyped-call]
+        values.write_value(f"key-{number:04}" + "x" * 50, float(number), 0.0)
+    assert values.read_value("key-1999" + "x" * 50)[0] == 1999.0
+    assert values.read_value("key-0000" + "x" * 50)[0] == 0.0
+    values.close()
     assert file.stat().st_size == 65536
-    assert len(list(AllocatedDict.read_all_values_from_file(str(file)))) > 100  # type: ignore[no-untyped-call]
+    assert len(list(AllocatedDict.read_all_values_from_file(str(file)))) > 100
     assert "no room for the metrics file" in caplog.text
     other = AllocatedDict(str(small_disk / "counter_2.db"))
-    other.write_value("key", 2.0, 0.0)  # type: ignore[no-untyped-call]
-    assert other.read_value("key")[0] == 2.0  # type: ignore[no-untyped-call]
-    other.close()  # type: ignore[no-untyped-call]
+    other.write_value("key", 2.0, 0.0)
+    assert other.read_value("key")[0] == 2.0
+    other.close()
     assert not (small_disk / "counter_2.db").exists()

@@ -182,7 +182,7 @@ def test_the_version_is_read_without_loading(tmp_path: Path) -> None:
     [
         ("99.1.0", "model.pkl was made with scikit-learn 99.1.0; this is "),
         ("1.900.0", "what a newer one means is not known here"),
-        ("0.18.1", "models before 0.20 are not read"),
+        ("0.18.1", "models before 0.20 are not supported"),
         ("new", "which is no version"),
     ],
 )

@@ -398,8 +398,8 @@ def test_metrics_files_have_no_holes_and_grow_whole(tmp_path: Path) -> None:
     values = AllocatedDict(str(file))
     assert file.stat().st_blocks * 512 >= file.stat().st_size == 65536
     for number in range(2000):
-        values.write_value(f"key-{number:04}" + "x" * 50, float(number), 0.0)  # type: ignore[no-untyped-call]
+        values.write_value(f"key-{number:04}" + "x" * 50, float(number), 0.0)
     assert file.stat().st_blocks * 512 >= file.stat().st_size > 65536
-    values.close()  # type: ignore[no-untyped-call]
-    read = {key[:8]: value for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file))}  # type: ignore[no-untyped-call]
+    values.close()
+    read = {key[:8]: value for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file))}
     assert read == {f"key-{number:04}": float(number) for number in range(2000)}

@@ -36,13 +36,19 @@ def half_width(count: float, variance: float, alpha: float = 0.05) -> float:
     return math.sqrt(variance * 2 * grown / (count * count * rho) * math.log(math.sqrt(grown) / alpha))
 
 
+def cautious_variance(rewards: Rewards) -> float:
+    """The variance of rewards within 0 and 1, with one more of either: equal ones say little of those to come."""
+    more = Rewards(rewards.count + 2, rewards.sum + 1, rewards.squares + 1)
+    return more.variance
+
+
 def compare_means(control: Rewards, arm: Rewards, alpha: float = 0.05) -> tuple[float, float, float]:
     """The difference arm - control of the mean rewards, and the interval's ends; infinite below 100 rewards each."""
     difference = arm.mean - control.mean
     if min(control.count, arm.count) < LEAST_REWARDS:
         return difference, -math.inf, math.inf
     count = control.count + arm.count
-    variance = count * (control.variance / control.count + arm.variance / arm.count)
+    variance = count * (cautious_variance(control) / control.count + cautious_variance(arm) / arm.count)
     width = half_width(count, variance, alpha)
     return difference, difference - width, difference + width
 

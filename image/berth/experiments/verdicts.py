@@ -13,7 +13,14 @@ from berth.experiments.bandits import Rewards, choose_weights
 from berth.experiments.count_state import CountState, count_cells, sum_arms
 from berth.experiments.experiment_file import FIXED, Arm, Experiment
 from berth.experiments.pod_state import sum_rewards
-from berth.experiments.sequences import ALARM, compare_means, estimate_units, half_width, measure_split
+from berth.experiments.sequences import (
+    ALARM,
+    cautious_variance,
+    compare_means,
+    estimate_units,
+    half_width,
+    measure_split,
+)
 from berth.telemetry.metrics.buckets import SECONDS
 
 GOOD, STOP, UNDECIDED = "good", "stop", "undecided"
@@ -111,7 +118,7 @@ def _measure_mismatch(experiment: Experiment, state: CountState, totals: Totals)
 
 
 def _describe_arm(values: Mapping[str, Any], units: float, rewards: Rewards, share: float, arm: Arm) -> dict[str, Any]:
-    width = half_width(rewards.count, rewards.variance)
+    width = half_width(rewards.count, cautious_variance(rewards))
     known = rewards.count > 1 and math.isfinite(width)
     return {
         "arm": arm.key,

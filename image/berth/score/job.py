@@ -94,7 +94,7 @@ class _Run:
     outputs: tuple[str, ...]
     rows: int
     ask: Ask
-    save: Callable[[Done, Piece | None], None]
+    save: Callable[[Done, Piece], None]
     shard: Shard | None
 
     def score(self, done: Done, output: BinaryIO, errors: BinaryIO) -> Done:
@@ -165,10 +165,13 @@ def score_file(
 
     pieces, head = _pieces_of(job, facts), sink.head() if job.shard is not None else b""
 
-    def save(done: Done, piece: Piece | None) -> None:
-        if job.shard is not None and piece is not None:
-            pieces.append(piece)
+    def write(done: Done) -> None:
         write_state(places.state, State(facts, done, tuple(pieces), head))
+
+    def save(done: Done, piece: Piece) -> None:
+        if job.shard is not None:
+            pieces.append(piece)
+        write(done)
         on_chunk(done)
 
     run = _Run(source, sink, job.outputs, rows, make_ask(source, model, job.outputs, rows), save, job.shard)
@@ -179,6 +182,6 @@ def score_file(
             done = run.score(done, output, errors)
             check_facts(facts, _facts(job, model), places.part)
             done = replace(done, finished=True)
-            save(done, None)
+            write(done)
         _publish(places, sink, done, job.shard is not None)
     return done

@@ -45,7 +45,7 @@ def _warn(path: str) -> None:
     )
 
 
-class AllocatedDict(mmap_dict.MmapedDict):
+class AllocatedDict(mmap_dict.MmapedDict):  # type: ignore[misc]
     """A MmapedDict whose file has no hole, or that is in memory. Not thread safe, as its base."""
 
     # Of the base, which is not typed.
@@ -54,19 +54,19 @@ class AllocatedDict(mmap_dict.MmapedDict):
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if read_mode:
-            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+            super().__init__(filename, read_mode)
             return
         path = Path(filename)
         with path.open("a+b") as file:
             size = max(_FIRST_BYTES, os.fstat(file.fileno()).st_size)
             has_room = _allocate(file.fileno(), size)
         if has_room:
-            super().__init__(filename)  # type: ignore[no-untyped-call]
+            super().__init__(filename)
             return
         path.unlink()
         _warn(filename)
         with _open_in_memory(path.name) as file:
-            super().__init__(f"/proc/self/fd/{file.fileno()}")  # type: ignore[no-untyped-call]
+            super().__init__(f"/proc/self/fd/{file.fileno()}")
 
     def _init_value(self, key: str) -> None:
         """Make room for a new value before its base does. Lock must be held by caller, as for the base."""
@@ -76,7 +76,7 @@ class AllocatedDict(mmap_dict.MmapedDict):
             size *= 2
         if size > self._capacity and not _allocate(self._f.fileno(), size):
             self._move_to_memory()
-        super()._init_value(key)  # type: ignore[no-untyped-call]
+        super()._init_value(key)
 
     def _move_to_memory(self) -> None:
         """Count on in memory; the file keeps what was counted up to now."""
