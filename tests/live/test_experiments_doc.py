@@ -13,7 +13,7 @@ import pytest
 from live.berths import ask, running_ready
 from live.server import Server
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "experiments.md").read_text("utf-8")
 ADDRESS = "http://localhost:8000"

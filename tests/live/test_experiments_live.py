@@ -19,7 +19,7 @@ from live.server import HOST, Server
 from web.test_experiments import SECRET, SPLIT, arms_store, write
 
 __all__ = ["arms_store"]
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROW = {"features": [1.0, 7.0]}
 
 

@@ -18,7 +18,7 @@ from collector import wait_for
 from live.berths import ask, metric, running_ready
 from live.server import HOST, Server
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROWS = 200
 
 

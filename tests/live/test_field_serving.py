@@ -15,7 +15,7 @@ import field_models
 from live.berths import Serve, ask
 from live.server import HOST, Server, free_port, wait_until
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 # The file is tried and added to a store before anything listens.
 ADDED_SECONDS = 90.0
 CASES = json.loads((Path(__file__).parents[1] / "corpus" / "field" / "serving.json").read_text("utf-8"))

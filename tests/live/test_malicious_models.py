@@ -76,6 +76,7 @@ def test_inspect_tells_and_runs_nothing(hostile: dict[str, Path], name: str) -> 
     _no_payload_ran([hostile[name]])
 
 
+@pytest.mark.slow
 def test_verify_names_every_one_with_its_reason(hostile: dict[str, Path], hostile_store: Path) -> None:
     result = CliRunner().invoke(berth, ["verify", "--store", str(hostile_store)])
     assert result.exit_code == 1
@@ -85,6 +86,7 @@ def test_verify_names_every_one_with_its_reason(hostile: dict[str, Path], hostil
     _no_payload_ran(list(hostile.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.live
 def test_serve_stays_alive_and_tells_why(
     hostile: dict[str, Path], hostile_store: Path, serve: Serve, run_dir: Path

@@ -20,7 +20,7 @@ from berth.publishing.adding import AddRequest, add_version
 from live.berths import Serve, ask
 from live.server import HOST, Server, free_port, wait_until
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROW = [5.1, 3.5, 1.4, 0.2]
 INSTANCES = {"instances": [ROW, [6.7, 3.0, 5.2, 2.3]]}
 VERTEX = "/v1/endpoints/123/deployedModels/456"

@@ -21,7 +21,7 @@ from collector import wait_for
 from live.berths import ask, running_ready
 from live.server import HOST, Server
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROWS = 240
 WAYS = ("/predict", "/v2/models/iris/infer", "/v1/models/iris:predict", "/invocations")
 
