@@ -76,7 +76,7 @@ def read_families() -> set[str]:
 
 
 def fill_store(folder: Path) -> Path:
-    """iris (classes, with a reference and a sample), prices (numbers, likewise) and sleeper (slow)."""
+    """iris (classes, with a reference and a sample), prices (numbers, likewise, twice) and sleeper (slow)."""
     iris = load_iris()
     np.savetxt(folder / "iris.csv", iris.data, delimiter=",")
     np.savetxt(folder / "prices.csv", iris.data[:, :3], delimiter=",")
@@ -88,6 +88,7 @@ def fill_store(folder: Path) -> Path:
         joblib.dump(model, folder / f"{name}.joblib")
         request = AddRequest(name, "1", sample=folder / f"{name}.csv", metadata={"metrics": figures})
         add_version(folder / "store", folder / f"{name}.joblib", request, LoadOptions())
+    add_version(folder / "store", folder / "prices.joblib", AddRequest("prices", "2"), LoadOptions())
     add_sleeper(folder / "store", folder / "sleeper")
     return folder / "store"
 
@@ -97,10 +98,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One worker with every feature on, and limits that the load reaches."""
     folder = tmp_path_factory.mktemp("loaded")
     (folder / "keys").write_text("k" * 32, "utf-8")
-    split = {"name": "q4", "model": "split", "arms": [{"model": "prices@1"}]}
+    arms = [{"model": "prices@1"}, {"model": "prices@2"}]
+    split = {"name": "q4", "model": "split", "arms": arms}
     (folder / "experiments.json").write_text(json.dumps({"experiments": [split]}), "utf-8")
     settings = {
-        "models": "iris,prices@1,sleeper", "slot": "blue", "workers": 1, "allow_code": "true", "max_inflight": 4,
+        "models": "iris,prices@1,prices@2,sleeper", "slot": "blue", "workers": 1, "allow_code": "true",
+        "max_inflight": 4,
         "feedback_key_file": folder / "keys", "cache_bytes": 1 << 20, "watch_rows": 500,
         "payload_log": "http://127.0.0.1:9/?queue=1", "experiment_file": folder / "experiments.json",
     }  # fmt: skip
@@ -146,6 +149,22 @@ def label(server: Server, model: str, features: list[float], truths: list[Any]) 
     connection.close()
 
 
+def reward_arms(server: Server) -> None:
+    """Rewards for both arms of the experiment, enough for an interval of their difference."""
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
+    body = json.dumps({"features": load_iris().data[0, :3].tolist(), "model": "split"})
+    receipts = []
+    for _ in range(400):
+        connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        response.read()
+        receipts.append(response.headers["X-Berth-Receipt"])
+    for start in range(0, len(receipts), 20):
+        items = [{"receipt": text, "reward": 0.5} for text in receipts[start : start + 20]]
+        assert ask_on(connection, "POST", "/feedback", items)[1]["rejected"] == []
+    connection.close()
+
+
 def load_once(server: Server) -> None:
     """A turn of everything: drifted rows, too many rows, labels, errors, a full gate and a deadline."""
     iris = load_iris().data
@@ -172,6 +191,7 @@ def test_every_query_returns_data(server: Server, cluster: int, tmp_path: Path) 
     prometheus = Prometheus(tmp_path, {server.port: POD, cluster: POD})
     try:
         prometheus.wait_scraping()
+        reward_arms(server)
         scrapes = "count_over_time(up[1m])"
         before = min(prometheus.query(scrapes))
         while min(prometheus.query(scrapes)) < before + 6:
