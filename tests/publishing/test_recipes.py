@@ -15,7 +15,7 @@ from click.testing import CliRunner
 FOLDER = Path(__file__).parents[2] / "model_store" / "recipes"
 # What each adds, and what it tells of it.
 RECIPES = {
-    "iris": {"iris": {"deterministic"}, "iris-forest": {"deterministic"}},
+    "iris": {"iris": {"metrics", "deterministic"}, "iris-forest": {"metrics", "deterministic"}},
     "iris_mlp": {"iris-mlp": {"accuracy", "deterministic"}},
     "rents": {"rents": {"r2", "rows", "deterministic"}},
 }
