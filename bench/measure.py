@@ -11,11 +11,11 @@ from http.client import HTTPException
 from itertools import product
 from pathlib import Path
 
+from case_requests import CaseRequest, flat, numbers_of, request_of
 from cases import Case, answers_of, model_file
 from figures import Cell, Figures, Plan
 from peers import Peer, Start, Variant
 from servers import Server, ServerFailed, free_port, post, running
-from wire import Request, flat, numbers_of, request_of
 from wrk import run_wrk
 
 Tell = Callable[[str], None]
@@ -34,7 +34,7 @@ def _environ(peer: Peer, start: Start) -> Mapping[str, str]:
     return {**kept, **threads, **silent, **given, **start.options}
 
 
-def check_answer(server: Server, peer: Peer, case: Case, request: Request) -> None:
+def check_answer(server: Server, peer: Peer, case: Case, request: CaseRequest) -> None:
     """The server returns what the model itself predicts. Raises ServerFailed."""
     try:
         status, said = post(server.port, request.path, request.body, request.headers)

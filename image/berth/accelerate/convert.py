@@ -110,7 +110,7 @@ def convert(estimator: Any, inputs: Sequence[TensorSpec]) -> Any | Refusal:
         return _convert(unwrap(estimator), inputs)
     except MissingShapeCalculator:
         return Refusal(name, "skl2onnx has no converter for it")
-    except Exception as error:  # a converter meets an estimator that nobody tried: any error means no
+    except Exception as error:  # a converter may raise anything for what it does not know: any error means no
         return Refusal(name, f"it cannot be converted to ONNX: {one_line(error)}")
 
 

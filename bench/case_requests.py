@@ -16,7 +16,7 @@ _DTYPES = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4"}
 
 
 @dataclass(frozen=True)
-class Request:
+class CaseRequest:
     """One POST: path, body and headers beside the usual ones."""
 
     path: str
@@ -24,7 +24,7 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def binary_request(path: str, name: str, rows: list[list[float]]) -> Request:
+def binary_request(path: str, name: str, rows: list[list[float]]) -> CaseRequest:
     """Rows as one FP64 tensor of the V2 protocol's binary extension, with a response in the same representation."""
     data = np.asarray(rows, dtype="<f8")
     tensor = {
@@ -35,14 +35,14 @@ def binary_request(path: str, name: str, rows: list[list[float]]) -> Request:
     }
     header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
-    return Request(path, header + data.tobytes(), headers)
+    return CaseRequest(path, header + data.tobytes(), headers)
 
 
-def request_of(peer: Peer, case: Case) -> Request:
+def request_of(peer: Peer, case: Case) -> CaseRequest:
     """The request of a case in the protocol of a server."""
     if case.binary:
         return binary_request(peer.binary_path.format(model=case.model), peer.binary_input, rows_of(case))
-    return Request(peer.path, json.dumps(peer.ask(rows_of(case)), separators=(",", ":")).encode())
+    return CaseRequest(peer.path, json.dumps(peer.ask(rows_of(case)), separators=(",", ":")).encode())
 
 
 def flat(value: Any) -> list[float]:
