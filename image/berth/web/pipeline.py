@@ -209,7 +209,7 @@ class Pipeline:
                 self._authenticate(self.keys, exchange)
             return exchange, start(exchange, self.backend)
         except Exception as error:  # the edge, as in `_answer`
-            return self._finish(exchange, self._refuse(exchange, error))
+            return self._complete(exchange, self._refuse(exchange, error))
 
     def close(self, exchange: Exchange, status: int) -> None:
         """Record and log a request that was opened."""
