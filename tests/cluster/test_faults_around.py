@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import time
@@ -15,6 +16,8 @@ from cluster.kube import CHART, EXAMPLES, FLOWER, SMALL, Namespace, Release, Val
 from cluster.load import load
 
 INSTALL, STAGE, SWITCH = (EXAMPLES / f"blue-green-{step}.yaml" for step in ("1-install", "2-stage", "3-switch"))
+# The contract has ten; fewer while something is tried.
+KILLS = int(os.environ.get("TEST_KILLS", "10"))
 QUICK: Values = {"gate": {"timeoutSeconds": 30}}
 
 
@@ -110,11 +113,28 @@ def test_two_upgrades_at_once_and_a_gate_that_is_deleted(both: Release) -> None:
     assert counts["failed"] == 0, counts["faults"]
 
 
+def test_no_node_for_the_gate(both: Release) -> None:
+    nowhere: Values = {"slots": {"green": {"nodeSelector": {"disk": "none"}}}}
+    short: Values = {"gate": {"timeoutSeconds": 1}}
+    with load(both.namespace.client(), both.url) as counts:
+        before = both.active_slot()
+        command = ["upgrade", both.name, str(CHART), "--timeout=15s"]
+        done = both.try_helm(*command, values=[SWITCH, QUICK, SMALL, short, nowhere])
+        assert done.returncode != 0
+        assert both.active_slot() == before == "blue"
+        print(f"helm: {done.stderr}")
+        both.upgrade(SWITCH, QUICK)
+        assert both.active_slot() == "green"
+        both.upgrade(STAGE, QUICK)
+    Fault("16b", "no node admits the gate's pod", "refused at the timeout; the next works").record(counts)
+    assert counts["failed"] == 0, counts["faults"]
+
+
 @pytest.mark.slow
 def test_helm_that_is_killed(both: Release) -> None:
     namespace, chance = both.namespace, random.Random(14)
     with load(namespace.client(), both.url) as counts:
-        for at in range(4):
+        for at in range(KILLS):
             values = SWITCH if both.active_slot() == "blue" else STAGE
             command = ["helm", "-n", namespace.name, "upgrade", both.name, str(CHART), "-f", str(values)]
             process = subprocess.Popen([*command, "--set-json", _json(SMALL)], stdout=subprocess.DEVNULL)
@@ -127,7 +147,8 @@ def test_helm_that_is_killed(both: Release) -> None:
             assert namespace.client().ask(f"{both.url}/predict", FLOWER).status == 200
         both.upgrade(STAGE, QUICK)
     assert both.active_slot() == "blue"
-    Fault("15", "helm is killed at random moments of a switch", "0 failed; `helm rollback` repairs").record(counts)
+    what = f"helm is killed at {KILLS} random moments of switches"
+    Fault("15", what, "0 failed; `helm rollback` repairs").record(counts)
     assert counts["failed"] == 0, counts["faults"]
 
 
