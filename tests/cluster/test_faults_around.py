@@ -1,4 +1,4 @@
-"""Faults of what is around the release: cluster DNS, the image, helm itself."""
+"""Faults of what is around the release: the image, a node for the gate, helm itself."""
 
 from __future__ import annotations
 
@@ -12,60 +12,20 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.faults import Fault, Stopwatch
-from cluster.kube import CHART, EXAMPLES, FLOWER, SMALL, Namespace, Release, Values, eventually, run
+from cluster.kube import CHART, FLOWER, SMALL, Namespace, Release, Values, eventually, run
 from cluster.load import load
+from cluster.two_slots import QUICK, STAGE, SWITCH, stage_both
 
-INSTALL, STAGE, SWITCH = (EXAMPLES / f"blue-green-{step}.yaml" for step in ("1-install", "2-stage", "3-switch"))
 # The contract has ten; fewer while something is tried.
 KILLS = int(os.environ.get("TEST_KILLS", "10"))
-QUICK: Values = {"gate": {"timeoutSeconds": 30}}
 
 
 @pytest.fixture(scope="module")
 def both(namespace: Namespace) -> Iterator[Release]:
     """A release with two pods in either slot; blue is live."""
-    release = Release(namespace, "iris")
-    release.install(INSTALL, QUICK)
-    release.upgrade(STAGE, QUICK)
-    release.ready("green")
+    release = stage_both(namespace)
     yield release
     release.remove()
-
-
-def scale_dns(replicas: int) -> None:
-    """Take cluster DNS away, or bring it back."""
-    run(["kubectl", "-n", "kube-system", "scale", "deployment/coredns", f"--replicas={replicas}"])
-    wanted = "--for=condition=Available" if replicas else "--for=jsonpath={.status.replicas}=0"
-    command = ["kubectl", "-n", "kube-system", "wait", "deployment/coredns", wanted, "--timeout=60s"]
-    if replicas:
-        assert run(command).returncode == 0
-
-
-@pytest.fixture
-def no_dns() -> Iterator[None]:
-    """Cluster DNS is away while the test runs."""
-    if run(["kubectl", "-n", "kube-system", "get", "deployment/coredns"]).returncode:
-        pytest.skip("no coredns here that could be taken away")
-    try:
-        scale_dns(0)
-        yield
-    finally:
-        scale_dns(1)
-
-
-def test_dns_that_is_down(both: Release, no_dns: None) -> None:
-    address = both.namespace.get("service", both.full)["spec"]["clusterIP"]
-    with load(both.namespace.client(), f"http://{address}") as counts:
-        time.sleep(3)  # the pods of DNS end
-        # A switch that also retires the live slot: what silence must never let through.
-        told = both.refused(SWITCH, QUICK, {"slots": {"blue": {"mode": "absent"}}})
-        time.sleep(2)
-    sentence = next(line for line in told.replace("\\n", "\n").splitlines() if "REFUSED" in line)
-    assert "DNS did not respond" in sentence
-    assert both.active_slot() == "blue"
-    assert len(both.pods("blue")) == 2
-    Fault("9", "cluster DNS is down", "0 failed; the gate refuses and names DNS").record(counts)
-    assert counts["failed"] == 0, counts["faults"]
 
 
 def test_an_image_that_cannot_be_pulled(both: Release) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -50,6 +51,11 @@ def blue(namespace: Namespace) -> Iterator[Release]:
     release.remove()
 
 
+def has_workers(namespace: Namespace, pod: str, count: int) -> bool:
+    """Whether a pod has so many workers that are ready or load."""
+    return len(signal(namespace, pod)) == count
+
+
 def test_cpus_that_come_and_go(blue: Release) -> None:
     namespace = blue.namespace
 
@@ -58,7 +64,7 @@ def test_cpus_that_come_and_go(blue: Release) -> None:
         assert len(before) == 1
         for cpu, workers in (("2", 2), ("1", 1)):
             resize(namespace, pod, cpu)
-            eventually(lambda count=workers: len(signal(namespace, pod)) == count, f"{workers} workers", 15)
+            eventually(partial(has_workers, namespace, pod, workers), f"{workers} workers", 15)
             time.sleep(2)
         assert restarts(namespace, pod) == 0
 

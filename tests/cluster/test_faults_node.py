@@ -16,6 +16,7 @@ from cluster.two_pods import wait_for_two
 
 INSTALL = EXAMPLES / "blue-green-1-install.yaml"
 ENTER = os.environ.get("TEST_NODE_EXEC", "")
+# Below the 40 s after which the controllers call a node lost that could not report, and take its pods out of Services.
 SECONDS = 20
 # The node's programs by the name of their file, which is what the kernel calls them.
 _SIGNAL = """
@@ -70,7 +71,7 @@ def test_a_program_of_the_node_that_stops(blue: Release, number: str, name: str)
         time.sleep(2)
         with stopped(name):
             began = time.monotonic()
-            if number.startswith("7"):
+            if name == "kube-apiserver":
                 said = try_upgrade(blue)
             time.sleep(max(0.0, SECONDS - (time.monotonic() - began)))
         watch = Stopwatch()
@@ -79,7 +80,7 @@ def test_a_program_of_the_node_that_stops(blue: Release, number: str, name: str)
         seconds = watch.seconds
         time.sleep(2)
     promise = "0 failed; helm says so in one line" if said else "0 failed"
-    Fault(number, f"{name} is stopped for {SECONDS} s or more", promise).record(counts, seconds)
+    Fault(number, f"{name} is stopped for {SECONDS} s", promise).record(counts, seconds)
     print(f"helm: {said}")
     assert counts["failed"] == 0, counts["faults"]
     if said:

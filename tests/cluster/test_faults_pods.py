@@ -10,7 +10,7 @@ import pytest
 from cluster.faults import Fault
 from cluster.kube import EXAMPLES, Namespace, Release, eventually, run
 from cluster.load import CONNECTIONS, RATE
-from cluster.two_pods import evict, measure, restarts, signal
+from cluster.two_pods import evict, measure, name_of, restarts, signal
 
 INSTALL = EXAMPLES / "blue-green-1-install.yaml"
 # On the node: the oldest process of a pod that is gunicorn's, which its container began with.
@@ -40,8 +40,10 @@ def test_a_deleted_pod(blue: Release) -> None:
 def test_an_evicted_pod(blue: Release) -> None:
     def drain(pod: str) -> None:
         eventually(lambda: evict(blue.namespace, pod), "the budget lets it go")
+        other = next(name_of(each) for each in blue.pods("blue") if name_of(each) != pod)
+        assert not evict(blue.namespace, other), "both pods may go at once"
 
-    measure(blue, Fault("1b", "a pod is evicted, as by a node drain", "0 failed"), drain)
+    measure(blue, Fault("1b", "a pod is evicted, as by a node drain", "0 failed; one pod at a time"), drain)
 
 
 def test_a_container_that_is_killed(blue: Release) -> None:

@@ -24,10 +24,9 @@ from berth.switchgate.decide import (
     is_outage,
     passes,
     refuses,
-    slot_of,
 )
 from berth.switchgate.drifting import decide_drift
-from berth.switchgate.heard import Heard, find_examples
+from berth.switchgate.heard import Heard, find_examples, slot_of
 from berth.switchgate.inquiry import Inquiry
 from berth.switchgate.plan import SwitchPlan, VerifyPlan
 
