@@ -33,13 +33,13 @@ class Store(http.server.SimpleHTTPRequestHandler):
         _, kind, rest = self.path.split("/", 2)
         self.path = "/" + rest
         file = self.translate_path(self.path)
-        if os.path.exists("/tmp/healed") or (os.path.isdir(file) and kind != "away"):
+        if os.path.exists("/tmp/healed") or (not os.path.isfile(file) and kind != "away"):
             super().do_GET()
         elif kind == "away":
             self.close_connection = True
         else:
             body = bytearray(open(file, "rb").read())
-            if kind == "corrupt":
+            if kind == "corrupt" and not file.endswith("model.json"):
                 body[len(body) // 2] ^= 1
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -89,7 +89,7 @@ def said(release: Release) -> str:
 
 def has_failed(release: Release) -> bool:
     """Whether a fetch has ended with its reason."""
-    return "Error" in said(release)
+    return said(release).startswith("berth: ")
 
 
 def is_ready(release: Release) -> bool:
