@@ -1,4 +1,4 @@
-"""Faults of those who talk with a release: clients that misuse connections, a sink of payloads and traces that hangs."""
+"""Faults of those who talk with a release: clients that misuse connections, a payload and trace sink that hangs."""
 
 from __future__ import annotations
 
