@@ -24,7 +24,7 @@ from berth.experiments.count_state import (
 from berth.experiments.experiment_file import Arm, Experiment
 from berth.experiments.marks import PeerCounts, decode_mark, encode_mark
 from berth.experiments.pod_state import SYNC_SECONDS, PodState, compute_weights, sum_rewards
-from berth.experiments.sequences import estimate_units
+from berth.experiments.sequences import MOST_UNITS, estimate_units
 
 KEY = ArmKey("q4", "churn@3", 0.0, "5000,10000")
 BANDIT = Experiment("q4", "churn", (Arm("churn", "3"), Arm("churn", "4")), policy="thompson", seed="s")
@@ -113,12 +113,27 @@ def test_rewards_fade(tmp_path: Path) -> None:
     assert total(read_folder(tmp_path), "sum", key, now) == 2
 
 
-@pytest.mark.parametrize("units", [100, 20_000, 300_000])
-def test_different_units_are_counted_once(units: int) -> None:
+def cells_of(units: int, rng: np.random.Generator) -> int:
+    """How many cells so many units set."""
+    return int(np.count_nonzero(np.bincount(rng.integers(0, CELLS, units), minlength=CELLS)))
+
+
+@pytest.mark.parametrize(
+    ("units", "error"), [(100, 0.01), (20_000, 0.01), (100_000, 0.01), (300_000, 0.04), (480_000, 0.08)]
+)
+def test_units_are_counted_as_exactly_as_documented(units: int, error: float) -> None:
     rng = np.random.default_rng(0)
-    cells = np.unique(rng.integers(0, CELLS, units)).size
-    (found, variance), *_ = estimate_units([cells])
-    assert abs(found - units) < 5 * variance**0.5 + 1
+    found = np.array([estimate_units([cells_of(units, rng)])[0] for _ in range(20)])
+    assert np.all(np.abs(found[:, 0] - units) <= error * units)
+    assert np.all(np.abs(found[:, 0] - units) < 5 * found[:, 1] ** 0.5 + 1)
+
+
+def test_more_units_than_cells_can_tell_apart() -> None:
+    rng = np.random.default_rng(0)
+    for units in (520_000, 1_000_000, 5_000_000):
+        estimate = estimate_units([cells_of(units, rng)])[0][0]
+        assert 0.96 * MOST_UNITS <= estimate <= MOST_UNITS
+    assert estimate_units([CELLS])[0][0] == MOST_UNITS
 
 
 def test_one_worker_leads_and_all_read_the_weights(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ function armTable(report) {
 }
 
 function splitLine(report) {
-  if (report.split_p === null || report.policy !== "fixed") return null;
+  if (report.policy !== "fixed") return null;
+  if (report.split_p === null) return make("p", { class: "note" }, "Split: more units than can be counted.");
   const broken = report.split_p < 0.001;
   return make("p", { class: "note" }, "Split: ", make("b", { class: broken ? "bad" : "good" },
     broken ? "not what the file says" : "as the file says"), ` (p = ${report.split_p.toPrecision(2)}).`);
