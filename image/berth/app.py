@@ -183,7 +183,7 @@ def make_experiments(
     on_read = metrics.bind("", "").set_experiment_file
     live = open_experiments(settings.experiment_file, entries, on_read, places)
     if live is not None:
-        metrics.add_computed(ExperimentCollector(live.report, settings.slot))
+        metrics.add_computed(ExperimentCollector(live.report, settings.slot, live.count_requests))
     return live
 
 

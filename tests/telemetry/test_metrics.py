@@ -52,7 +52,6 @@ TABLE = {
     "berth_feedback_reward": set(),
     "berth_feedback_delay_seconds": set(),
     "berth_feedback_reference": {"metric"},
-    "berth_experiment_units_total": {"experiment", "arm", "sticky"},
     "berth_experiment_file_ok": set(),
     "berth_shadow_total": {"result"},
     "berth_shadow_duration_seconds": set(),
