@@ -192,3 +192,8 @@ def test_feedback_mounts_the_keys_of_its_secret(helm: Helm) -> None:
         assert mounts.get("feedback-keys") == ("/etc/berth/feedback" if on else None)
         secret = {"secretName": "receipts", "items": [{"key": "k", "path": "keys"}]}
         assert volumes.get("feedback-keys") == ({"name": "feedback-keys", "secret": secret} if on else None)
+
+
+def test_a_pod_that_is_resized_in_place_does_not_restart(helm: Helm) -> None:
+    container = server(helm.objects(BOTH)[BLUE]["spec"]["template"])
+    assert container["resizePolicy"] == [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]

@@ -17,6 +17,7 @@ def green(values: Values) -> Values:
 CASES: dict[str, tuple[Values, str]] = {
     "mode off": (green({"mode": False}), "slots.green.mode is the boolean false"),
     "mode on": (green({"mode": True}), "slots.green.mode is the boolean true"),
+    "route url without a route": ({"verify": {"routeUrl": "http://traefik.traefik.svc"}}, "no route is on: turn on"),
     "no model": ({"slotDefaults": {"model": {"name": ""}}}, "set slotDefaults.model.name"),
     "active absent": (
         {"activeSlot": "green", "slots": {"green": {"mode": "absent"}}},
