@@ -114,7 +114,7 @@ def consume(
     where_dead = parse_dead(dead, places[1]) if dead else None
     exactly_once = guarantee == _GUARANTEES[1]
     route = Route(*places, where_dead, group or f"berth-{entry.name}", exactly_once, limits, claim_seconds)
-    check_route(route)
+    check_route(route, environ)
     hold_threads(settings, environ)
     stop = _stop_on_signals()
     run_dir = make_run_dir(settings.run_dir)

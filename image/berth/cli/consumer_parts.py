@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from berth.app import create_app
+from berth.consuming.broker_messages import RESULTS, Message, MessageOutcome
 from berth.consuming.broker_options import KAFKA, Place, kafka_options, redis_options
 from berth.consuming.consumer_loop import (
     AtLeastOnce,
     BatchLimits,
     ConsumerLoop,
     Delivery,
-    Report,
-    Sink,
-    Source,
+    LoopReport,
+    MessageSink,
+    MessageSource,
 )
-from berth.consuming.kafka_client import make_producer
+from berth.consuming.kafka_client import import_kafka, make_producer
 from berth.consuming.kafka_topics import KafkaSink, KafkaSource, KafkaTransactions
 from berth.consuming.message_answers import PROTOCOL, MessageAnswers
-from berth.consuming.messages import RESULTS, Message, Outcome
-from berth.consuming.patience import Patience
-from berth.consuming.redis_streams import RedisServer, RedisSink, RedisSource
+from berth.consuming.patience import BrokerPatience
+from berth.consuming.redis_streams import RedisServer, RedisSink, RedisSource, import_redis
 from berth.errors import BerthError, OperatorError, SettingsError
 from berth.models.model import Model
 from berth.serving.lifecycle import FAILED
@@ -53,11 +53,21 @@ class Route:
     claim_seconds: float
 
 
-def check_route(route: Route) -> None:
-    """That the guarantee can be given. Raises SettingsError."""
+def _places(route: Route) -> list[Place]:
+    return [route.source, route.sink, *([route.dead] if route.dead else [])]
+
+
+def check_route(route: Route, environ: Mapping[str, str]) -> None:
+    """That the brokers' clients are installed, and the guarantee can be given. Raises SettingsError."""
+    kafka_options(environ), redis_options(environ)
+    for place in _places(route):
+        if place.kind == KAFKA:
+            import_kafka(place)
+        else:
+            import_redis(place)
     if not route.exactly_once:
         return
-    for place in (route.sink, *([route.dead] if route.dead else [])):
+    for place in _places(route):
         if route.source.kind != KAFKA or place.key != route.source.key:
             raise SettingsError(
                 f"--guarantee exactly-once is a transaction of one Kafka cluster, with the same brokers in every "
@@ -68,7 +78,7 @@ def check_route(route: Route) -> None:
 class _Brokers:
     """The connections of a route; places on one broker share theirs."""
 
-    def __init__(self, route: Route, environ: Mapping[str, str], patience: Patience) -> None:
+    def __init__(self, route: Route, environ: Mapping[str, str], patience: BrokerPatience) -> None:
         self._route, self._patience = route, patience
         self._kafka, self._redis = kafka_options(environ), redis_options(environ)
         self._shared: dict[tuple[Any, ...], Any] = {}
@@ -86,7 +96,7 @@ class _Brokers:
         name = f"berth-{self._route.group}-{uuid.uuid4()}" if self._route.exactly_once else ""
         return self._share(place, lambda: make_producer(place, self._kafka, self._patience, name))
 
-    def open_source(self) -> Source:
+    def open_source(self) -> MessageSource:
         """Where messages come from."""
         route, place = self._route, self._route.source
         if place.kind == KAFKA:
@@ -100,24 +110,24 @@ class _Brokers:
             return KafkaSink(place, self._producer(place), self._patience)
         return RedisSink(self._server(place), place.name, place.max_entries)
 
-    def open_delivery(self, source: Source) -> Delivery:
+    def open_delivery(self, source: MessageSource) -> Delivery:
         """What sends and commits, as the guarantee says."""
         route = self._route
         sink: Any = self.open_sink(route.sink)
         dead: Any = None if route.dead is None else self.open_sink(route.dead)
         if route.exactly_once and isinstance(source, KafkaSource):
             return KafkaTransactions(source, self._producer(route.sink), sink, dead, self._patience)
-        sinks: tuple[Sink, Sink | None] = (sink, dead)
+        sinks: tuple[MessageSink, MessageSink | None] = (sink, dead)
         return AtLeastOnce(source, *sinks)
 
 
 def observe_batches(
     answers: MessageAnswers, pipeline: Pipeline, metrics: Metrics, model: Model
-) -> Callable[[Sequence[Message]], list[Outcome]]:
+) -> Callable[[Sequence[Message]], list[MessageOutcome]]:
     """The answers, inside the gate, so that /livez sees a prediction that does not end, and counted as requests."""
     bound = metrics.bind(model.name, model.version)
 
-    def answer(messages: Sequence[Message]) -> list[Outcome]:
+    def answer(messages: Sequence[Message]) -> list[MessageOutcome]:
         began, status = time.monotonic(), 500
         ticket = pipeline.gate.enter()
         try:
@@ -160,10 +170,10 @@ class ConsumerParts:
         self, model: Model, route: Route, environ: Mapping[str, str], stop: threading.Event, grace_seconds: float
     ) -> ConsumerLoop:
         """The loop, connected to nothing yet that is not there. Raises SettingsError, BrokerError."""
-        brokers = _Brokers(route, environ, Patience(stop, grace_seconds))
+        brokers = _Brokers(route, environ, BrokerPatience(stop, grace_seconds))
         source = brokers.open_source()
         delivery = brokers.open_delivery(source)
         answer = observe_batches(MessageAnswers(self.pipeline.backend, model), self.pipeline, self._metrics, model)
         consumer = ConsumerMetrics(self._metrics.registry, (model.name, model.version, self._slot), RESULTS)
-        report = Report(consumer.count, consumer.set_lag)
+        report = LoopReport(consumer.count, consumer.set_lag)
         return ConsumerLoop(source, delivery, answer, route.limits, report, stop, keeps_dead=route.dead is not None)

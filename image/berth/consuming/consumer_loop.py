@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from berth.consuming.messages import CODE_HEADER, ERROR_HEADER, PREDICTED, Message, Outcome
+from berth.consuming.broker_messages import CODE_HEADER, ERROR_HEADER, PREDICTED, Message, MessageOutcome
 from berth.telemetry.logs import log
 
 _LAG_SECONDS = 1.0
 
 
-class Source(Protocol):
+class MessageSource(Protocol):
     """Where messages come from."""
 
     def take(self, most: int, linger_seconds: float) -> list[Message]:
@@ -37,7 +37,7 @@ class Source(Protocol):
         """Leave the group."""
 
 
-class Sink(Protocol):
+class MessageSink(Protocol):
     """Where messages go."""
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -54,7 +54,7 @@ class Delivery(Protocol):
 class AtLeastOnce:
     """Send, then commit: what is interrupted in between is sent twice, and nothing is lost."""
 
-    def __init__(self, source: Source, sink: Sink, dead: Sink | None) -> None:
+    def __init__(self, source: MessageSource, sink: MessageSink, dead: MessageSink | None) -> None:
         self._source, self._sink, self._dead = source, sink, dead
 
     def deliver(self, taken: Sequence[Message], results: Sequence[Message], dead: Sequence[Message]) -> bool:
@@ -74,7 +74,7 @@ class BatchLimits(NamedTuple):
     linger_seconds: float
 
 
-class Report(NamedTuple):
+class LoopReport(NamedTuple):
     """What the loop reports: counts of messages by result, and the lag."""
 
     count: Callable[[str, int], None]
@@ -86,11 +86,11 @@ class ConsumerLoop:
 
     def __init__(
         self,
-        source: Source,
+        source: MessageSource,
         delivery: Delivery,
-        answer: Callable[[Sequence[Message]], list[Outcome]],
+        answer: Callable[[Sequence[Message]], list[MessageOutcome]],
         limits: BatchLimits,
-        report: Report,
+        report: LoopReport,
         stop: threading.Event,
         *,
         keeps_dead: bool = True,

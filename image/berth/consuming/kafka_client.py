@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from berth.consuming.broker_options import Place
-from berth.consuming.patience import Patience
+from berth.consuming.patience import BrokerPatience
 from berth.errors import SettingsError
 
 # Partitions by key as Java's clients do it, so that a key's results stay in one partition whoever else writes there.
-_PRODUCER = {"partitioner": "murmur2_random", "linger.ms": "5"}
+# A dead message is as long as the one it was: the broker has the limit.
+_PRODUCER = {"partitioner": "murmur2_random", "linger.ms": "5", "message.max.bytes": "1000000000"}
 # A broker that is away is waited for, and not given up after five minutes: the loop ends the wait.
 _WAIT_FOREVER = {"message.timeout.ms": "0"}
 _CONSUMER = {"auto.offset.reset": "earliest"}
@@ -45,7 +46,7 @@ def has_moved(error: Any) -> bool:
     return error.name() in _MOVED
 
 
-def _make(kind: Any, kafka: Any, options: dict[str, Any], place: Place, patience: Patience) -> Any:
+def _make(kind: Any, kafka: Any, options: dict[str, Any], place: Place, patience: BrokerPatience) -> Any:
     def on_error(error: Any) -> None:
         if error.name() == "_ALL_BROKERS_DOWN":
             patience.note(f"kafka://{place.brokers}", error)
@@ -57,14 +58,16 @@ def _make(kind: Any, kafka: Any, options: dict[str, Any], place: Place, patience
         raise SettingsError(f"kafka://{place.brokers}: {said}; options are BERTH_KAFKA_… variables") from error
 
 
-def make_consumer(place: Place, group: str, options: Mapping[str, str], patience: Patience) -> Any:
+def make_consumer(place: Place, group: str, options: Mapping[str, str], patience: BrokerPatience) -> Any:
     """A member of a group, not subscribed yet. Raises SettingsError."""
     kafka = import_kafka(place)
     fixed = {"bootstrap.servers": place.brokers, "group.id": group, "enable.auto.commit": "false"}
     return _make(kafka.Consumer, kafka, {**_CONSUMER, **options, **fixed}, place, patience)
 
 
-def make_producer(place: Place, options: Mapping[str, str], patience: Patience, transactional_id: str = "") -> Any:
+def make_producer(
+    place: Place, options: Mapping[str, str], patience: BrokerPatience, transactional_id: str = ""
+) -> Any:
     """A producer whose messages keep their order; with an id, one of transactions. Raises SettingsError."""
     kafka = import_kafka(place)
     fixed: dict[str, Any] = {"bootstrap.servers": place.brokers, "enable.idempotence": "true"}

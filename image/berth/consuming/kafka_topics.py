@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from berth.consuming.broker_messages import Message
 from berth.consuming.broker_options import Place
 from berth.consuming.kafka_client import has_moved, import_kafka, is_away, make_consumer
-from berth.consuming.messages import Message
-from berth.consuming.patience import Patience
+from berth.consuming.patience import BrokerPatience
 from berth.errors import BrokerError
 from berth.telemetry.logs import log
 
@@ -52,14 +52,14 @@ def _starts(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
 class KafkaSource:
     """One member of a group that reads a topic, from its first message where the group has read nothing yet."""
 
-    def __init__(self, place: Place, group: str, options: Mapping[str, str], patience: Patience) -> None:
+    def __init__(self, place: Place, group: str, options: Mapping[str, str], patience: BrokerPatience) -> None:
         self._kafka, self._patience = import_kafka(place), patience
         self.name = f"kafka://{place.brokers}"
         self.consumer = make_consumer(place, group, options, patience)
         self.consumer.subscribe([place.name])
 
     def take(self, most: int, linger_seconds: float) -> list[Message]:
-        """See Source. Raises BrokerError."""
+        """See MessageSource. Raises BrokerError."""
         found = self.consumer.consume(1, _WAIT_SECONDS)
         if found and most > 1:
             found += self.consumer.consume(most - 1, linger_seconds)
@@ -76,7 +76,7 @@ class KafkaSource:
         return True
 
     def commit(self, messages: Sequence[Message]) -> None:
-        """See Source. Raises BrokerError."""
+        """See MessageSource. Raises BrokerError."""
         offsets = self.list_ends(messages)
         exception = self._kafka.KafkaException
 
@@ -119,7 +119,7 @@ class KafkaSource:
 class KafkaSink:
     """A topic that gets messages; the partition is chosen by the key."""
 
-    def __init__(self, place: Place, producer: Any, patience: Patience) -> None:
+    def __init__(self, place: Place, producer: Any, patience: BrokerPatience) -> None:
         self._kafka, self._topic = import_kafka(place), place.name
         self._producer, self._patience = producer, patience
         self._name = f"kafka://{place.brokers}"
@@ -131,7 +131,7 @@ class KafkaSink:
             self._failed.append(error)
 
     def send(self, messages: Sequence[Message]) -> None:
-        """See Sink. Raises BrokerError."""
+        """See MessageSink. Raises BrokerError."""
         self.begin(messages)
         while left := self._producer.flush(_FLUSH_SECONDS):
             self._patience.check(self._name, f"{left} messages are not acknowledged")
@@ -170,7 +170,7 @@ class KafkaTransactions:
     """Sends and commits in one transaction: readers of committed messages see each batch whole, and once."""
 
     def __init__(
-        self, source: KafkaSource, producer: Any, sink: KafkaSink, dead: KafkaSink | None, patience: Patience
+        self, source: KafkaSource, producer: Any, sink: KafkaSink, dead: KafkaSink | None, patience: BrokerPatience
     ) -> None:
         self._source, self._producer, self._patience = source, producer, patience
         self._sink, self._dead = sink, dead

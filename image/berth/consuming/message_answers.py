@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from berth.consuming.messages import (
+from berth.consuming.broker_messages import (
     CODE_HEADER,
     ERROR_HEADER,
     FAILED,
@@ -25,7 +25,7 @@ from berth.consuming.messages import (
     REFUSED,
     SOURCE_HEADER,
     Message,
-    Outcome,
+    MessageOutcome,
     with_headers,
 )
 from berth.errors import BodyTooLarge, InvalidInput, MalformedJson, PredictionFailed, RequestError, shown
@@ -81,7 +81,7 @@ class MessageAnswers:
         self._forms = frozenset(_FORMS) - set(column_names(model.inputs) or ())
         self._tensors = {spec.name for spec in model.inputs} if len(model.inputs) > 1 else set()
 
-    def answer(self, messages: Sequence[Message]) -> list[Outcome]:
+    def answer(self, messages: Sequence[Message]) -> list[MessageOutcome]:
         """What becomes of each message, in their order."""
         rows = [self._decode(message) for message in messages]
         exchange = Exchange(_ENDPOINT, {}, {}, "", time.monotonic(), math.inf, model=self._model)
@@ -97,14 +97,14 @@ class MessageAnswers:
             for at, message in enumerate(messages)
         ]
 
-    def _predicted(self, message: Message, value: bytes, receipt: str | None) -> Outcome:
+    def _predicted(self, message: Message, value: bytes, receipt: str | None) -> MessageOutcome:
         more = [(MODEL_HEADER, self._key)] + ([(RECEIPT_HEADER, receipt)] if receipt else [])
-        return Outcome(PREDICTED, with_headers(message, value, *more))
+        return MessageOutcome(PREDICTED, with_headers(message, value, *more))
 
-    def _dead(self, message: Message, failure: Failure) -> Outcome:
+    def _dead(self, message: Message, failure: Failure) -> MessageOutcome:
         result = FAILED if failure.code == PredictionFailed.code else REFUSED
         headers = ((CODE_HEADER, failure.code), (ERROR_HEADER, failure.message), (SOURCE_HEADER, message.place))
-        return Outcome(result, with_headers(message, message.value, (MODEL_HEADER, self._key), *headers))
+        return MessageOutcome(result, with_headers(message, message.value, (MODEL_HEADER, self._key), *headers))
 
     def _decode(self, message: Message) -> Any:
         """A row, a `_Body`, or the error that the message is."""

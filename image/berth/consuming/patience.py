@@ -15,12 +15,13 @@ Result = TypeVar("Result")
 _FIRST_SECONDS, _MOST_SECONDS = 0.1, 5.0
 
 
-class Patience:
+class BrokerPatience:
     """Repeats what fails for a time. After `stop` is set it goes on for `grace_seconds`, for a batch in hand."""
 
     def __init__(self, stop: threading.Event, grace_seconds: float) -> None:
         self._stop, self._grace = stop, grace_seconds
         self._stop_by: float | None = None
+        self._pause = _FIRST_SECONDS
         self._away: set[str] = set()
 
     @property
@@ -36,18 +37,33 @@ class Patience:
         """Log that a broker is away, once."""
         if what not in self._away:
             self._away.add(what)
-            log(f"{what} is away; waiting for it", level=logging.WARNING, error=str(error))
+            log(f"waiting for {what}", level=logging.WARNING, error=str(error))
 
     def forget(self, what: str) -> None:
         """Log that it is back, if it was away."""
         if what in self._away:
             self._away.discard(what)
-            log(f"{what} is back")
+            log(f"{what} responds again")
 
     def check(self, what: str, error: object) -> None:
         """Raise BrokerError where no time is left."""
         if self.is_over:
             raise BrokerError(f"{what} stayed away until the time to stop had passed: {error}")
+
+    def try_once(
+        self, what: str, work: Callable[[], Result], temporary: tuple[type[Exception], ...], otherwise: Result
+    ) -> Result:
+        """What `work` returns; where it fails for a time, `otherwise` after a pause. For what is not in hand yet."""
+        try:
+            found = work()
+        except temporary as error:
+            self.note(what, error)
+            self._stop.wait(self._pause)
+            self._pause = min(self._pause * 2, _MOST_SECONDS)
+            return otherwise
+        self._pause = _FIRST_SECONDS
+        self.forget(what)
+        return found
 
     def attempt(self, what: str, work: Callable[[], Result], temporary: tuple[type[Exception], ...]) -> Result:
         """What `work` returns, at last. Raises BrokerError when the time to stop has passed."""

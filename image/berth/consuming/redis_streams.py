@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from berth.consuming.broker_messages import Message
 from berth.consuming.broker_options import Place, split_host
-from berth.consuming.messages import Message
-from berth.consuming.patience import Patience
+from berth.consuming.patience import BrokerPatience
 from berth.errors import BrokerError, SettingsError
 from berth.telemetry.logs import log
 
@@ -25,11 +25,17 @@ _WAIT_MS = 500
 _REPLY_SECONDS = 30.0
 
 
-def make_client(place: Place, options: Mapping[str, str]) -> Any:
-    """A client of a place's server, not connected yet. Raises SettingsError without redis-py."""
+def import_redis(place: Place) -> Any:
+    """redis-py. Raises SettingsError where it is not installed."""
     if importlib.util.find_spec("redis") is None:
         raise SettingsError(f"{place} needs redis-py, which is not installed: pip install 'berth[redis]'")
     import redis
+
+    return redis
+
+
+def make_client(place: Place, options: Mapping[str, str]) -> Any:
+    """A client of a place's server, not connected yet. Raises SettingsError."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -39,14 +45,14 @@ def make_client(place: Place, options: Mapping[str, str]) -> Any:
     secured = {"ssl": True} if place.scheme == "rediss" else {}
     if not secured:
         given = {name: value for name, value in given.items() if not name.startswith("ssl_")}
-    return redis.Redis(
+    return import_redis(place).Redis(
         host=host,
         port=port,
         db=place.database,
         protocol=2,
         socket_timeout=_REPLY_SECONDS,
         socket_connect_timeout=_REPLY_SECONDS,
-        retry=Retry(NoBackoff(), 0),  # `Patience` repeats
+        retry=Retry(NoBackoff(), 0),  # `BrokerPatience` repeats
         **secured,
         **given,
     )
@@ -55,24 +61,29 @@ def make_client(place: Place, options: Mapping[str, str]) -> Any:
 class RedisServer:
     """A server that is waited for while it is away."""
 
-    def __init__(self, place: Place, options: Mapping[str, str], patience: Patience) -> None:
+    def __init__(self, place: Place, options: Mapping[str, str], patience: BrokerPatience) -> None:
         self.client = make_client(place, options)
         self.name = f"{place.scheme}://{place.brokers}"
         self._patience = patience
 
     def ask(self, work: Callable[[], Result]) -> Result:
-        """What `work` returns. Raises BrokerError for what the server refuses, such as a password."""
+        """What `work` returns, at last. Raises BrokerError for what the server refuses, such as a password."""
+        return self._patience.attempt(self.name, lambda: self._run(work), (ConnectionError,))
+
+    def ask_once(self, work: Callable[[], Result], otherwise: Result) -> Result:
+        """The same, but `otherwise` while the server is away."""
+        return self._patience.try_once(self.name, lambda: self._run(work), (ConnectionError,), otherwise)
+
+    def _run(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns. Raises BrokerError, ConnectionError where the server is away."""
         from redis import exceptions as redis
 
-        def refusing() -> Result:
-            try:
-                return work()
-            except (redis.AuthenticationError, redis.AuthorizationError) as error:
-                raise BrokerError(f"{self.name} refuses the consumer: {error}") from error
-
-        temporary = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.TryAgainError, OSError)
         try:
-            return self._patience.attempt(self.name, refusing, temporary)
+            return work()
+        except (redis.AuthenticationError, redis.AuthorizationError) as error:
+            raise BrokerError(f"{self.name} refuses the consumer: {error}") from error
+        except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.TryAgainError) as error:
+            raise ConnectionError(str(error)) from error
         except redis.RedisError as error:
             raise BrokerError(f"{self.name} refuses a command: {error}") from error
 
@@ -117,8 +128,8 @@ class RedisSource:
         self._has_own = True
 
     def take(self, most: int, linger_seconds: float) -> list[Message]:
-        """See Source. Raises BrokerError."""
-        return self._server.ask(lambda: self._take(most, linger_seconds))
+        """See MessageSource. Raises BrokerError."""
+        return self._server.ask_once(lambda: self._take(most, linger_seconds), [])
 
     def _take(self, most: int, linger_seconds: float) -> list[Message]:
         from redis.exceptions import RedisError
@@ -175,14 +186,14 @@ class RedisSource:
         return found
 
     def commit(self, messages: Sequence[Message]) -> None:
-        """See Source. Raises BrokerError."""
+        """See MessageSource. Raises BrokerError."""
         entries = [message.position[1] for message in messages]
         self._server.ask(lambda: self._server.client.xack(self._stream, self._group, *entries))
 
     def read_lag(self) -> int | None:
         """Entries that nobody was given (Redis 7 counts them), and those that are not acknowledged."""
         try:
-            groups = self._server.ask(lambda: self._server.client.xinfo_groups(self._stream))
+            groups = self._server.ask_once(lambda: self._server.client.xinfo_groups(self._stream), [])
         except BrokerError:  # the stream was removed
             return None
         own = next((group for group in groups if group["name"] == self._group.encode()), None)
@@ -192,11 +203,14 @@ class RedisSource:
 
     def close(self) -> None:
         """Remove this consumer from the group, unless that would lose what it was given."""
-        client = self._server.client
-        names = self._stream, self._group
+        client, names = self._server.client, (self._stream, self._group)
+
+        def leave() -> None:
+            if not client.xpending_range(*names, "-", "+", 1, self._consumer):
+                client.xgroup_delconsumer(*names, self._consumer)
+
         try:
-            if not self._server.ask(lambda: client.xpending_range(*names, "-", "+", 1, self._consumer)):
-                self._server.ask(lambda: client.xgroup_delconsumer(*names, self._consumer))
+            self._server.ask_once(leave, None)
         except BrokerError as error:  # everything is committed: the name alone remains
             log("the consumer could not leave its group", level=logging.WARNING, error=error.message)
 
@@ -208,7 +222,7 @@ class RedisSink:
         self._server, self._stream, self._max_entries = server, stream, max_entries
 
     def send(self, messages: Sequence[Message]) -> None:
-        """See Sink. Raises BrokerError."""
+        """See MessageSink. Raises BrokerError."""
 
         def send() -> None:
             pipeline = self._server.client.pipeline(transaction=True)

@@ -29,7 +29,7 @@ class Message(NamedTuple):
         return "/".join(map(str, self.position))
 
 
-class Outcome(NamedTuple):
+class MessageOutcome(NamedTuple):
     """What became of a message: one of RESULTS, and the message to send on, to the sink or to the dead topic."""
 
     result: str
