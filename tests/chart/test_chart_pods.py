@@ -26,7 +26,7 @@ def test_settings_are_those_that_the_image_takes(helm: Helm, change: Values) -> 
     settings = pytest.importorskip("berth.settings", reason="the image's package is not installed")
     rendered = helm.render(overlay(EVERYTHING, {"slots": {"blue": change}}))
     objects = {each.key: each.object for each in rendered}
-    for key in (BLUE, "CronJob/iris-berth-scoring"):
+    for key in (BLUE, "CronJob/iris-berth-scoring", "Deployment/iris-berth-streaming"):
         parsed = settings.parse_settings(environment(pods(rendered)[key], objects))
         assert parsed.model_store == "/models"
         assert parsed.batch_wait_ms == change.get("config", {}).get("batchWaitMs", 0)
