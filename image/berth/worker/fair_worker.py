@@ -12,7 +12,7 @@ pins. ThreadWorker gives a thread to each connection that has something to say, 
     (connections.py).
 2.  Memory is bounded. A head has 64 KiB; what is arriving `HELD_BODIES` bodies of the greatest size, what threads have
     as much again; what is served and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the oldest arriving large
-    request is refused, or the newest at full threads, and the response that its client leaves longest is dropped.
+    request is refused, or the newest at full threads, and the response that has waited most for its client is dropped.
 3.  What is known before the body has come (it is too long; the gate is full and the body is not small) goes to the
     application as it is, so that it refuses without the body; reading on raises at once.
 4.  A worker whose threads are all busy accepts no connection (another worker, or the backlog, has it), but at a stop
