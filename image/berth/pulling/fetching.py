@@ -12,6 +12,8 @@ from berth.errors import SettingsError, StoreError
 from berth.pulling.bucket import LIBRARIES
 from berth.pulling.layers import fetch_image
 from berth.pulling.origin import Fetched
+from berth.pulling.registry_dvc import fetch_dvc
+from berth.pulling.registry_hf import fetch_hub_file
 from berth.pulling.registry_mlflow import MlflowServer, fetch_mlflow
 from berth.pulling.single_file import fetch_bucket_file, fetch_web_file
 from berth.pulling.transfer import Persistence
@@ -72,6 +74,8 @@ def _fetch_bucket(scheme: str) -> Fetch:
 SCHEMES: Mapping[str, Fetch] = {
     "mlflow": _fetch_mlflow,
     "oci": fetch_image,
+    "hf": fetch_hub_file,
+    "dvc": fetch_dvc,
     **{scheme: _fetch_web(scheme) for scheme in ("http", "https")},
     **{scheme: _fetch_bucket(scheme) for scheme in LIBRARIES},
 }
