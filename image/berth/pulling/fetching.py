@@ -50,6 +50,7 @@ def _mlflow_server(environ: Mapping[str, str]) -> MlflowServer:
         basic or (f"Bearer {token}" if token else ""),
         environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH", ""),
         environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH", ""),
+        environ.get("MLFLOW_S3_ENDPOINT_URL", ""),
     )
 
 
