@@ -44,7 +44,7 @@ def import_model(
         return
     into.mkdir(parents=True, exist_ok=True)
     click.echo(one_line(f"{name}@{version}: imported from {uri.partition('?')[0]}, which has no digest of model.json"))
-    with tempfile.TemporaryDirectory(prefix="berth-import-", dir=into.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=into) as folder:
         fetched = fetch_model(uri, environ, Path(folder), persistence)
         request = AddRequest(name, version, metadata={"source": dict(fetched.source)})
         entry = add_version(into, fetched.path, request, load_options(read_settings()))
