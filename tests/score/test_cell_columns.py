@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,12 @@ def test_plain_lines_are_read_as_columns(tmp_path: Path, body: str, plain: list[
     assert [chunk.position for chunk in skipped] == [chunk.position for chunk in chunks]
     (after,) = source.chunks(chunks[0].position, 2)
     assert len(after.rows) == 1
+
+
+def test_a_read_may_end_anywhere(tmp_path: Path) -> None:
+    rows = [f"{at},{'7' * (at % 23 + 1)}" for at in range(40_000)]
+    (tmp_path / "in.csv").write_text("\n".join(["a,b", *rows]))
+    source = CsvSource(tmp_path / "in.csv", (TensorSpec("x", "FP64", (-1, 2), ("a", "b")),), ())
+    for size in (1, 997, 5_000, 39_999):
+        found = [row for chunk in islice(source.chunks(0, size), 50) for row in list_rows(chunk.rows)]
+        assert found == [row.split(",") for row in rows[: 50 * size]]

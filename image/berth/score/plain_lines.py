@@ -29,7 +29,7 @@ class PlainLines:
             if not (more := self._file.read(max(len(data) // 4, _LEAST_BYTES))):
                 break
             data += more
-        if seen > rows:
+        if seen >= rows:
             data = data[: int(np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))[rows - 1]) + 1]
         self._expected_bytes = max(_LEAST_BYTES, len(data) + len(data) // 50)
         return data
