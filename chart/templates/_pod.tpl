@@ -108,6 +108,9 @@ env:
   {{- end }}
 resources:
   {{- include "berth.serverResources" $slot | nindent 2 }}
+# Workers and threads follow the CPU limit of a pod that is resized in place.
+resizePolicy:
+  - {resourceName: cpu, restartPolicy: NotRequired}
 startupProbe:
   httpGet: {path: /readyz, port: http}
   periodSeconds: {{ $slot.probes.startup.periodSeconds }}

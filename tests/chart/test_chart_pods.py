@@ -26,7 +26,7 @@ def test_settings_are_those_that_the_image_takes(helm: Helm, change: Values) -> 
     settings = pytest.importorskip("berth.settings", reason="the image's package is not installed")
     rendered = helm.render(overlay(EVERYTHING, {"slots": {"blue": change}}))
     objects = {each.key: each.object for each in rendered}
-    for key in (BLUE, "CronJob/iris-berth-scoring"):
+    for key in (BLUE, "CronJob/iris-berth-scoring", "Deployment/iris-berth-streaming"):
         parsed = settings.parse_settings(environment(pods(rendered)[key], objects))
         assert parsed.model_store == "/models"
         assert parsed.batch_wait_ms == change.get("config", {}).get("batchWaitMs", 0)
@@ -192,3 +192,8 @@ def test_feedback_mounts_the_keys_of_its_secret(helm: Helm) -> None:
         assert mounts.get("feedback-keys") == ("/etc/berth/feedback" if on else None)
         secret = {"secretName": "receipts", "items": [{"key": "k", "path": "keys"}]}
         assert volumes.get("feedback-keys") == ({"name": "feedback-keys", "secret": secret} if on else None)
+
+
+def test_a_pod_that_is_resized_in_place_does_not_restart(helm: Helm) -> None:
+    container = server(helm.objects(BOTH)[BLUE]["spec"]["template"])
+    assert container["resizePolicy"] == [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
+from berth.experiments.arm_counts import CELLS, VALUES, WIDTH, ArmKey
 from berth.experiments.bandits import Rewards, choose_weights
-from berth.experiments.count_state import CountState
+from berth.experiments.count_state import CountState, merge_states
 from berth.experiments.experiment_file import Arm, Experiment
 from berth.experiments.sequences import ALARM, compare_means, half_width, measure_split
 from berth.experiments.verdicts import GOOD, STOP, UNDECIDED, describe_experiment
@@ -56,6 +57,41 @@ def test_the_split_is_compared_with_the_file_as_it_is_now() -> None:
     before = state_of((9000, 0, 0), (1000, 0, 0), split="9000,10000")
     assert describe_experiment(FIXED, before, 0)["split_p"] == 1.0
     assert describe_experiment(THOMPSON, state_of((9000, 0, 0), (1000, 0, 0)), 0)["split_p"] == 1.0
+
+
+def state_of_units(first: int, second: int, split: str = "9000,10000") -> CountState:
+    """So many units of each arm, one request a unit."""
+    sources, cells, rng = {}, {}, np.random.default_rng(0)
+    for arm, units in zip(ARMS, (first, second), strict=True):
+        key = ArmKey("q4", arm.key, 0.0, split).encode()
+        values = [0.0] * WIDTH
+        values[VALUES.index("requests")] = values[VALUES.index("sticky")] = units
+        sources[key] = tuple(values)
+        bits = np.zeros(CELLS, np.uint8)
+        bits[rng.integers(0, CELLS, units)] = 1
+        cells[key] = np.packbits(bits).tobytes()
+    return CountState({"pod-1@0": sources}, cells)
+
+
+def test_a_split_with_more_units_than_can_be_counted_is_not_judged() -> None:
+    """An honest one would look broken: the larger arm's figure stays where the other one's still grows."""
+    uneven = replace(FIXED, arms=(replace(ARMS[0], weight=90), replace(ARMS[1], weight=10)))
+    honest = describe_experiment(uneven, state_of_units(360_000, 40_000), 0)
+    assert honest["split_p"] > ALARM
+    broken = describe_experiment(uneven, state_of_units(320_000, 80_000), 0)
+    assert broken["split_p"] < ALARM
+    many = describe_experiment(uneven, state_of_units(4_500_000, 500_000), 0)
+    assert many["split_p"] is None
+    assert "keep going" in many["sentence"]
+
+
+def test_a_unit_is_one_under_every_split() -> None:
+    before, after = (state_of_units(9000, 1000, split) for split in ("9000,10000", "8000,10000"))
+    arms = describe_experiment(
+        FIXED, merge_states(before, CountState({"pod-2@0": after.sources["pod-1@0"]}, after.cells)), 0
+    )["arms"]
+    assert [arm["units"] for arm in arms] == pytest.approx([9000, 1000], rel=0.02)
+    assert [arm["requests"] for arm in arms] == [18_000, 2000]
 
 
 def test_bandits_weights_are_those_of_the_counts() -> None:

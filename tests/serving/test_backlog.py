@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from berth.errors import Overloaded
-from berth.serving.backlog import NEVER_REFUSED, Backlog, CallEstimate, Turn
+from berth.serving.backlog import Backlog, CallEstimate, Turn
 from berth.serving.places import ComputePlaces
 
 
@@ -133,27 +133,15 @@ def test_nobody_waits_behind_a_call_that_hangs() -> None:
     assert caught.value.headers == {"Retry-After": "10"}
 
 
-def test_auto_never_refuses_so_many_and_then_bounds_the_wait() -> None:
-    world = World(most=None, request_seconds=30)
-    slow = world.model((1.0, 1))
-    world.compute(1.0)
-    turns: list[Turn] = [world.backlog.join(slow, 1) for _ in range(NEVER_REFUSED - 1)]
-    with pytest.raises(Overloaded, match=r"longer than 3 s"):
-        world.backlog.join(slow, 1)
-    fast = World(most=None, request_seconds=30)
-    model = fast.model((0.05, 1))
+def test_auto_bounds_the_wait_to_a_tenth_of_the_request_s_time() -> None:
+    slow, fast = World(most=None, request_seconds=30), World(most=None, request_seconds=30)
+    slow_model, fast_model = slow.model((1.0, 1)), fast.model((0.05, 1))
+    slow.compute(1.0)
     fast.compute(0.05)
-    turns += [fast.backlog.join(model, 1) for _ in range(60)]  # 3 s
+    turns: list[Turn] = [slow.backlog.join(slow_model, 1) for _ in range(3)]  # 1, 2, 3 s
+    with pytest.raises(Overloaded, match=r"longer than 3 s"):
+        slow.backlog.join(slow_model, 1)
+    turns += [fast.backlog.join(fast_model, 1) for _ in range(60)]  # 3 s
     with pytest.raises(Overloaded):
-        fast.backlog.join(model, 1)
-
-
-def test_a_model_that_was_replaced_is_forgotten() -> None:
-    world = World(most=0.2)
-    old = world.model((1.0, 1))
-    world.compute(0.0)
-    turn = world.backlog.join(old, 1)
-    world.backlog.forget(old)
-    world.backlog.forget(old)
-    world.backlog.join(world.model((0.1, 1)), 1).end()
-    turn.end()
+        fast.backlog.join(fast_model, 1)
+    assert len(turns) == 63

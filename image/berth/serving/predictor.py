@@ -18,7 +18,7 @@ from berth.serving.batching import Batcher
 from berth.serving.cache import PredictionCache, encode_key
 from berth.serving.failed_calls import explain_failure
 from berth.serving.places import ComputePlaces
-from berth.serving.tuning import UNKNOWN, BatchChoice, choose_batching, is_brief, is_quick, measure_row
+from berth.serving.tuning import BatchChoice, choose_batching, first_estimate, is_brief, is_quick, measure_row
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import check_tensors
@@ -92,15 +92,15 @@ class Predictor:
         self._preparing = threading.Lock()
         self._prepared: dict[tuple[str, str], Prepared] = {}
 
-    def prepare(self, model: Model) -> BatchChoice:
-        """Decide, before the first request, whether waiting requests for `model` share calls."""
+    def prepare(self, model: Model, *, before_requests: bool = True) -> BatchChoice:
+        """Decide, before the first request, whether waiting requests for `model` share calls, and what one takes."""
         classes = next((spec.labels for spec in model.outputs if spec.labels), ())
         metrics = self._metrics.bind(model.name, model.version, classes)
         cost = measure_row(model)
         choice = choose_batching(model, self._batch_max_rows, cost)
         estimate = self._backlog.add_model(choice.max_rows)
-        if cost is not UNKNOWN:
-            estimate.add(cost.seconds, 1)
+        if (seconds := first_estimate(model, cost, before_requests)) is not None:
+            estimate.add(seconds, 1)
         batcher = self._make_batcher(model, metrics, estimate, choice) if choice.max_rows > 1 else None
         brief = is_brief(cost) and batcher is None
         prepared = Prepared(metrics, choice, batcher, estimate, is_quick(model, cost), brief)
@@ -145,7 +145,7 @@ class Predictor:
             return prepared
         with self._preparing:
             if key not in self._prepared:
-                self.prepare(model)
+                self.prepare(model, before_requests=False)
         return self._prepared[key]
 
     def predict(

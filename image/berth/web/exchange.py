@@ -156,6 +156,9 @@ class Exchange:
     # What an experiment decided; until its unit, a column, is decoded, the experiment that has to.
     decision: Decision | None = None
     unsettled: Running | None = None
+    # Of a stream whose lines have an arm each: the experiment, and the decisions with the status of each line.
+    by_line: str = ""
+    line_decisions: list[tuple[Decision, int]] = field(default_factory=list)
     # The shadow that predicts it again, and with what.
     shadowing: Shadowing | None = None
     tensors: Tensors | None = None

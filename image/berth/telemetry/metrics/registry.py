@@ -96,10 +96,7 @@ class Metrics:
         )
 
     def _declare_experiments(self) -> None:
-        """Which arms requests went to."""
-        self.experiment_units = self._counter(
-            "berth_experiment_units_total", "Requests by arm; sticky ones had a unit.", "experiment", "arm", "sticky"
-        )
+        """The experiment file, and shadows; requests by arm are counted elsewhere (experiment_metrics.py)."""
         self.experiment_file_ok = self._gauge(
             "berth_experiment_file_ok", "0 while the experiment file cannot be used as it is.", "livemin"
         )
@@ -281,10 +278,6 @@ class ModelMetrics:
     def observe_delay(self, seconds: float) -> None:
         """Feedback came so long after its prediction."""
         self._update(make_observer, self._metrics.feedback_delay)(seconds)
-
-    def count_unit(self, experiment: str, arm: str, sticky: bool) -> None:
-        """An experiment sent a request to this version."""
-        self._update(make_adder, self._metrics.experiment_units, experiment, arm, "yes" if sticky else "no")(1)
 
     def set_experiment_file(self, ok: bool) -> None:
         """Whether the experiment file is in force as it is now."""
