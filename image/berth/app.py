@@ -172,7 +172,7 @@ def make_experiments(
     on_read = metrics.bind("", "").set_experiment_file
     live = open_experiments(settings.experiment_file, entries, on_read, places)
     if live is not None:
-        metrics.add_computed(ExperimentCollector(live.report, settings.slot))
+        metrics.add_computed(ExperimentCollector(live.report, settings.slot, live.count_requests))
     return live
 
 
@@ -285,4 +285,5 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     streams, rpc = StreamAnswers(pipeline, settings.max_body_bytes), make_rpc(settings, plan, pipeline)
     parts = (trials, payloads, tracing, express, drift, experiments, streams, rpc)
     app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
+    app.extensions["berth.pipeline"], app.extensions["berth.metrics"] = pipeline, metrics  # for consumers
     return app
