@@ -129,8 +129,8 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
         value = np.array([statistic], object if text else np.float64)
         filled.append(graph.apply("Where", gaps[-1], graph.constant(value), column))
     if imputer.indicator_ is not None:
-        told = [gaps[at] for at in imputer.indicator_.features_.tolist()]
-        filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in told]
+        marked = [gaps[at] for at in imputer.indicator_.features_.tolist()]
+        filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in marked]
     graph.apply("Concat", *filled, into=graph.output(0), axis=1)
 
 
