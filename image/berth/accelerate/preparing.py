@@ -146,8 +146,8 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     if any(_is_missing(value) for value in imputer.statistics_.tolist()):
         raise ValueError("it drops a column that had no values")
     whole = len(graph.columns()) == 1 and not is_text(operator.inputs[0])
-    filled, told = _fill_all(graph, imputer) if whole else _fill_each(graph, operator, imputer)
-    filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in told]
+    filled, marked = _fill_all(graph, imputer) if whole else _fill_each(graph, operator, imputer)
+    filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in marked]
     graph.apply("Concat", *filled, into=graph.output(0), axis=1)
 
 
