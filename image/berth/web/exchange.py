@@ -60,11 +60,12 @@ class Endpoint:
     protocol: str = ""
     probe: bool = False
     page: Callable[[Exchange], Reply | None] | None = None
+    # The path as Flask, the log and the metrics' labels write it: made once, as every request wants it.
+    rule: str = field(init=False)
 
-    @property
-    def rule(self) -> str:
-        """The path as Flask, the log and the metrics' labels write it."""
-        return self.path.replace("{model}", "<name>").replace("{", "<").replace("}", ">")
+    def __post_init__(self) -> None:
+        rule = self.path.replace("{model}", "<name>").replace("{", "<").replace("}", ">")
+        object.__setattr__(self, "rule", rule)
 
     def needs_key(self, protect_metrics: bool) -> bool:
         """Whether a caller must send a key, where keys are on."""
