@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
 
 import field_models
 from berth.loaders.formats import LoadOptions
@@ -21,7 +22,7 @@ PLAIN = {"pip_requirements": ["numpy"]}  # else MLflow starts a process to find 
 
 
 def _predict_fn(mlflow: Any, folder: Path, method: str) -> Any:
-    model = LogisticRegression().fit(ROWS, Y)
+    model = (LinearSVC() if method == "decision_function" else LogisticRegression()).fit(ROWS, Y)
     mlflow.sklearn.save_model(model, folder, serialization_format="pickle", pyfunc_predict_fn=method, **PLAIN)
     return getattr(model, method)(ROWS[:3])
 
