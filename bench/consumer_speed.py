@@ -65,7 +65,7 @@ def measure(store: Path, messages: int, batch_rows: int, guarantee: str) -> tupl
     places = [f"{cluster.url}/rows", "--to", f"{cluster.url}/scores"]
     with _consumer(
         store, port, [*places, "--batch-rows", str(batch_rows), "--guarantee", guarantee, "--model", "iris"]
-    ):
+    ) as pid:
         while (first := _consumed(port)) == 0:
             time.sleep(0.02)
         began, used = time.monotonic(), _cpu_seconds(pid)
