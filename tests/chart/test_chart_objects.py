@@ -94,7 +94,11 @@ def test_arguments_are_those_of_the_interface(everything: list[Rendered]) -> Non
                 options = {arg.split("=")[0] for arg in args if arg.startswith("--")}
                 command = "berth gate --verify" if "--verify" in args else f"berth {args[0]}"
                 assert options <= documented_options(command)
-                assert all("=" in arg or arg in ("--verify", "--require-agreement") for arg in args if arg[:2] == "--")
+                assert all(
+                    "=" in arg or arg in ("--verify", "--require-agreement", "--route-shares")
+                    for arg in args
+                    if arg[:2] == "--"
+                )
 
 
 def test_the_sample_request_reaches_the_gate_whole(helm: Helm) -> None:

@@ -18,6 +18,7 @@ STREAMING: Values = {**ON, "source": "kafka://a/rows", "sink": "kafka://a/scores
 CASES: dict[str, tuple[Values, str]] = {
     "mode off": (green({"mode": False}), "slots.green.mode is the boolean false"),
     "mode on": (green({"mode": True}), "slots.green.mode is the boolean true"),
+    "route url without a route": ({"verify": {"routeUrl": "http://traefik.traefik.svc"}}, "no route is on: turn on"),
     "no model": ({"slotDefaults": {"model": {"name": ""}}}, "set slotDefaults.model.name"),
     "active absent": (
         {"activeSlot": "green", "slots": {"green": {"mode": "absent"}}},
@@ -31,6 +32,14 @@ CASES: dict[str, tuple[Values, str]] = {
     "init without uri": (green({"model": {"source": "init"}}), "set slots.green.model.uri"),
     "oci without uri": (green({"model": {"source": "oci"}}), "set slots.green.model.uri"),
     "uri of image": (green({"model": {"uri": "s3://m/iris"}}), "set slots.green.model.source to init or oci"),
+    "import without a version": (
+        green({"model": {"source": "init", "uri": "hf://acme/iris@1a2b/model.joblib", "version": ""}}),
+        "set slots.green.model.version",
+    ),
+    "import with a digest": (
+        green({"model": {"source": "init", "uri": "mlflow:models:/iris/2", "sha256": "0" * 64, "version": 2}}),
+        "leave others, sha256 and signatureKeysSecret empty",
+    ),
     "mutable uri": (
         {"gate": {"requireDigest": True}} | green({"model": {"source": "init", "uri": "s3://m/iris"}}),
         "set slots.green.model.sha256",

@@ -98,11 +98,23 @@ def _conclude(verdict: Verdict) -> None:
 @click.option("--require-agreement", is_flag=True, help="The active slot must return the same for the sample.")
 @click.option("--max-drift", type=click.FloatRange(min=0, min_open=True), help="Highest psi in parts of its threshold.")
 @click.option("--pod-port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="For --max-drift.")
+@click.option("--route-url", callback=_url, help="For --verify: the ingress controller or gateway before the Service.")
+@click.option("--route-host", default="", help="For --route-url: the host that clients ask for.")
+@click.option("--route-shares", is_flag=True, help="For --route-url: a canary has a share, either slot may respond.")
 @click.option("--request", callback=_request, metavar="JSON", help="Body for /predict [default: the model's example].")
 @click.option(
     "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File that holds the API key to send."
 )
-def gate(verify: bool, connections: int, timeout_seconds: float | None, key: str, **given: Any) -> None:
+def gate(
+    verify: bool,
+    connections: int,
+    timeout_seconds: float | None,
+    key: str,
+    route_url: str | None,
+    route_host: str,
+    route_shares: bool,
+    **given: Any,
+) -> None:
     """Judge a slot before traffic goes to it; with --verify, look whether traffic went there.
 
     \b
@@ -113,8 +125,11 @@ def gate(verify: bool, connections: int, timeout_seconds: float | None, key: str
     seconds = timeout_seconds or (_VERIFY_SECONDS if verify else _SWITCH_SECONDS)
     inquiry = Inquiry(Caller(key_headers(key)), seconds, click.echo)
     if verify:
-        plan = VerifyPlan(given["active_url"], given["target_slot"], connections, seconds, given["request"])
+        through = (route_url or "", route_host, route_shares)
+        plan = VerifyPlan(given["active_url"], given["target_slot"], connections, seconds, given["request"], *through)
         _conclude(verify_traffic(plan, inquiry))
+    if route_url:
+        raise click.UsageError("--route-url is for --verify: a switch is judged before its route changes")
     _conclude(judge_switch(_plan_switch(given | {"timeout_seconds": seconds}), inquiry))
 
 
