@@ -2,8 +2,8 @@
 
     source --take--> messages --one model call--> outcomes --sink, dead topic--> acknowledged --commit--> source
 
-A batch is committed before the loop takes the next one, so a process that ends anywhere in between leaves at most one batch
-to be processed again. The stop is seen between batches: the one in hand is finished.
+A batch is committed before the loop takes the next one, so a process that ends anywhere in between leaves at most one
+batch to be processed again. The stop is seen between batches: the one in hand is finished.
 """
 
 from __future__ import annotations
