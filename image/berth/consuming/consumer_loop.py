@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from berth.consuming.broker_messages import CODE_HEADER, ERROR_HEADER, PREDICTED, Message, MessageOutcome
@@ -74,7 +75,8 @@ class BatchLimits(NamedTuple):
     linger_seconds: float
 
 
-class LoopReport(NamedTuple):
+@dataclass(frozen=True)
+class LoopReport:
     """What the loop reports: counts of messages by result, and the lag."""
 
     count: Callable[[str, int], None]

@@ -169,7 +169,7 @@ class Caller:
     def line(self, url: str, look_up_seconds: float, host: str = "") -> Line:
         """A fresh connection to a Service, whose name is resolved in at most `look_up_seconds`.
 
-        `host` is asked for in the place of the Service's own name, as clients ask a gateway.
+        `host` goes into the Host header in the place of the Service's own name, as clients of a gateway send it.
         """
         return Line(url, self.headers | ({"Host": host} if host else {}), self.resolve, look_up_seconds)
 

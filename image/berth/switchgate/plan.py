@@ -51,8 +51,8 @@ class SwitchPlan:
 class VerifyPlan:
     """`berth gate --verify`: does every connection to a Service reach `target_slot` and predict?
 
-    With `route_url` the same is asked of what stands in front of it, an ingress controller or a gateway, as a client of
-    `route_host` would; a route that `route_shares` its requests, as a canary does, may lead to either slot.
+    With `route_url` the ingress controller or gateway in front of it is queried likewise, as by a client of
+    `route_host`; a route that `route_shares` its requests, as a canary does, may lead to either slot.
     """
 
     active_url: str

@@ -107,7 +107,7 @@ class Pipeline:
             environ,
             args,
             # Every process seeds its generator anew after a fork. An id need not be secret, only one of its kind.
-            request_id=given if _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}",
+            request_id=given if given and _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}",
             began=began,
             deadline=began + self.timeout_seconds,
             trace_id=trace[1] if trace else "",
@@ -179,8 +179,10 @@ class Pipeline:
             headers.append((RECEIPT_HEADER, receipt))
         headers.append(("Content-Type", reply.content_type))
         headers.append(("Content-Length", str(len(reply.body))))
-        headers.extend(reply.headers.items())
-        headers.extend(self.cross_origin(exchange))
+        if reply.headers:
+            headers.extend(reply.headers.items())
+        if self.cors is not None:
+            headers.extend(self.cross_origin(exchange))
         if exchange.endpoint.protocol:
             self.observe(exchange, reply.status, seconds)
         self._log(exchange, reply.status, seconds)
@@ -228,7 +230,7 @@ class Pipeline:
         self._log(exchange, status, time.monotonic() - exchange.began)
 
     def _make_receipt(self, exchange: Exchange, reply: Reply) -> str | None:
-        if exchange.model is None or not exchange.outputs or reply.status != 200:
+        if exchange.model is None or not exchange.outputs or reply.status != 200 or not self.backend.tally.is_on:
             return None
         arm = "" if exchange.decision is None else exchange.decision.receipt
         return self.backend.tally.make_receipt(exchange.model, exchange.outputs, arm)
