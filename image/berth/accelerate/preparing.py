@@ -123,8 +123,8 @@ def _fill_each(graph: Graph, operator: Any, imputer: Any) -> tuple[list[str], li
         gaps.append(_gaps(graph, column, imputer.missing_values, text))
         value = np.array([statistic], object if text else np.float64)
         filled.append(graph.apply("Where", gaps[-1], graph.constant(value), column))
-    told = [] if imputer.indicator_ is None else [gaps[at] for at in imputer.indicator_.features_.tolist()]
-    return filled, told
+    marked = [] if imputer.indicator_ is None else [gaps[at] for at in imputer.indicator_.features_.tolist()]
+    return filled, marked
 
 
 def _fill_all(graph: Graph, imputer: Any) -> tuple[list[str], list[str]]:
