@@ -5,6 +5,7 @@ table in berth/settings.py, and what that leaves open is planned as the applicat
 """
 
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -16,27 +17,23 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
-from berth.cpu import plan_cpu, read_cpu_budget
+from berth.cpu import CpuPlan, thread_environment
+from berth.cpu_settings import plan_settings, restore_auto, settle_plan
 from berth.errors import SettingsError
+from berth.serving.lifecycle import LOADING, write_worker_count
 from berth.serving.notes import condemn_loading, forget_loading
-from berth.settings import parse_settings
+from berth.settings import encode_settings, parse_settings
 from berth.telemetry.metrics.metric_files import merge_dead_worker
 from berth.worker.fair_worker import FairThreadWorker
 from berth.worker.refusals import MOST_LINE_BYTES
+from berth.worker.resizing import ResizingArbiter
 
 # File descriptors that are not connections: libraries, models, pipes, logs.
 RESERVED_FILES = 200
 
 try:
     SETTINGS = parse_settings(os.environ)
-    PLAN = plan_cpu(
-        read_cpu_budget().limit,
-        SETTINGS.workers,
-        SETTINGS.cpu_threads,
-        SETTINGS.max_inflight,
-        SETTINGS.threads,
-        compute_slots=SETTINGS.compute_slots,
-    )
+    PLAN = plan_settings(SETTINGS)
 except SettingsError as error:
     sys.exit(f"Error: {error}")
 
@@ -102,6 +99,32 @@ worker_class = Worker
 
 # With these exit codes a worker ends the whole server; gunicorn's own, 3 and 4, are codes that models' code ends with.
 Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR = 113, 114
+
+
+def apply_plan(plan: CpuPlan) -> None:
+    """What workers that start from now on find in their environment, and what all count as all workers."""
+    os.environ.update(encode_settings(settle_plan(SETTINGS, plan)) | thread_environment(plan.cpu_threads))
+    if RUN_DIR:
+        write_worker_count(Path(RUN_DIR), plan.workers)
+
+
+def is_settled(pid: int) -> bool:
+    """Whether a worker has loaded its models, or failed to."""
+    if not RUN_DIR:
+        return True
+    try:
+        states = json.loads(Path(RUN_DIR, "workers", f"{pid}.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return all(each["state"] != LOADING for each in states.values())
+
+
+def on_starting(server: Arbiter) -> None:
+    """Follow the CPU limit of the container: gunicorn has no setting for the arbiter's class."""
+    server.__class__ = ResizingArbiter
+    given = restore_auto(SETTINGS)
+    # What was settled before the first look is no change, even where the limit has changed since.
+    server.follow(plan_settings(SETTINGS), lambda: plan_settings(given), apply_plan, is_settled)
 
 
 def post_fork(server: Arbiter, worker: FairThreadWorker) -> None:

@@ -21,13 +21,13 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 # The rooms, the lowest first: imports point down. Files right below berth/ are rooms of their own.
 ORDER = [
     *("errors", "platforms", "settings", "cpu", "tensors", "models", "telemetry", "loaders", "accelerate", "serving"),
-    *("experiments", "publishing", "pulling", "score", "switchgate", "web", "rpc", "worker", "load_settings", "batch"),
-    *("app", "cli", "__main__"),
+    *("experiments", "publishing", "pulling", "score", "switchgate", "web", "rpc", "consuming", "worker"),
+    *("load_settings", "cpu_settings", "batch", "app", "cli", "__main__"),
 ]
 HEAVY = {
-    "google", "grpc", "httpx",
+    "confluent_kafka", "google", "grpc", "httpx",
     "joblib", "lightgbm", "mlflow", "onnx", "onnxruntime", "opentelemetry", "pandas", "pyarrow", "safetensors",
-    "scipy", "simdjson", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
+    "redis", "scipy", "simdjson", "skl2onnx", "sklearn", "skops", "torch", "xgboost", "yaml",
 }  # fmt: skip
 # Which files may import what nobody else may.
 RESERVED = {
@@ -37,7 +37,7 @@ RESERVED = {
     "prometheus_flask_exporter": r"web/http_metrics\.py",
     "gunicorn": r"worker/.*",
     "multiprocessing": "nobody",
-    "berth.settings": r"cli/.*|app\.py|batch\.py|load_settings\.py",
+    "berth.settings": r"cli/.*|app\.py|batch\.py|(load|cpu)_settings\.py",
 }
 MOST_LINES = 300
 # Of lines that are not blank.

@@ -120,3 +120,25 @@ volumes:
 - --canary-max-drift={{ toJson $analysis.maxDrift }}
 - --canary-inconclusive={{ $analysis.inconclusive }}
 {{- end -}}
+
+{{/* berth.routeArgs: arguments with which verify asks through the route, or nothing. An Ingress leads to the active Service, whatever the canary. */}}
+{{- define "berth.routeArgs" -}}
+{{- $values := .Values -}}
+{{- $host := "" -}}
+{{- if $values.ingress.enabled -}}
+{{- $host = (first $values.ingress.hosts).host -}}
+{{- else if $values.httpRoute.enabled -}}
+{{- $host = first ($values.httpRoute.hostnames | default (list "")) -}}
+{{- else if $values.istio.enabled -}}
+{{- $host = first $values.istio.hosts -}}
+{{- else if $values.traefik.enabled -}}
+{{- $host = first $values.traefik.hosts -}}
+{{- end -}}
+- --route-url={{ $values.verify.routeUrl }}
+{{- with $host }}
+- --route-host={{ . | replace "*" "verify" }}
+{{- end }}
+{{- if and $values.canary.weight (not $values.ingress.enabled) }}
+- --route-shares
+{{- end }}
+{{- end -}}

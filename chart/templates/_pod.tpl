@@ -108,6 +108,9 @@ env:
   {{- end }}
 resources:
   {{- include "berth.serverResources" $slot | nindent 2 }}
+# Workers and threads follow the CPU limit of a pod that is resized in place.
+resizePolicy:
+  - {resourceName: cpu, restartPolicy: NotRequired}
 startupProbe:
   httpGet: {path: /readyz, port: http}
   periodSeconds: {{ $slot.probes.startup.periodSeconds }}
@@ -159,6 +162,9 @@ args:
   - {{ $slot.model.uri | replace "$(" "$$(" | quote }} # $( would be read by Kubernetes
   - --into={{ $slot.model.path }}
   - --models={{ $slot.models }}
+  {{- if regexMatch "^(mlflow|hf|dvc):" $slot.model.uri }}
+  - --import
+  {{- end }}
   {{- with $slot.model.sha256 }}
   - --sha256={{ . }}
   {{- end }}

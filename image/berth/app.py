@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from berth import __version__
-from berth.cpu import CpuPlan, plan_cpu, read_cpu_budget
+from berth.cpu import CpuPlan
+from berth.cpu_settings import plan_settings
 from berth.errors import BerthError
 from berth.experiments.live import CountPlaces, LiveExperiments, open_experiments
 from berth.experiments.peers import parse_peers
@@ -94,18 +95,6 @@ def _facts(settings: Settings) -> dict[str, Any]:
     }
 
 
-def make_plan(settings: Settings) -> CpuPlan:
-    """How this worker and the others share the CPUs. Raises SettingsError."""
-    return plan_cpu(
-        read_cpu_budget().limit,
-        settings.workers,
-        settings.cpu_threads,
-        settings.max_inflight,
-        settings.threads,
-        compute_slots=settings.compute_slots,
-    )
-
-
 def make_predictor(settings: Settings, plan: CpuPlan, metrics: Metrics, log_values: bool) -> Predictor:
     """What calls the models, with the cache and the batching that the settings call for."""
     return Predictor(
@@ -183,7 +172,7 @@ def make_experiments(
     on_read = metrics.bind("", "").set_experiment_file
     live = open_experiments(settings.experiment_file, entries, on_read, places)
     if live is not None:
-        metrics.add_computed(ExperimentCollector(live.report, settings.slot))
+        metrics.add_computed(ExperimentCollector(live.report, settings.slot, live.count_requests))
     return live
 
 
@@ -267,7 +256,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     settings = parse_settings(environ)
     logs.configure(settings.log_level, settings.log_format or "json")
     run_dir = Path(settings.run_dir or tempfile.mkdtemp(prefix="berth-"))
-    plan = make_plan(settings)
+    plan = plan_settings(settings)
     metrics_dir = run_dir / "metrics"
     metrics = Metrics(settings.slot, metrics_dir if metrics_dir.is_dir() else None)
     entries = choose_entries(settings)
@@ -296,4 +285,5 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     streams, rpc = StreamAnswers(pipeline, settings.max_body_bytes), make_rpc(settings, plan, pipeline)
     parts = (trials, payloads, tracing, express, drift, experiments, streams, rpc)
     app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
+    app.extensions["berth.pipeline"], app.extensions["berth.metrics"] = pipeline, metrics  # for consumers
     return app

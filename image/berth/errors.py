@@ -29,7 +29,8 @@
         ├── StoreError                a model, version or folder is missing or already there
         ├── IntegrityError            a file is not the one whose digest was recorded
         ├── UnsafeArtifact            loading the file would run code that is not allowed
-        └── LoadError                 the file is intact but cannot be made into a model
+        ├── LoadError                 the file is intact but cannot be made into a model
+        └── BrokerError               a message broker refuses what a consumer sends, or stays away
 
 Codes are part of the interface: they are listed in the README and never renamed.
 """
@@ -252,3 +253,9 @@ class LoadError(OperatorError):
     """The file is intact but cannot be made into a model."""
 
     code = "load_error"
+
+
+class BrokerError(OperatorError):
+    """A message broker refuses what a consumer sends it, or stays away until the consumer must stop."""
+
+    code = "broker_error"

@@ -18,6 +18,8 @@ from berth.errors import SettingsError
 from berth.platforms import with_platform
 
 PREFIX = "BERTH_"
+# The others are options of a consumer's broker (consuming/broker_options.py), which no table lists.
+_OURS = re.compile(r"BERTH_(?!KAFKA_|REDIS_)")
 # Names that tutorials and platforms (PORT: Cloud Run, Heroku, App Service) set; ours win.
 ALIASES = {"LOG_LEVEL": "BERTH_LOG_LEVEL", "MODEL_VERSION": "BERTH_MODEL_VERSION", "PORT": "BERTH_PORT"}
 _SERVICE_LINK = re.compile(r"BERTH_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
@@ -251,7 +253,7 @@ def _parse(name: str, setting: Field[Any], text: str) -> Any:
 
 def parse_settings(environ: Mapping[str, str]) -> Settings:
     """The settings that `environ` gives. Raises SettingsError naming the key, the value and what was wanted."""
-    given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    given = {name: value for name, value in environ.items() if _OURS.match(name)}
     given |= {theirs: environ[theirs] for theirs, ours in ALIASES.items() if theirs in environ and ours not in given}
     values: dict[str, Any] = {}
     for name, text in given.items():

@@ -8,6 +8,8 @@ from object_schemas import problems
 from pod_security import violations
 
 SELECTOR = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "berth.dev/slot"}
+# Consumers have no slot label: no Service chooses them.
+STREAMING = "iris-berth-streaming"
 
 
 def test_everything_is_valid_and_restricted(everything: list[Rendered]) -> None:
@@ -20,7 +22,7 @@ def test_selectors_are_the_three_labels_of_the_pods(everything: list[Rendered]) 
     chosen = 0
     for each in everything:
         selector = each.object.get("spec", {}).get("selector")
-        if selector and each.kind in ("Service", "Deployment", "PodDisruptionBudget"):
+        if selector and each.kind in ("Service", "Deployment", "PodDisruptionBudget") and each.name != STREAMING:
             selector = selector.get("matchLabels", selector)
             assert set(selector) == SELECTOR
             slot = selector["berth.dev/slot"]
@@ -92,7 +94,11 @@ def test_arguments_are_those_of_the_interface(everything: list[Rendered]) -> Non
                 options = {arg.split("=")[0] for arg in args if arg.startswith("--")}
                 command = "berth gate --verify" if "--verify" in args else f"berth {args[0]}"
                 assert options <= documented_options(command)
-                assert all("=" in arg or arg in ("--verify", "--require-agreement") for arg in args if arg[:2] == "--")
+                assert all(
+                    "=" in arg or arg in ("--verify", "--require-agreement", "--route-shares")
+                    for arg in args
+                    if arg[:2] == "--"
+                )
 
 
 def test_the_sample_request_reaches_the_gate_whole(helm: Helm) -> None:

@@ -26,7 +26,7 @@ def test_settings_are_those_that_the_image_takes(helm: Helm, change: Values) -> 
     settings = pytest.importorskip("berth.settings", reason="the image's package is not installed")
     rendered = helm.render(overlay(EVERYTHING, {"slots": {"blue": change}}))
     objects = {each.key: each.object for each in rendered}
-    for key in (BLUE, "CronJob/iris-berth-scoring"):
+    for key in (BLUE, "CronJob/iris-berth-scoring", "Deployment/iris-berth-streaming"):
         parsed = settings.parse_settings(environment(pods(rendered)[key], objects))
         assert parsed.model_store == "/models"
         assert parsed.batch_wait_ms == change.get("config", {}).get("batchWaitMs", 0)
@@ -94,6 +94,16 @@ def test_big_numbers_print_whole(helm: Helm) -> None:
     text = "\n".join(each.text for each in helm.render(overlay(BOTH, change)))
     assert re.findall(r".*\de\+\d.*", text) == []
     assert "iris@20250101" in text
+
+
+@pytest.mark.parametrize(
+    ("uri", "imports"),
+    [("s3://m/store", False), ("mlflow:models:/iris@champion", True), ("hf://acme/iris@1a2b/model.joblib", True)],
+)
+def test_a_model_elsewhere_is_imported(helm: Helm, uri: str, imports: bool) -> None:
+    model = {"source": "init", "uri": uri}
+    spec = pods(helm.render(overlay(BOTH, {"slotDefaults": {"model": model}})))[BLUE]["spec"]
+    assert ("--import" in spec["initContainers"][0]["args"]) is imports
 
 
 @pytest.mark.parametrize(("size", "text"), [("4Gi", "4Gi"), (1073741824, "1073741824")])
@@ -192,3 +202,8 @@ def test_feedback_mounts_the_keys_of_its_secret(helm: Helm) -> None:
         assert mounts.get("feedback-keys") == ("/etc/berth/feedback" if on else None)
         secret = {"secretName": "receipts", "items": [{"key": "k", "path": "keys"}]}
         assert volumes.get("feedback-keys") == ({"name": "feedback-keys", "secret": secret} if on else None)
+
+
+def test_a_pod_that_is_resized_in_place_does_not_restart(helm: Helm) -> None:
+    container = server(helm.objects(BOTH)[BLUE]["spec"]["template"])
+    assert container["resizePolicy"] == [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]

@@ -14,9 +14,11 @@ def green(values: Values) -> Values:
     return {"slots": {"green": values}}
 
 
+STREAMING: Values = {**ON, "source": "kafka://a/rows", "sink": "kafka://a/scores"}
 CASES: dict[str, tuple[Values, str]] = {
     "mode off": (green({"mode": False}), "slots.green.mode is the boolean false"),
     "mode on": (green({"mode": True}), "slots.green.mode is the boolean true"),
+    "route url without a route": ({"verify": {"routeUrl": "http://traefik.traefik.svc"}}, "no route is on: turn on"),
     "no model": ({"slotDefaults": {"model": {"name": ""}}}, "set slotDefaults.model.name"),
     "active absent": (
         {"activeSlot": "green", "slots": {"green": {"mode": "absent"}}},
@@ -30,6 +32,14 @@ CASES: dict[str, tuple[Values, str]] = {
     "init without uri": (green({"model": {"source": "init"}}), "set slots.green.model.uri"),
     "oci without uri": (green({"model": {"source": "oci"}}), "set slots.green.model.uri"),
     "uri of image": (green({"model": {"uri": "s3://m/iris"}}), "set slots.green.model.source to init or oci"),
+    "import without a version": (
+        green({"model": {"source": "init", "uri": "hf://acme/iris@1a2b/model.joblib", "version": ""}}),
+        "set slots.green.model.version",
+    ),
+    "import with a digest": (
+        green({"model": {"source": "init", "uri": "mlflow:models:/iris/2", "sha256": "0" * 64, "version": 2}}),
+        "leave others, sha256 and signatureKeysSecret empty",
+    ),
     "mutable uri": (
         {"gate": {"requireDigest": True}} | green({"model": {"source": "init", "uri": "s3://m/iris"}}),
         "set slots.green.model.sha256",
@@ -126,6 +136,19 @@ CASES: dict[str, tuple[Values, str]] = {
     "istio without host": ({"istio": ON}, "set istio.hosts"),
     "traefik without host": ({"traefik": ON}, "set traefik.hosts"),
     "scoring without files": ({"scoring": ON}, "set scoring.input and scoring.output"),
+    "streaming without addresses": ({"streaming": ON}, "set streaming.source and streaming.sink"),
+    "exactly-once over two clusters": (
+        {"streaming": {**STREAMING, "guarantee": "exactly-once", "sink": "kafka://b/scores"}},
+        "give streaming.source and streaming.sink the same kafka://BROKERS/",
+    ),
+    "streaming behind a policy": (
+        {"streaming": STREAMING, "networkPolicy": ON},
+        "add it to networkPolicy.extraEgress",
+    ),
+    "more consumers than keda's maximum": (
+        {"streaming": {**STREAMING, "replicas": 3, "keda": {"lagThreshold": 1, "maxReplicas": 2}}},
+        "raise maxReplicas",
+    ),
     "vault without store": ({"externalSecrets": ON}, "set externalSecrets.secretStoreRef.name"),
     "secret twice": (
         {"apiKeys": {"ann": "0" * 64}}

@@ -189,3 +189,21 @@ def test_the_gate_limits_drift_where_it_should(helm: Helm) -> None:
     assert not [arg for arg in gate(helm.objects(BOTH)) if arg.startswith("--max-drift")]
     assert "--max-drift=2" in gate(helm.objects(overlay(BOTH, {"gate": {"maxDrift": 2}})))
     assert "--max-drift=0.5" in gate(helm.objects(overlay(BOTH, {"gate": {"maxDrift": 0.5}})))
+
+
+def test_verify_asks_through_the_route_for_its_first_host(helm: Helm) -> None:
+    route: Values = {
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gw"}], "hostnames": ["*.example", "b.example"]}
+    }
+    through: Values = {"verify": {"routeUrl": "http://gateway.infra.svc"}, "canary": {"weight": 10}}
+    values = overlay(BOTH, overlay(route, through))
+    args = helm.objects(values)["Job/iris-berth-verify"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert [arg for arg in args if arg.startswith("--route")] == [
+        "--route-url=http://gateway.infra.svc",
+        "--route-host=verify.example",
+        "--route-shares",
+    ]
+    plain = helm.objects(overlay(BOTH, route))["Job/iris-berth-verify"]["spec"]["template"]["spec"]["containers"][0][
+        "args"
+    ]
+    assert not [arg for arg in plain if arg.startswith("--route")]

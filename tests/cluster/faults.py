@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import time
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ def write_report(version: str) -> None:
     """Put what this run measured into the report and the page. `version` is the cluster's."""
     if not MEASURED:
         return
+    with PAGE.open() as page:  # groups that run side by side write one after the other
+        fcntl.flock(page, fcntl.LOCK_EX)
+        _write(version)
+
+
+def _write(version: str) -> None:
     told = f"Written by the tests of `tests/cluster/test_faults_*.py`; the last run was on Kubernetes {version}.\n"
     REPORT.write_text(f"# What faults cost, as measured\n\n{told}\n{_merge(REPORT)}", "utf-8")
     before, mark, rest = PAGE.read_text("utf-8").partition("<!-- faults: generated -->\n")

@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 from pytest_helm_charts.clusters import Cluster
 
+from cluster.mutations import without
+
 ROOT = Path(__file__).resolve().parents[2]
 CHART, EXAMPLES = ROOT / "chart", ROOT / "values-examples"
 # An image with the sample models, iris and iris-forest, each as version 1 and 2 (ci/build-samples).
@@ -27,7 +29,7 @@ Object = dict[str, Any]
 Values = dict[str, Any]
 
 # What every release here gets on top of its values: the image under test, and requests that fit on a small node.
-SMALL: Values = {
+_SMALL: Values = {
     "slotDefaults": {
         "image": {"repository": REPOSITORY, "tag": TAG},
         "resources": {"requests": {"cpu": "50m", "memory": "160Mi"}},
@@ -35,6 +37,7 @@ SMALL: Values = {
     },
     "slots": {"blue": {"image": {"tag": TAG}}, "green": {"image": {"tag": TAG}}},
 }
+SMALL: Values = without(_SMALL, os.environ.get("TEST_WITHOUT", ""))
 
 
 def run(command: Sequence[str], text: str = "", seconds: float = 300) -> subprocess.CompletedProcess[str]:

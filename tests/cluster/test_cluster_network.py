@@ -97,3 +97,7 @@ def test_an_ingress_answers(release: Release) -> None:
 
     eventually(answers, "the controller sends the host's requests to the release", 30)
     assert client.ask(f"{url}/predict", FLOWER, {"Host": "other.example"}).status == 404
+    # verify asks through the controller too; what it does not route there fails the upgrade.
+    release.upgrade(QUICKSTART, ingress, {"verify": {"routeUrl": url}})
+    told = release.refused(QUICKSTART, ingress, {"verify": {"routeUrl": f"{url}:8080", "timeoutSeconds": 8}})
+    assert "through the route" in told

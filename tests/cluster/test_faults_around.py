@@ -1,8 +1,9 @@
-"""Faults of what is around the release: cluster DNS, the image, helm itself."""
+"""Faults of what is around the release: the image, a node for the gate, helm itself."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import time
@@ -11,58 +12,20 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.faults import Fault, Stopwatch
-from cluster.kube import CHART, EXAMPLES, FLOWER, SMALL, Namespace, Release, Values, eventually, run
+from cluster.kube import CHART, FLOWER, SMALL, Namespace, Release, Values, eventually, run
 from cluster.load import load
+from cluster.two_slots import QUICK, STAGE, SWITCH, stage_both
 
-INSTALL, STAGE, SWITCH = (EXAMPLES / f"blue-green-{step}.yaml" for step in ("1-install", "2-stage", "3-switch"))
-QUICK: Values = {"gate": {"timeoutSeconds": 30}}
+# The contract has ten; fewer while something is tried.
+KILLS = int(os.environ.get("TEST_KILLS", "10"))
 
 
 @pytest.fixture(scope="module")
 def both(namespace: Namespace) -> Iterator[Release]:
     """A release with two pods in either slot; blue is live."""
-    release = Release(namespace, "iris")
-    release.install(INSTALL, QUICK)
-    release.upgrade(STAGE, QUICK)
-    release.ready("green")
+    release = stage_both(namespace)
     yield release
     release.remove()
-
-
-def scale_dns(replicas: int) -> None:
-    """Take cluster DNS away, or bring it back."""
-    run(["kubectl", "-n", "kube-system", "scale", "deployment/coredns", f"--replicas={replicas}"])
-    wanted = "--for=condition=Available" if replicas else "--for=jsonpath={.status.replicas}=0"
-    command = ["kubectl", "-n", "kube-system", "wait", "deployment/coredns", wanted, "--timeout=60s"]
-    if replicas:
-        assert run(command).returncode == 0
-
-
-@pytest.fixture
-def no_dns() -> Iterator[None]:
-    """Cluster DNS is away while the test runs."""
-    if run(["kubectl", "-n", "kube-system", "get", "deployment/coredns"]).returncode:
-        pytest.skip("no coredns here that could be taken away")
-    try:
-        scale_dns(0)
-        yield
-    finally:
-        scale_dns(1)
-
-
-def test_dns_that_is_down(both: Release, no_dns: None) -> None:
-    address = both.namespace.get("service", both.full)["spec"]["clusterIP"]
-    with load(both.namespace.client(), f"http://{address}") as counts:
-        time.sleep(3)  # the pods of DNS end
-        # A switch that also retires the live slot: what silence must never let through.
-        told = both.refused(SWITCH, QUICK, {"slots": {"blue": {"mode": "absent"}}})
-        time.sleep(2)
-    sentence = next(line for line in told.replace("\\n", "\n").splitlines() if "REFUSED" in line)
-    assert "DNS did not respond" in sentence
-    assert both.active_slot() == "blue"
-    assert len(both.pods("blue")) == 2
-    Fault("9", "cluster DNS is down", "0 failed; the gate refuses and names DNS").record(counts)
-    assert counts["failed"] == 0, counts["faults"]
 
 
 def test_an_image_that_cannot_be_pulled(both: Release) -> None:
@@ -110,11 +73,28 @@ def test_two_upgrades_at_once_and_a_gate_that_is_deleted(both: Release) -> None:
     assert counts["failed"] == 0, counts["faults"]
 
 
+def test_no_node_for_the_gate(both: Release) -> None:
+    nowhere: Values = {"slots": {"green": {"nodeSelector": {"disk": "none"}}}}
+    short: Values = {"gate": {"timeoutSeconds": 1}}
+    with load(both.namespace.client(), both.url) as counts:
+        before = both.active_slot()
+        command = ["upgrade", both.name, str(CHART), "--timeout=15s"]
+        done = both.try_helm(*command, values=[SWITCH, QUICK, SMALL, short, nowhere])
+        assert done.returncode != 0
+        assert both.active_slot() == before == "blue"
+        print(f"helm: {done.stderr}")
+        both.upgrade(SWITCH, QUICK)
+        assert both.active_slot() == "green"
+        both.upgrade(STAGE, QUICK)
+    Fault("16b", "no node admits the gate's pod", "refused at the timeout; the next works").record(counts)
+    assert counts["failed"] == 0, counts["faults"]
+
+
 @pytest.mark.slow
 def test_helm_that_is_killed(both: Release) -> None:
     namespace, chance = both.namespace, random.Random(14)
     with load(namespace.client(), both.url) as counts:
-        for at in range(4):
+        for at in range(KILLS):
             values = SWITCH if both.active_slot() == "blue" else STAGE
             command = ["helm", "-n", namespace.name, "upgrade", both.name, str(CHART), "-f", str(values)]
             process = subprocess.Popen([*command, "--set-json", _json(SMALL)], stdout=subprocess.DEVNULL)
@@ -127,7 +107,8 @@ def test_helm_that_is_killed(both: Release) -> None:
             assert namespace.client().ask(f"{both.url}/predict", FLOWER).status == 200
         both.upgrade(STAGE, QUICK)
     assert both.active_slot() == "blue"
-    Fault("15", "helm is killed at random moments of a switch", "0 failed; `helm rollback` repairs").record(counts)
+    what = f"helm is killed at {KILLS} random moments of switches"
+    Fault("15", what, "0 failed; `helm rollback` repairs").record(counts)
     assert counts["failed"] == 0, counts["faults"]
 
 

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from cluster.faults import Fault, Stopwatch
-from cluster.kube import EXAMPLES, Namespace, Object, Release, eventually, run
-from cluster.load import CONNECTIONS, RATE, load
+from cluster.faults import Fault
+from cluster.kube import EXAMPLES, Namespace, Release, eventually, run
+from cluster.load import CONNECTIONS, RATE
+from cluster.two_pods import evict, measure, name_of, restarts, signal
 
 INSTALL = EXAMPLES / "blue-green-1-install.yaml"
-# In a server's container: a signal for one of its workers, named by the file that each of them has.
-_SIGNAL = """
-import os, pathlib, sys
-workers = sorted(int(path.stem) for path in pathlib.Path("/dev/shm/berth/workers").glob("[0-9]*.json"))
-if len(sys.argv) > 1:
-    os.kill(workers[0], int(sys.argv[1]))
-print(*workers)
-"""
-
 # On the node: the oldest process of a pod that is gunicorn's, which its container began with.
 _KILL_FIRST = """
 for pid in $(grep -ls '{uid}\\|{other}' /proc/[0-9]*/cgroup | cut -d/ -f3 | sort -n); do
@@ -39,51 +30,6 @@ def blue(namespace: Namespace) -> Iterator[Release]:
     release.remove()
 
 
-def wait_for_two(release: Release) -> None:
-    """Wait until two pods stand behind the active Service."""
-
-    def two() -> bool:
-        deployment = release.namespace.get("deployment", f"{release.full}-blue")
-        return deployment["status"].get("availableReplicas") == 2 and len(release.pods("blue")) == 2
-
-    eventually(two, "two pods are available")
-
-
-def name_of(pod: Object) -> str:
-    """A pod's name."""
-    return str(pod["metadata"]["name"])
-
-
-def signal(namespace: Namespace, pod: str, number: int | None = None) -> list[str]:
-    """Send a worker of a pod a signal; the workers' process ids."""
-    given = [] if number is None else [str(number)]
-    return namespace.kubectl("exec", pod, "-c", "berth", "--", "python", "-c", _SIGNAL, *given).split()
-
-
-def evict(namespace: Namespace, pod: str) -> bool:
-    """Ask for a pod's eviction, as a node drain does."""
-    meta = f'{{"name": "{pod}", "namespace": "{namespace.name}"}}'
-    body = f'{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {meta}}}'
-    path = f"/api/v1/namespaces/{namespace.name}/pods/{pod}/eviction"
-    return not namespace.try_kubectl("create", "--raw", path, "-f", "-", text=body).stderr
-
-
-def measure(blue: Release, fault: Fault, cause: Callable[[str], None], allowed: int = 0) -> None:
-    """Load, the fault on one of two pods, and its end; no more than `allowed` requests fail."""
-    wait_for_two(blue)
-    victim = name_of(blue.pods("blue")[0])
-    with load(blue.namespace.client(), blue.url, allowed=allowed) as counts:
-        time.sleep(2)
-        watch = Stopwatch()
-        cause(victim)
-        wait_for_two(blue)
-        seconds = watch.seconds
-        time.sleep(2)
-    fault.record(counts, seconds)
-    assert counts["failed"] <= allowed, counts["faults"]
-    assert counts["sent"] > 800
-
-
 def test_a_deleted_pod(blue: Release) -> None:
     def delete(pod: str) -> None:
         blue.namespace.kubectl("delete", "pod", pod, "--wait=true", "--timeout=60s")
@@ -93,9 +39,11 @@ def test_a_deleted_pod(blue: Release) -> None:
 
 def test_an_evicted_pod(blue: Release) -> None:
     def drain(pod: str) -> None:
+        other = next(name_of(each) for each in blue.pods("blue") if name_of(each) != pod)
         eventually(lambda: evict(blue.namespace, pod), "the budget lets it go")
+        assert not evict(blue.namespace, other), "both pods may go at once"
 
-    measure(blue, Fault("1b", "a pod is evicted, as by a node drain", "0 failed"), drain)
+    measure(blue, Fault("1b", "a pod is evicted, as by a node drain", "0 failed; one pod at a time"), drain)
 
 
 def test_a_container_that_is_killed(blue: Release) -> None:
@@ -107,16 +55,11 @@ def test_a_container_that_is_killed(blue: Release) -> None:
         uid = blue.namespace.get("pod", pod)["metadata"]["uid"]
         done = run([enter, "sh", "-c", _KILL_FIRST.format(uid=uid, other=uid.replace("-", "_"))])
         assert done.stdout.strip(), done.stderr
-        eventually(lambda: _restarts(blue, pod) > 0, "the container has restarted", 60)
+        eventually(lambda: restarts(blue.namespace, pod) > 0, "the container has restarted", 60)
 
     # The node refuses new connections to the pod until the kubelet has noticed: a second's worth at most.
     promise = "failed ≤ in flight on that pod, and new connections to it for 1 s"
     measure(blue, Fault("2", "a container is SIGKILLed", promise), kill, RATE)
-
-
-def _restarts(blue: Release, pod: str) -> int:
-    status = blue.namespace.get("pod", pod)["status"]
-    return int(status["containerStatuses"][0]["restartCount"])
 
 
 def test_a_worker_that_is_killed(blue: Release) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from itertools import permutations
 from pathlib import Path
@@ -21,8 +22,9 @@ from berth.experiments.count_state import (
     sum_arms,
 )
 from berth.experiments.experiment_file import Arm, Experiment
-from berth.experiments.pod_state import PodState, compute_weights, sum_rewards
-from berth.experiments.sequences import estimate_units
+from berth.experiments.marks import PeerCounts, decode_mark, encode_mark
+from berth.experiments.pod_state import SYNC_SECONDS, PodState, compute_weights, sum_rewards
+from berth.experiments.sequences import MOST_UNITS, estimate_units
 
 KEY = ArmKey("q4", "churn@3", 0.0, "5000,10000")
 BANDIT = Experiment("q4", "churn", (Arm("churn", "3"), Arm("churn", "4")), policy="thompson", seed="s")
@@ -111,12 +113,27 @@ def test_rewards_fade(tmp_path: Path) -> None:
     assert total(read_folder(tmp_path), "sum", key, now) == 2
 
 
-@pytest.mark.parametrize("units", [100, 20_000, 300_000])
-def test_different_units_are_counted_once(units: int) -> None:
+def cells_of(units: int, rng: np.random.Generator) -> int:
+    """How many cells so many units set."""
+    return int(np.count_nonzero(np.bincount(rng.integers(0, CELLS, units), minlength=CELLS)))
+
+
+@pytest.mark.parametrize(
+    ("units", "error"), [(100, 0.01), (20_000, 0.01), (100_000, 0.01), (300_000, 0.04), (480_000, 0.08)]
+)
+def test_units_are_counted_as_exactly_as_documented(units: int, error: float) -> None:
     rng = np.random.default_rng(0)
-    cells = np.unique(rng.integers(0, CELLS, units)).size
-    (found, variance), *_ = estimate_units([cells])
-    assert abs(found - units) < 5 * variance**0.5 + 1
+    found = np.array([estimate_units([cells_of(units, rng)])[0] for _ in range(20)])
+    assert np.all(np.abs(found[:, 0] - units) <= error * units)
+    assert np.all(np.abs(found[:, 0] - units) < 5 * found[:, 1] ** 0.5 + 1)
+
+
+def test_more_units_than_cells_can_tell_apart() -> None:
+    rng = np.random.default_rng(0)
+    for units in (520_000, 1_000_000, 5_000_000):
+        estimate = estimate_units([cells_of(units, rng)])[0][0]
+        assert 0.96 * MOST_UNITS <= estimate <= MOST_UNITS
+    assert estimate_units([CELLS])[0][0] == MOST_UNITS
 
 
 def test_one_worker_leads_and_all_read_the_weights(tmp_path: Path) -> None:
@@ -133,10 +150,41 @@ def test_peers_and_the_directory_are_heard(tmp_path: Path) -> None:
     count(tmp_path / "there", "there-1", 0, [1.0] * 7, ArmKey("q4", "churn@3"))
     peer = read_folder(tmp_path / "there")
     (tmp_path / "here").mkdir()
-    pod = PodState(tmp_path / "here", "here", lambda: [peer], tmp_path / "kept")
+    pod = PodState(tmp_path / "here", "here", lambda: [PeerCounts(peer)], tmp_path / "kept")
     pod.tick([BANDIT])
     assert sum_rewards(BANDIT, pod.merged(), 0)[1] == [7, 0]
     (tmp_path / "later").mkdir()
     again = PodState(tmp_path / "later", "later", tuple, tmp_path / "kept")  # all pods were replaced
     again.tick([BANDIT])
     assert sum_rewards(BANDIT, again.merged(), 0)[1] == [7, 0]
+
+
+def test_pods_that_know_different_counts_agree_after_one_exchange(tmp_path: Path) -> None:
+    """Each has rewards that the others do not know when the minute begins, and more come before they talk."""
+    moment, numbers = [60.0 * 5], itertools.count()
+    pods: list[PodState] = []
+    for at, name in enumerate("abc"):
+
+        def fetch(own: int = at) -> list[PeerCounts]:
+            documents = [(pod.merged(), encode_mark(pod.mark())) for peer, pod in enumerate(pods) if peer != own]
+            return [PeerCounts(state, decode_mark(mark)) for state, mark in documents]
+
+        for version, rewards in (("3", [0.0] * 95 + [1.0] * 5), ("4", [0.0] * 90 + [1.0] * (5 + at))):
+            count(tmp_path / name, f"{name}-{version}", 0, rewards, ArmKey("q4", f"churn@{version}"))
+        pods.append(PodState(tmp_path / name, name, fetch, now=lambda: moment[0]))
+
+    def tick() -> list[object]:
+        for name, pod in zip("abc", pods, strict=True):
+            count(tmp_path / name, f"{name}-{next(numbers)}", 0, [1.0], ArmKey("q4", "churn@4"))
+            pod._synced = -SYNC_SECONDS  # five seconds are over
+            pod.tick([BANDIT])
+        return [pod.weights()["q4"] for pod in pods]
+
+    first = tick()
+    assert first[0] != first[1]  # the first one had heard of nobody
+    agreed = tick()
+    assert agreed[0] == agreed[1] == agreed[2]
+    moment[0] += 60
+    assert tick()[0] != agreed[0]
+    later = tick()
+    assert later[0] == later[1] == later[2]

@@ -40,7 +40,7 @@ def add_sleeper(store: Path, folder: Path) -> None:
 
 def start_berth(serve: Serve, store: Path, run_dir: Path, **settings: object) -> Server:
     """`berth serve` over `store`, accepting but perhaps not ready yet; keywords are settings in lower case."""
-    port = free_port()
+    port = int(str(settings.get("port") or free_port()))
     environ = {"BERTH_HOST": HOST, "BERTH_PORT": str(port), "BERTH_RUN_DIR": str(run_dir), "BERTH_LOG_FORMAT": "json"}
     environ |= {"BERTH_MODEL_STORE": str(store)}
     environ |= {f"BERTH_{name.upper()}": str(value) for name, value in settings.items()}

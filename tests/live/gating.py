@@ -70,6 +70,7 @@ class Puppet:
     def __init__(self, answer: Answer) -> None:
         outer = self
         self.connections = 0
+        self.hosts: set[str] = set()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -80,6 +81,7 @@ class Puppet:
 
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.hosts.add(self.headers.get("Host", ""))
                 status, document = answer(self.path)
                 body = document if isinstance(document, bytes) else json.dumps(document).encode()
                 self.send_response(status)

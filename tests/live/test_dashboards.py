@@ -100,7 +100,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "keys").write_text("k" * 32, "utf-8")
     arms = [{"model": "prices@1"}, {"model": "prices@2"}]
     split = {"name": "q4", "model": "split", "arms": arms}
-    (folder / "experiments.json").write_text(json.dumps({"experiments": [split]}), "utf-8")
+    shadowed = {"name": "next", "model": "prices", "shadow": {"model": "prices@1", "share": 1}}
+    (folder / "experiments.json").write_text(json.dumps({"experiments": [split, shadowed]}), "utf-8")
     settings = {
         "models": "iris,prices@1,prices@2,sleeper", "slot": "blue", "workers": 1, "allow_code": "true",
         "max_inflight": 4,

@@ -140,3 +140,34 @@ def test_verify_never_uses_a_connection_twice_and_begins_again_after_a_miss(
     assert verify(one.url, lookup, told, request={"features": [1]})[0]
     assert one.connections == 5 + 6
     assert "connection 5 of 6" in told[0]
+
+
+def test_verify_asks_through_the_route(lookup: Lookup, told: list[str], puppet: Start) -> None:
+    well: dict[str, Any] = {"slot": "green", "prediction": [0]}
+    status = [500]
+    service, route = puppet(lambda path: (200, well)), puppet(lambda path: (status[0], well))
+    more = {"request": {"features": [1]}, "route_url": route.url, "route_host": "iris.example.com", "connections": 3}
+    # The Service alone is well; a route that a controller accepts and cannot serve is found through the controller.
+    assert verify(service.url, lookup, told, request={"features": [1]}, connections=3)[0]
+    passed, sentence = verify(service.url, lookup, told, **more, timeout_seconds=1)
+    assert not passed
+    assert "through the route: " in sentence
+    assert "500" in sentence
+    status[0] = 200
+    passed, sentence = verify(service.url, lookup, told, **more)
+    assert passed
+    assert "and the route" in sentence
+    assert route.hosts == {"iris.example.com"}
+
+
+def test_either_slot_may_respond_where_a_canary_has_a_share(lookup: Lookup, told: list[str], puppet: Start) -> None:
+    count = [0]
+
+    def share(path: str) -> tuple[int, dict[str, Any]]:
+        count[0] += path == "/info"
+        return 200, {"slot": "blue" if count[0] % 2 else "green", "prediction": [0]}
+
+    service, route = puppet(lambda path: (200, {"slot": "green", "prediction": [0]})), puppet(share)
+    more = {"request": {"features": [1]}, "route_url": route.url, "connections": 3, "timeout_seconds": 1}
+    assert verify(service.url, lookup, told, **more, route_shares=True)[0]
+    assert not verify(service.url, lookup, told, **more)[0]

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from berth.worker.connections import LINGER_SECONDS
 from live.berths import Serve
 from live.conftest import CONF, Gunicorn
 from live.server import HOST, Server, free_port, wait_until
@@ -300,7 +301,7 @@ def test_a_client_that_does_not_close_does_not_stop_the_worker(gunicorn: Gunicor
             connection.sendall(b"GARBAGE\r\n\r\n")
             assert connection.recv(1000).startswith(b"HTTP/1.1 400")
         _ask(server, "/pid")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < LINGER_SECONDS
 
 
 def _ask_until_closed(server: Server, started: threading.Barrier, lost: list[Exception]) -> None:
@@ -332,6 +333,21 @@ def test_sigterm_loses_no_request_of_a_kept_alive_connection(gunicorn: Gunicorn)
     for client in clients:
         client.join()
     assert lost == []
+    assert server.wait() == 0
+
+
+def test_sigterm_loses_no_connection_that_waits_for_a_thread(gunicorn: Gunicorn, run_dir: Path) -> None:
+    server = gunicorn("hold", threads=2)
+    held = [Held(server, run_dir, name) for name in ("first", "second")]
+    with _connections(server, 5) as waiting:
+        for connection in waiting:
+            connection.sendall(b"GET /pid HTTP/1.0\r\n\r\n")
+        time.sleep(0.2)
+        server.signal(signal.SIGTERM)
+        time.sleep(0.2)
+        for one in held:
+            one.let_go()
+        assert [connection.recv(1000)[:15] for connection in waiting] == [b"HTTP/1.0 200 OK"] * 5
     assert server.wait() == 0
 
 

@@ -101,7 +101,8 @@ def test_a_refusal_comes_before_the_body_is_read(serve: Serve, sleeper_store: Pa
 @pytest.mark.slow
 def test_threads_hold_no_more_than_so_many_large_bodies(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
     # Eight of the greatest size: 1.6 MB; each of these has 180 KB, and a thread for three seconds.
-    server = start_ready(serve, sleeper_store, run_dir, workers=1, max_body_bytes=200_000, allow_code="true")
+    settings = {"workers": 1, "max_body_bytes": 200_000, "max_wait_ms": 30_000, "allow_code": "true"}
+    server = start_ready(serve, sleeper_store, run_dir, **settings)
     large = {"features": [[3.0]] + [[0.0]] * 22_000}
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda _: ask(server, "POST", "/predict", large), range(12)))

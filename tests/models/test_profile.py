@@ -34,6 +34,15 @@ def made(name: str, values: Any, **more: Any) -> ColumnProfile:
     return column
 
 
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "u1", "?"])
+def test_numbers_fall_into_the_categories_that_they_are(dtype: str) -> None:
+    column = ColumnProfile("x", CATEGORICAL, 9, (0.2,) * 5, (), (0.0, 1.0, 7.5))
+    values = np.array([0, 1, 2, 7.5, 100, -0.0]).astype(dtype)
+    places = {value: at for at, value in enumerate(column.categories)}
+    assert column.find_bins(values).tolist() == [places.get(value, 3) for value in map(float, values.tolist())]
+    assert column.find_bins(np.array([np.nan, np.inf, -np.inf])).tolist() == [4, 3, 3]
+
+
 def test_many_numbers_are_binned_by_deciles() -> None:
     column = made("age", np.arange(1000.0))
     assert column.kind == NUMERIC

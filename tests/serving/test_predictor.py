@@ -14,6 +14,7 @@ import pytest
 from berth.errors import (
     DeadlineExceeded,
     InvalidInput,
+    Overloaded,
     PredictionFailed,
     RejectedByModel,
     UnknownOutput,
@@ -174,3 +175,29 @@ def test_a_place_is_given_back_whatever_happens() -> None:
     adding = Adding()
     adding.go.set()
     assert predictor.predict(model_of(adding), ROW, ["prediction"], soon(1))
+
+
+def test_the_first_burst_waits_no_longer_than_it_may() -> None:
+    def predict(tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+        time.sleep(0.2)
+        return {"prediction": tensors["features"].sum(axis=1)}
+
+    predictor, model = Predictor(1, 100, max_wait_seconds=0.5), model_of(predict)
+    predictor.prepare(model)
+    outcomes: list[str] = []
+    ready = threading.Barrier(10)
+
+    def request() -> None:
+        ready.wait()
+        try:
+            predictor.predict(model, ROW, ["prediction"], soon(20))
+            outcomes.append("served")
+        except Overloaded:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=request) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= outcomes.count("served") < 10

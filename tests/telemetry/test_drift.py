@@ -186,6 +186,32 @@ def test_the_queue_is_bounded_by_its_bytes(tmp_path: Path) -> None:
     assert dropped == [rows // 2, 1]
 
 
+@pytest.mark.parametrize(("rows", "requests"), [(1, 513), (40_000, 2)])
+def test_much_that_waits_is_counted_at_once(tmp_path: Path, rows: int, requests: int) -> None:
+    model = watched()
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**9)
+    watcher._filled.set()  # the thread sleeps
+    woken = []
+    for _ in range(requests):
+        watcher.offer(0, *request(rows), rows)
+        woken.append(watcher._many.is_set())
+    assert woken == [False] * (requests - 1) + [True]
+
+
+def test_requests_of_other_dtypes_are_counted_too(tmp_path: Path) -> None:
+    model = watched()
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**6)
+    watcher._filled.set()  # the thread sleeps
+    tensors, outputs = request(2)
+    watcher.offer(0, tensors, outputs, 2)
+    watcher.offer(0, tensors, {"prediction": np.ones(2, np.int64)}, 2)
+    watcher.offer(0, tensors, {}, 2)
+    watcher.count_queue()
+    rows, counts = split_counts(model.profile, sum_rings(tmp_path, [model.size], 60, time.time())[0])
+    assert rows == 6
+    assert [int(each.bins.sum()) for each in counts] == [6, 6, 4]
+
+
 def test_unusual_values_are_counted_by_kind(tmp_path: Path) -> None:
     seen: list[tuple[str, str, int]] = []
     model = watched(on_unusual=lambda *what: seen.append(what))

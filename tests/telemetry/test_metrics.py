@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,6 @@ TABLE = {
     "berth_feedback_reward": set(),
     "berth_feedback_delay_seconds": set(),
     "berth_feedback_reference": {"metric"},
-    "berth_experiment_units_total": {"experiment", "arm", "sticky"},
     "berth_experiment_file_ok": set(),
     "berth_shadow_total": {"result"},
     "berth_shadow_duration_seconds": set(),
@@ -317,9 +317,12 @@ def test_scrapes_during_merges_are_exact(two_workers: tuple[Path, list[int]], tm
     threads = [threading.Thread(target=scrape) for _ in range(2)]
     for thread in threads:
         thread.start()
+    unmerged = [*workers]
     try:
-        for pid in workers:
-            merge_dead_worker(directory, pid)
+        while unmerged:
+            with suppress(TimeoutError):  # scrapes hold the lock on a busy machine; the server tries again, too
+                merge_dead_worker(directory, unmerged[0])
+                unmerged.pop(0)
             time.sleep(0.005)
     finally:
         done.set()

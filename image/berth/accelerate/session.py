@@ -73,8 +73,12 @@ def answer_with(
     nodes: dict[str, str] = meta["outputs"]
     check = make_check({} if is_net else decode_limits(meta["limits"]), () if is_net else inputs)
 
+    # Its inputs and outputs are those that it was proven with: what the Python class around the session checks of every
+    # call (for graphs of other kinds, and names) is known.
+    compute = session._sess.run
+
     def run(wanted: Sequence[str], feed: dict[str, Array]) -> dict[str, Array]:
-        answers = session.run([nodes[name] for name in wanted], feed)
+        answers = compute([nodes[name] for name in wanted], feed, None)
         return {name: readers[name](answer) for name, answer in zip(wanted, answers, strict=True)}
 
     def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from berth.errors import BerthError, LoadError, OperatorError, RequestError
 from berth.models.manifest import Manifest
 from berth.models.profile import PREDICTION, Profile, decode_profile
 from berth.publishing.samples import decode_sample, read_sample
-from berth.score import RowSource, find_format
+from berth.score import RowSource, find_format, list_rows
 from berth.telemetry.drift.report import describe_features
 from berth.telemetry.drift.watcher import Watched, count_block, split_counts
 from berth.telemetry.payloads.logged_bodies import find_outputs, read_payloads
@@ -56,7 +56,7 @@ def _read_rows(path: Path, manifest: Manifest) -> Iterator[Block]:
     """A file of rows. Raises OperatorError, LoadError."""
     format_ = find_format(path)
     if format_ is None or format_.name == "csv":
-        yield decode_sample(read_sample(path), manifest.inputs), {}, 0
+        yield decode_sample(read_sample(path, manifest.inputs), manifest.inputs), {}, 0
         return
     format_.check()
     try:
@@ -64,7 +64,7 @@ def _read_rows(path: Path, manifest: Manifest) -> Iterator[Block]:
     except RequestError as error:
         raise OperatorError(f"{path.name}: {error.message}") from error
     for chunk in source.chunks(0, _CHUNK_ROWS):
-        yield from _decode_good(source, manifest.inputs, chunk.rows, number)
+        yield from _decode_good(source, manifest.inputs, list_rows(chunk.rows), number)
         number += len(chunk.rows)
 
 

@@ -80,8 +80,9 @@ def _print(report: Mapping[str, Any]) -> None:
         for arm in report["arms"]:
             table.add_row(*_row(arm))
         Console(width=140).print(table)
-    if report["split_p"] is not None and report["policy"] == "fixed":
-        click.echo(f"split: p = {report['split_p']:.3g}")
+    if report["arms"] and report["policy"] == "fixed":
+        known = report["split_p"] is not None
+        click.echo(f"split: p = {report['split_p']:.3g}" if known else "split: more units than can be counted")
     if (shadow := report["shadow"]) is not None:
         counts = ", ".join(f"{shadow[word]} {word}" for word in ("agree", "differ", "failed", "dropped"))
         click.echo(f"shadow {shadow['model']}: {counts}; agreement {_percent(shadow['agreement'])}")

@@ -100,12 +100,24 @@ def _conclude(verdict: Verdict) -> None:
 @click.option("--require-agreement", is_flag=True, help="The active slot must return the same for the sample.")
 @click.option("--max-drift", type=click.FloatRange(min=0, min_open=True), help="Highest psi in parts of its threshold.")
 @click.option("--pod-port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the pods.")
+@click.option("--route-url", callback=_url, help="For --verify: the ingress controller or gateway before the Service.")
+@click.option("--route-host", default="", help="For --route-url: the host that clients ask for.")
+@click.option("--route-shares", is_flag=True, help="For --route-url: a canary has a share, either slot may respond.")
 @click.option("--request", callback=_request, metavar="JSON", help="Body for /predict [default: the model's example].")
 @canary_options
 @click.option(
     "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File that holds the API key to send."
 )
-def gate(verify: bool, connections: int, timeout_seconds: float | None, key: str, **given: Any) -> None:
+def gate(
+    verify: bool,
+    connections: int,
+    timeout_seconds: float | None,
+    key: str,
+    route_url: str | None,
+    route_host: str,
+    route_shares: bool,
+    **given: Any,
+) -> None:
     """Judge a slot before traffic goes to it; with --verify, look whether traffic went there.
 
     \b
@@ -122,12 +134,15 @@ def gate(verify: bool, connections: int, timeout_seconds: float | None, key: str
     caller = Caller(key_headers(key))
     inquiry = Inquiry(caller, seconds, click.echo)
     if verify:
-        plan = VerifyPlan(given["active_url"], given["target_slot"], connections, seconds, given["request"])
+        through = (route_url or "", route_host, route_shares)
+        plan = VerifyPlan(given["active_url"], given["target_slot"], connections, seconds, given["request"], *through)
         verdict = verify_traffic(plan, inquiry)
         if canary is not None and verdict.outcome is Outcome.PASS:
             click.echo(f"ok    {verdict.sentence}")
             verdict = analyse_canary(canary, caller, inquiry, click.echo)
         _conclude(verdict)
+    if route_url:
+        raise click.UsageError("--route-url is for --verify: a switch is judged before its route changes")
     _conclude(judge_switch(_plan_switch(given | {"timeout_seconds": seconds}), inquiry))
 
 

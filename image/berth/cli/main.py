@@ -14,6 +14,7 @@ from berth import __version__
 from berth.cli import (
     bench_command,
     check_commands,
+    consume_command,
     drift_command,
     experiment_commands,
     gate_command,
@@ -51,6 +52,7 @@ _MODULES = (
     sign_command,
     check_commands,
     score_command,
+    consume_command,
     openapi_command,
     process_commands,
     gate_command,

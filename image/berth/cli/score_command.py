@@ -7,51 +7,28 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import click
 
+from berth.cli.score_joining import join, summarize
+from berth.cli.score_places import ScoredFile, choose_places, parse_place
 from berth.cli.store_option import read_settings, store_option
 from berth.errors import BerthError, OperatorError, SettingsError, UnknownOutput
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.store import Entry, select_models
-from berth.score import (
-    FORMATS,
-    Done,
-    FileFormat,
-    Job,
-    Places,
-    RowSource,
-    Shard,
-    find_format,
-    join_shards,
-    parse_shard,
-    score_file,
-)
+from berth.score import FORMATS, Done, Job, Place, RemotePlace, RowSource, Shard, parse_shard, score_file
 from berth.serving.trial import open_tried
 from berth.settings import read_environment, store_directory
 from berth.telemetry.logs import LOGGER
 from berth.tensors.schema import choose_outputs, required
 
 _TELL_SECONDS = 10.0
+_SAVE_SECONDS = 1.0
 _PREDICTION = "prediction"
 _REFUSED = 3
 _TEMPORARY = 75
-
-
-def parse_place(_: click.Context, option: click.Parameter, text: str | None) -> Path | None:
-    """A path, or a file:// URI. Raises click.BadParameter for what lies elsewhere."""
-    if text is None or "://" not in text:
-        return None if text is None else Path(text)
-    parts = urlsplit(text)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise click.BadParameter(
-            f"{text.partition('?')[0]!r}: only a path or file:///PATH is read and written; fetch the file first"
-        )
-    return Path(unquote(parts.path))
 
 
 def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
@@ -59,23 +36,6 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
     if len(set(names)) != len(names):
         raise click.BadParameter(f"{text!r} names one twice")
     return names
-
-
-def _choose_format(path: Path, given: str | None) -> FileFormat:
-    """The format that the ending names, else the given one. Raises click.BadParameter, OperatorError."""
-    if (format_ := find_format(path) or FORMATS.get(given or "")) is None:
-        endings = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
-        raise click.BadParameter(f"{path.name!r} ends in none of {endings}; name its format with --format")
-    format_.check()
-    return format_
-
-
-def choose_formats(input_: Path, output: Path, given: str | None) -> tuple[FileFormat, FileFormat]:
-    """How to read and to write; `given` stands in for an unknown ending. Raises as `_choose_format`."""
-    reads, writes = _choose_format(input_, given), _choose_format(output, given)
-    if given and given not in (reads.name, writes.name):
-        raise click.BadParameter(f"--format {given}, but by their endings the files are {reads.name} and {writes.name}")
-    return reads, writes
 
 
 def _choose_outputs(wanted: tuple[str, ...], model: Model) -> tuple[str, ...]:
@@ -181,50 +141,26 @@ def _choose_shard(given: str | None, count: int | None) -> Shard | None:
     return Shard(int(index), count)
 
 
-def _choose_places(
-    input_: Path, output: Path, errors: Path | None, format_: str | None, shard: Shard | None
-) -> tuple[Places, FileFormat, FileFormat]:
-    """Where to write, and how to read and write. Raises click.BadParameter, OperatorError."""
-    if not input_.is_file():
-        raise click.BadParameter(f"INPUT: there is no file {str(input_)!r}")
-    if shard is not None:
-        reads = _choose_format(input_, format_)
-        writes = FORMATS.get(format_ or reads.name, reads)
-        writes.check()
-        output.mkdir(parents=True, exist_ok=True)
-        output = shard.file(output, writes.endings[0])
-    elif output.is_dir():
-        raise click.BadParameter(f"OUTPUT: {str(output)!r} is a directory; name a file in it")
-    else:
-        reads, writes = choose_formats(input_, output, format_)
-    places = Places(output, errors or output.with_name(output.name + ".errors.jsonl"))
-    if len({path.resolve() for path in (input_, places.output, places.errors)}) < 3:
-        raise click.BadParameter("INPUT, OUTPUT and the errors must be three different files")
-    return places, reads, writes
-
-
-def _report_failed(failed: int, errors: Path) -> None:
+def _report_failed(failed: int, errors: str) -> None:
     if failed:
         click.echo(f"why they failed: {errors}", err=True)
         sys.exit(1)
 
 
-def _join(folder: Path, output: Path, errors: Path | None, overwrite: bool) -> None:
-    if not folder.is_dir():
-        raise click.BadParameter(f"--join: there is no folder {str(folder)!r}")
-    places = Places(output, errors or output.with_name(output.name + ".errors.jsonl"))
-    summary = join_shards(folder, places, overwrite)
-    told = f"{summary['rows']:,} rows, {summary['failed']:,} failed, {summary['shards']} shards"
-    click.echo(f"{summary['model']}: {told} -> {output}")
-    _report_failed(summary["failed"], places.errors)
+def _join(folder: Place, output: Place, errors: Place | None, overwrite: bool) -> None:
+    summary, failures = join(folder, output, errors, overwrite)
+    pieces = f"{summary['shards']} shards" if "shards" in summary else f"{summary['files']} files"
+    click.echo(f"{summary['model']}: {summary['rows']:,} rows, {summary['failed']:,} failed, {pieces} -> {output}")
+    _report_failed(summary["failed"], f"{output}.errors.jsonl" if isinstance(output, RemotePlace) else str(failures))
 
 
-def _score(entry: Entry, model: Model, job: Job) -> None:
+def _score(entry: Entry, model: Model, scored: ScoredFile, job: Job) -> int:
+    """How many rows failed."""
     with _quietly(), _Told() as told:
         done = score_file(job, model, told.open, told.go_on)
         summary = told.sum_up(done)
-    click.echo(f"{entry.key}: {summary} -> {job.places.output}")
-    _report_failed(done.failed, job.places.errors)
+    click.echo(f"{entry.key}: {summary} -> {scored.shown}")
+    return done.failed
 
 
 @click.command()
@@ -240,20 +176,20 @@ def _score(entry: Entry, model: Model, job: Job) -> None:
 @click.option(
     "--shard", metavar="I/N", help="Only every N-th chunk, from I on [default: JOB_COMPLETION_INDEX/BERTH_SHARDS]."
 )
-@click.option("--join", is_flag=True, help="Join the shards in the folder INPUT into the file OUTPUT.")
+@click.option("--join", "joins", is_flag=True, help="Join the shards in the folder INPUT into the file OUTPUT.")
 @store_option
 def score(
-    input_: Path,
-    output: Path,
+    input_: Place,
+    output: Place,
     model: str | None,
     outputs: tuple[str, ...],
     keep: tuple[str, ...],
     chunk_rows: int,
     format_: str | None,
-    errors: Path | None,
+    errors: Place | None,
     overwrite: bool,
     shard: str | None,
-    join: bool,
+    joins: bool,
     store: str | None,
 ) -> None:
     """Score a file of rows (csv, jsonl, parquet) without a server; the outputs are those of /predict.
@@ -264,6 +200,8 @@ def score(
 
     A row without a prediction has empty outputs and a line in the errors file. OUTPUT appears when it is whole.
     After a crash the same command resumes. With --shard, OUTPUT is a folder, in which each shard writes a part file.
+    INPUT and OUTPUT may be in a bucket (s3://, gs://, az://). Of a directory or a pattern, each file is scored into
+    the folder OUTPUT, by a shard every N-th.
 
     Exit codes: 0 scored; 1 scored, but some rows failed; 2 wrong usage; 3 refused, such as another model or other
     columns; 75 a temporary fault, such as a full disk: run it again.
@@ -274,17 +212,24 @@ def score(
     """
     settings = read_settings(model_store=store)
     with _exit_codes():
-        if join:
+        if joins:
             _join(input_, output, errors, overwrite)
             return
         wanted = _choose_shard(shard, settings.shards)
-        places, reads, writes = _choose_places(input_, output, errors, format_, wanted)
+        files = choose_places(input_, output, errors, format_, wanted)
         entry = select_models(store_directory(settings), model or settings.models, settings.model_version)[0]
         opened = open_tried(entry, load_options(settings), settings.version_policy)
         names = _choose_outputs(outputs, opened)
         if both := sorted(set(keep) & set(names)):
             raise click.BadParameter(f"--keep {both[0]}: an output has that name")
-        _score(entry, opened, Job(input_, places, reads, writes, names, keep, chunk_rows, overwrite, wanted))
+        failed = 0
+        for one in files:
+            places = (one.input, one.places, one.reads, one.writes)
+            job = Job(*places, names, keep, chunk_rows, overwrite, one.shard, _SAVE_SECONDS, one.file)
+            failed += _score(entry, opened, one, job)
+        if files and files[0].file and wanted is None:
+            summarize(output)
+        _report_failed(failed, str(errors or ", ".join(f"{one.shown}.errors.jsonl" for one in files[:3])))
 
 
 COMMANDS = (score,)

@@ -17,7 +17,8 @@ import click
 import berth
 from berth.cli.model_options import build_request, given_options, model_options
 from berth.cli.store_option import read_settings
-from berth.cpu import count_gpus, plan_cpu, read_cpu_budget, thread_environment
+from berth.cpu import read_cpu_budget, thread_environment
+from berth.cpu_settings import AUTO_FILE, plan_settings, settle_plan, write_auto
 from berth.errors import SettingsError
 from berth.load_settings import load_options
 from berth.loaders.formats import find_model_file
@@ -35,7 +36,7 @@ from berth.telemetry import logs
 # What a server of ours leaves in its run directory; nothing else in it is ever touched.
 # Marks a run directory that goes when the server does (gunicorn.conf.py looks for it).
 MADE_HERE = "made-here"
-_OWN = ("workers", "metrics", "trials", "drain", "all-ready", "store")
+_OWN = ("workers", "metrics", "trials", "drain", "all-ready", "store", "worker-count", AUTO_FILE)
 
 # glibc gives each thread an arena of its own and keeps large blocks once they were freed: after some requests of
 # megabytes a worker of 40 threads would hold twice its memory for good. What the operator sets wins.
@@ -62,22 +63,9 @@ def make_run_dir(given: str) -> Path:
 
 def settle(settings: Settings, run_dir: Path) -> Settings:
     """The settings with nothing left to find out."""
-    plan = plan_cpu(
-        read_cpu_budget().limit,
-        settings.workers,
-        settings.cpu_threads,
-        settings.max_inflight,
-        settings.threads,
-        count_gpus(),
-        settings.compute_slots,
-    )
+    write_auto(run_dir, settings)
     return replace(
-        settings,
-        workers=plan.workers,
-        cpu_threads=plan.cpu_threads,
-        compute_slots=plan.compute_slots,
-        max_inflight=plan.max_inflight,
-        threads=plan.threads,
+        settle_plan(settings, plan_settings(settings)),
         run_dir=str(run_dir),
         log_format=settings.log_format or ("text" if sys.stdout.isatty() else "json"),
     )

@@ -48,12 +48,13 @@ def read_folder(folder: Path) -> CountState:
         arms = sources.setdefault(path.name.removesuffix(SUFFIX), {})
         for key, values, bits in read_counts(path):
             arms[key] = values
-            cells[key] = _join(cells.get(key), bits)
+            cells[key] = join_cells(cells.get(key), bits)
     return CountState(sources, cells)
 
 
-def _join(one: bytes | None, other: bytes) -> bytes:
-    if one is None:
+def join_cells(one: bytes | None, other: bytes) -> bytes:
+    """The cells that are set in either; the units of both."""
+    if not one:
         return other
     return (int.from_bytes(one) | int.from_bytes(other)).to_bytes(len(other))
 
@@ -67,7 +68,7 @@ def merge_states(one: CountState, other: CountState) -> CountState:
             known[key] = tuple(map(max, known[key], values)) if key in known else values
     cells = dict(one.cells)
     for key, bits in other.cells.items():
-        cells[key] = _join(cells.get(key), bits)
+        cells[key] = join_cells(cells.get(key), bits)
     return CountState(sources, cells)
 
 

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from berth.errors import SettingsError, shown
@@ -28,7 +29,7 @@ _KEYS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Arm:
     """A version that takes a share of the traffic."""
 
@@ -36,20 +37,20 @@ class Arm:
     version: str
     weight: float = 1.0
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The arm as people write it."""
         return f"{self.model}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unit:
     """What stays with its arm: a header's value, a column's, or nothing but the request itself."""
 
     kind: str = REQUEST
     name: str = ""
 
-    @property
+    @cached_property
     def variable(self) -> str:
         """The header's name in a WSGI environ."""
         return f"HTTP_{self.name.upper().replace('-', '_')}"

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from berth.experiments.arm_counts import SHADOW, ArmKey, ArmPlace, CountFile, open_counts
 from berth.experiments.arm_signatures import Manifests, check_arms, read_manifests
 from berth.experiments.assignment import BUCKETS, find_arm, hash_unit, shares_of, split_buckets
-from berth.experiments.count_state import CountState
+from berth.experiments.count_state import CountState, sum_arms
 from berth.experiments.experiment_file import FIXED, SETTING, Arm, Experiment, Shadow, parse_experiments
+from berth.experiments.marks import Mark, PeerCounts
 from berth.experiments.peer_tokens import make_token
 from berth.experiments.peers import fetch_states
 from berth.experiments.pod_state import PodState
@@ -31,9 +32,11 @@ from berth.telemetry.reloaded_file import ReloadedFile
 _PAUSE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What one request got: its arm, with which probability, and whether its unit will get it again."""
+class Decision(NamedTuple):
+    """What one request got: its arm, with which probability, and whether its unit will get it again.
+
+    A tuple, since one is made for each request.
+    """
 
     experiment: str
     arm: Arm
@@ -207,9 +210,26 @@ class LiveExperiments:
                 arm["share"] = share
         return found
 
+    def count_requests(self) -> list[tuple[str, str, str, bool, float]]:
+        """This pod's requests: experiment, the arm's model and version, whether they had a unit, and their number."""
+        found: dict[tuple[str, str, str, bool], float] = {}
+        for key, values in sum_arms(self._pod.own(), time.time()).items():
+            if key.split == SHADOW:
+                continue
+            requests, sticky = values[:2]
+            model, _, version = key.arm.partition("@")
+            for has_unit, count in ((True, sticky), (False, requests - sticky)):
+                named = (key.experiment, model, version, has_unit)
+                found[named] = found.get(named, 0) + count
+        return [(*named, count) for named, count in found.items() if count]
+
     def state(self) -> CountState:
         """What this pod's workers and its peers have counted."""
         return self._pod.merged()
+
+    def mark(self) -> Mark:
+        """The counts that the weights of this minute follow from."""
+        return self._pod.mark()
 
 
 @dataclass(frozen=True)
@@ -232,7 +252,7 @@ def open_experiments(
     if not path:
         return None
 
-    def fetch() -> list[CountState]:
+    def fetch() -> list[PeerCounts]:
         return fetch_states(places.peers, lambda: make_token(places.secrets(), time.time()))
 
     host = socket.gethostname()

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPConnection, HTTPException
 
 from berth.errors import SettingsError
-from berth.experiments.count_state import CountState, decode_state
+from berth.experiments.count_state import decode_state
+from berth.experiments.marks import PeerCounts, decode_mark
 from berth.experiments.peer_tokens import HEADER
 
 SETTING = "BERTH_PEERS"
@@ -41,7 +42,7 @@ def find_addresses(peers: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     return list(found)
 
 
-def fetch_state(host: str, port: int, token: str) -> CountState:
+def fetch_state(host: str, port: int, token: str) -> PeerCounts:
     """What one peer knows. Raises OSError, HTTPException, ValueError."""
     connection = HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
     try:
@@ -50,17 +51,25 @@ def fetch_state(host: str, port: int, token: str) -> CountState:
         body = response.read(_MOST_BYTES)
         if response.status != 200:
             raise ValueError(f"status {response.status}")
-        return decode_state(json.loads(body)["state"])
+        document = json.loads(body)
+        return PeerCounts(decode_state(document["state"]), decode_mark(document.get("mark")))
     finally:
         connection.close()
 
 
-def fetch_states(peers: Sequence[tuple[str, int]], make_token: Callable[[], str]) -> list[CountState]:
+def fetch_states(peers: Sequence[tuple[str, int]], make_token: Callable[[], str]) -> list[PeerCounts]:
     """What the peers that can be reached know."""
     found = []
     for host, port in find_addresses(peers):
         try:
             found.append(fetch_state(host, port, make_token()))
-        except (OSError, HTTPException, ValueError, KeyError, TypeError):  # gone, starting, or of another version
+        except (
+            OSError,
+            HTTPException,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ):  # gone, starting, or of another version
             continue
     return found

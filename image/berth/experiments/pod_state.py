@@ -2,7 +2,8 @@
 
 PID….counts    one worker's counts, written by it alone
 heard.json     what peers and the state directory know, written by the leader every 5 seconds
-weights.json   the bandits' weights, written by the leader once a minute, on the minute of the clock
+mark.json      the counts at the minute of the clock, joined with those of the peers; written by the leader
+weights.json   the bandits' weights, computed by the leader from the mark
 leader         whoever holds its lock leads; the kernel gives it back when that worker dies
 """
 
@@ -28,10 +29,11 @@ from berth.experiments.count_state import (
     sum_arms,
 )
 from berth.experiments.experiment_file import FIXED, Experiment
+from berth.experiments.marks import Mark, PeerCounts, decode_mark, encode_mark, find_minute, join_marks
 
-SYNC_SECONDS = 5.0
-WEIGHTS_SECONDS = 60.0
-_HEARD, _WEIGHTS, _LEADER = "heard.json", "weights.json", "leader"
+# With the second between two ticks, a peer knows what is not older than five.
+SYNC_SECONDS = 4.0
+_HEARD, _MARK, _WEIGHTS, _LEADER = "heard.json", "mark.json", "weights.json", "leader"
 _AT = {name: at for at, name in enumerate(VALUES)}
 
 
@@ -46,6 +48,13 @@ def read_state(path: Path) -> CountState:
     with suppress(OSError, ValueError):
         return decode_state(json.loads(path.read_text("utf-8")))
     return CountState()
+
+
+def read_mark(path: Path) -> Mark:
+    """A mark in a file; none where there is no such file, or another one."""
+    with suppress(OSError, ValueError):
+        return decode_mark(json.loads(path.read_text("utf-8")))
+    return Mark()
 
 
 def sum_rewards(
@@ -81,7 +90,7 @@ class PodState:
         self,
         folder: Path,
         host: str,
-        fetch: Callable[[], Sequence[CountState]] = tuple,
+        fetch: Callable[[], Sequence[PeerCounts]] = tuple,
         directory: Path | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -93,23 +102,33 @@ class PodState:
         self._leader: int | None = None
         self._synced = -SYNC_SECONDS
         self._computed: object = None
-        self._seen: dict[str, tuple[int, Any]] = {}
+        self._seen: dict[str, tuple[tuple[int, int], Any]] = {}
 
     def _cached(self, name: str, read: Callable[[Path], Any]) -> Any:
         """What a file holds, read again when it is another one."""
         path = self._folder / name
         try:
-            found = path.stat().st_mtime_ns
+            seen = path.stat()
+            found = seen.st_mtime_ns, seen.st_ino  # two files of one moment are two
         except OSError:
-            found = 0
+            found = 0, 0
         if name not in self._seen or self._seen[name][0] != found:
             self._seen[name] = found, read(path)
         return self._seen[name][1]
 
+    def own(self) -> CountState:
+        """What the workers of this pod have counted."""
+        return read_folder(self._folder)
+
     def merged(self) -> CountState:
         """What this pod knows now."""
         heard: CountState = self._cached(_HEARD, read_state)
-        return merge_states(heard, read_folder(self._folder))
+        return merge_states(heard, self.own())
+
+    def mark(self) -> Mark:
+        """What this pod and the peers that it heard of knew when the minute began."""
+        found: Mark = self._cached(_MARK, read_mark)
+        return found
 
     def weights(self) -> Mapping[str, Sequence[float]]:
         """The bandits' weights as the leader last computed them."""
@@ -140,18 +159,26 @@ class PodState:
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._synced = time.monotonic()
             self._sync()
-        due = (int(self._now() // WEIGHTS_SECONDS), tuple(experiments))
-        if due != self._computed:
+        if self.mark().minute != (minute := find_minute(self._now())):
+            self._write_mark(Mark(minute, CountState(self.merged().sources)))
+        mark = self.mark()
+        if (due := (mark, tuple(experiments))) != self._computed:
             self._computed = due
-            _write(self._folder / _WEIGHTS, compute_weights(experiments, self.merged(), self._now()))
+            _write(self._folder / _WEIGHTS, compute_weights(experiments, mark.state, mark.seconds))
+
+    def _write_mark(self, mark: Mark) -> None:
+        _write(self._folder / _MARK, encode_mark(mark))
 
     def _sync(self) -> None:
         heard: CountState = self._cached(_HEARD, read_state)
         for path in sorted(self._directory.glob("*.json")) if self._directory else ():
             heard = merge_states(heard, read_state(path))
-        for state in self._fetch():
-            heard = merge_states(heard, state)
+        peers = self._fetch()
+        for peer in peers:
+            heard = merge_states(heard, peer.state)
         _write(self._folder / _HEARD, encode_state(heard))
+        if (joined := join_marks(self.mark(), [peer.mark for peer in peers])) != self.mark():
+            self._write_mark(joined)
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True)
-            _write(self._directory / f"{self._host}.json", encode_state(merge_states(heard, read_folder(self._folder))))
+            _write(self._directory / f"{self._host}.json", encode_state(merge_states(heard, self.own())))

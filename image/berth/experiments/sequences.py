@@ -20,6 +20,9 @@ TIGHTEST = 10_000
 # Too few for a normal approximation.
 LEAST_REWARDS = 100
 ALARM = 0.001
+# What 65,536 cells can tell apart: with so many units, about 32 of them are still free.
+MOST_UNITS = 500_000
+FULL_CELLS = round(CELLS * (1 - math.exp(-MOST_UNITS / CELLS)))
 
 
 def _scale(alpha: float) -> float:
@@ -56,13 +59,13 @@ def compare_means(control: Rewards, arm: Rewards, alpha: float = 0.05) -> tuple[
 def estimate_units(occupied: Sequence[int]) -> list[tuple[float, float]]:
     """Different units and the variance of that estimate, from how many of an arm's cells are occupied.
 
-    The variance is that of the cells alone (linear counting); a full sketch says nothing but that there are many.
+    The variance is that of the cells alone (linear counting). From MOST_UNITS on the estimate stays there.
     """
     found = []
     for cells in occupied:
         empty = max(CELLS - cells, 1)
         load = math.log(CELLS / empty)
-        found.append((CELLS * load, CELLS * (math.exp(load) - load - 1)))
+        found.append((min(CELLS * load, MOST_UNITS), CELLS * (math.exp(load) - load - 1)))
     return found
 
 

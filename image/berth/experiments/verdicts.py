@@ -10,11 +10,12 @@ from typing import Any
 from berth.experiments.arm_counts import SHADOW, VALUES, ArmKey
 from berth.experiments.assignment import shares_of, split_buckets
 from berth.experiments.bandits import Rewards, choose_weights
-from berth.experiments.count_state import CountState, count_cells, sum_arms
+from berth.experiments.count_state import CountState, count_cells, join_cells, sum_arms
 from berth.experiments.experiment_file import FIXED, Arm, Experiment
 from berth.experiments.pod_state import sum_rewards
 from berth.experiments.sequences import (
     ALARM,
+    FULL_CELLS,
     cautious_variance,
     compare_means,
     estimate_units,
@@ -91,21 +92,20 @@ def _sum_keys(totals: Totals, keys: Sequence[ArmKey]) -> dict[str, Any]:
 
 def _count_units(state: CountState, totals: Totals, keys: Sequence[ArmKey]) -> tuple[float, float]:
     """Different units and the variance of that estimate; a request without a unit is one of its own."""
-    units = variance = 0.0
-    for key in keys:
-        requests, sticky = totals[key][0], totals[key][1]
-        found, spread = estimate_units([count_cells(state.cells.get(key.encode(), b""))])[0]
-        units += requests - sticky + min(found, sticky)
-        variance += spread
-    return units, variance
+    requests, sticky = (sum(totals[key][at] for key in keys) for at in (0, 1))
+    cells = b""
+    for key in keys:  # a unit stays one when the weights change
+        cells = join_cells(cells, state.cells.get(key.encode(), b""))
+    found, spread = estimate_units([count_cells(cells)])[0]
+    return requests - sticky + min(found, sticky), spread
 
 
 def _keys_of(totals: Totals, experiment: Experiment, arm: Arm) -> list[ArmKey]:
     return [key for key in totals if (key.experiment, key.arm) == (experiment.name, arm.key)]
 
 
-def _measure_mismatch(experiment: Experiment, state: CountState, totals: Totals) -> float:
-    """The p-value of the split as it is now; 1 where the shares are a bandit's."""
+def _measure_mismatch(experiment: Experiment, state: CountState, totals: Totals) -> float | None:
+    """The p-value of the split as it is now; 1 where the shares are a bandit's, None with too many units to count."""
     if experiment.policy != FIXED:
         return 1.0
     ends = split_buckets([arm.weight for arm in experiment.arms])
@@ -114,6 +114,8 @@ def _measure_mismatch(experiment: Experiment, state: CountState, totals: Totals)
         _count_units(state, totals, [key for key in _keys_of(totals, experiment, arm) if key.split == split])
         for arm in experiment.arms
     ]
+    if any(spread >= estimate_units([FULL_CELLS])[0][1] for _, spread in found):
+        return None
     return measure_split([units for units, _ in found], shares_of(ends), [spread for _, spread in found])
 
 
@@ -176,7 +178,7 @@ def describe_experiment(
         for arm, each in zip(experiment.arms[1:], every[1:], strict=True)
     ]
     mismatch = _measure_mismatch(experiment, state, totals)
-    verdict = judge(comparisons, mismatch, margin)
+    verdict = judge(comparisons, 1.0 if mismatch is None else mismatch, margin)
     compared = [
         {"arm": each.arm, "difference": each.difference, "interval": [_finite(each.low), _finite(each.high)]}
         for each in comparisons

@@ -22,7 +22,7 @@ _BLOCK_BYTES = 8 << 20
 
 
 @contextmanager
-def _understood(what: str) -> Iterator[None]:
+def understood(what: str) -> Iterator[None]:
     """Every library's errors as ours: what is not there or not allowed stays so, all else may be a cut."""
     try:
         yield
@@ -40,7 +40,8 @@ def _understood(what: str) -> Iterator[None]:
         raise Cut(f"{what}: {type(error).__name__}: {error}") from error
 
 
-def _open_filesystem(scheme: str) -> Any:
+def open_filesystem(scheme: str) -> Any:
+    """fsspec's file system of a scheme of LIBRARIES. Raises StoreError, with what to install."""
     library, package = LIBRARIES[scheme]
     try:
         importlib.import_module(library)
@@ -61,7 +62,7 @@ class BucketSource:
         self._files = files
 
     def _list(self, path: str) -> list[str]:
-        with _understood(f"{self.shown}/{path}".rstrip("/")):
+        with understood(f"{self.shown}/{path}".rstrip("/")):
             rows = self._files.ls("/".join(filter(None, (self._place, path))), detail=True)
         return [row["name"].rstrip("/").rpartition("/")[2] for row in rows if row["type"] == "directory"]
 
@@ -75,7 +76,7 @@ class BucketSource:
 
     def list_files(self) -> list[tuple[str, int | None]]:
         """(path below the prefix, size) of every file, however deep."""
-        with _understood(self.shown):
+        with understood(self.shown):
             rows = self._files.find(self._place, detail=True)
         start = len(self._place) + 1
         return [(name[start:], row.get("size")) for name, row in sorted(rows.items()) if len(name) > start]
@@ -85,7 +86,7 @@ class BucketSource:
         """A file's bytes from `offset`; of "" the prefix itself as a file."""
         whole = "/".join(filter(None, (self._place, path)))
         what = f"{self.shown}/{path}".rstrip("/")
-        with _understood(what):
+        with understood(what):
             info = self._files.info(whole)
             now = str(info.get("ETag") or "")
             start = offset if not tag or tag == now else 0
@@ -101,5 +102,5 @@ class BucketSource:
 def open_bucket(scheme: str, place: str) -> BucketSource:
     """The store at scheme://place. Raises StoreError, with the library to install where it is missing."""
     shown = f"{scheme}://{place}"
-    with _understood(shown):
-        return BucketSource(_open_filesystem(scheme), place, shown)
+    with understood(shown):
+        return BucketSource(open_filesystem(scheme), place, shown)

@@ -11,13 +11,15 @@ import orjson
 
 from berth.errors import BerthError, InvalidInput, PredictionFailed, RequestError
 from berth.models.model import Model
-from berth.score.chunks import RowSource
+from berth.score.chunks import ColumnRows, Rows, RowSource, Values
+from berth.score.run_drift import RunDrift
+from berth.score.value_texts import list_values_of
 from berth.serving.predictor import Predictor
 from berth.tensors.arrays import Array
 from berth.tensors.codec import encode_json
 
 # (rows, number of the first one) -> each output's values, one a row. Raises RequestError, PredictionFailed.
-Ask = Callable[[Sequence[Any], int], Mapping[str, Sequence[Any]]]
+Ask = Callable[[Any, int], Mapping[str, Values]]
 _SHOWN_CHARACTERS = 500
 
 
@@ -26,15 +28,22 @@ def list_values(answer: Mapping[str, Array], outputs: Sequence[str]) -> dict[str
     return {name: orjson.loads(encode_json(answer[name])) for name in outputs}
 
 
-def make_ask(source: RowSource, model: Model, outputs: Sequence[str], most_rows: int) -> Ask:
-    """The server's own way from rows to outputs, without the server."""
+def make_ask(
+    source: RowSource, model: Model, outputs: Sequence[str], most_rows: int, drift: RunDrift | None = None
+) -> Ask:
+    """The server's own way from rows to outputs, without the server; `drift` counts the rows that were predicted."""
     predictor = Predictor(1, most_rows)
 
-    def ask(rows: Sequence[Any], number: int) -> dict[str, list[Any]]:
-        answer = predictor.predict(model, source.decode(rows, number), outputs, math.inf).outputs
-        seen = list_values(answer, outputs)
-        if wrong := [name for name in outputs if len(seen[name]) != len(rows)]:
-            raise InvalidInput(f"{len(rows)} rows have {len(seen[wrong[0]])} values of {wrong[0]}; want one a row")
+    def ask(rows: Rows, number: int) -> dict[str, Array]:
+        tensors = source.decode(rows, number)
+        answer = predictor.predict(model, tensors, outputs, math.inf).outputs
+        seen = {name: answer[name] for name in outputs}
+        if wrong := [values for values in seen.items() if values[1].shape[:1] != (len(rows),)]:
+            name, array = wrong[0]
+            got = len(array) if array.ndim else 1
+            raise InvalidInput(f"{len(rows)} rows have {got} values of {name}; want one a row")
+        if drift is not None:
+            drift.add(tensors, seen, len(rows))
         return seen
 
     return ask
@@ -57,9 +66,14 @@ def _failure(row: int, error: BerthError) -> Failure:
 
 
 def answer_chunk(
-    rows: Sequence[Any], number: int, outputs: Sequence[str], ask: Ask
-) -> tuple[dict[str, list[Any]], list[Failure]]:
+    rows: Rows, number: int, outputs: Sequence[str], ask: Ask
+) -> tuple[Mapping[str, Values], list[Failure]]:
     """Each output's values, None where a row failed, and the failures in order. `number` is the first row's."""
+    if isinstance(rows, ColumnRows):
+        try:
+            return ask(rows, number), []
+        except (RequestError, PredictionFailed):
+            rows = rows.explode()
     answers: dict[str, list[Any]] = {name: [None] * len(rows) for name in outputs}
     failures = [_failure(number + at, row) for at, row in enumerate(rows) if isinstance(row, BerthError)]
     waiting = [[at for at, row in enumerate(rows) if not isinstance(row, BerthError)]]
@@ -76,7 +90,9 @@ def answer_chunk(
             else:
                 failures.append(_failure(number + places[0], error))
             continue
+        if len(places) == len(rows):
+            return found, []
         for name in outputs:
-            for at, value in zip(places, found[name], strict=True):
+            for at, value in zip(places, list_values_of(found[name]), strict=True):
                 answers[name][at] = value
     return answers, sorted(failures, key=lambda failure: failure.row)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import csv
-import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
-import orjson
+import numpy as np
 
 from berth.errors import InvalidInput, RequestError
-from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
+from berth.score.cell_columns import read_cells
+from berth.score.chunks import Chunk, ColumnRows, Columns, Rows, Scored, Skips, Values, keep_all
 from berth.score.picking import decode_picked, pick_columns
+from berth.score.plain_lines import PlainLines
+from berth.score.remote_files import Place
 from berth.score.text_lines import Lines
+from berth.score.value_texts import dump_value, list_values_of, split_numbers
 from berth.tensors.arrays import Array, TensorSpec
-from berth.tensors.tables import parse_cells
+
+_QUOTED = re.compile('[,"\r\n]')
+_MOST_KNOWN_CELLS = 10_000
 
 
 class _Records:
@@ -56,7 +62,7 @@ class CsvSource:
 
     types: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, path: Path, specs: Sequence[TensorSpec], keep: Sequence[str]) -> None:
+    def __init__(self, path: Place, specs: Sequence[TensorSpec], keep: Sequence[str]) -> None:
         self._path, self._specs = path, specs
         self.size = path.stat().st_size
         with path.open("rb") as file:
@@ -78,36 +84,56 @@ class CsvSource:
             return record
         return InvalidInput(f"the row has {len(record)} values, but the header has {self._width} columns")
 
+    def _read_records(self, file: BinaryIO, position: int, rows: int, skip: bool) -> Chunk:
+        """The next records, whatever they hold."""
+        lines = Lines(file, position)
+        batch = list(islice(_Records(lines), rows))
+        return Chunk(batch if skip else [self._fitting(record) for record in batch], lines.position)
+
     def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
         """The chunks from a byte on, 0 being the start."""
+        position = position or self._start
         with self._path.open("rb") as file:
-            lines = Lines(file, position or self._start)
-            records = iter(_Records(lines))
+            plain = PlainLines(file, self._width)
             for number in count():
-                if not (batch := list(islice(records, rows))):
+                skip = skips(number)
+                chunk = plain.read(position, rows, skip) or self._read_records(file, position, rows, skip)
+                if not len(chunk.rows):
                     return
-                yield Chunk(batch if skips(number) else [self._fitting(record) for record in batch], lines.position)
+                position = chunk.position
+                yield chunk
 
-    def decode(self, rows: Sequence[Any], number: int) -> dict[str, Array]:
+    def decode(self, rows: Rows, number: int) -> dict[str, Array]:
         """Records as the model's tensors. Raises InvalidInput."""
-        wanted = zip(self._picked.places, self._picked.names, self._datatypes, strict=True)
-        columns = [parse_cells([row[at] for row in rows], name, kind, number) for at, name, kind in wanted]
+        places = self._picked.places
+        cells = [rows.columns[at] if isinstance(rows, ColumnRows) else [row[at] for row in rows] for at in places]
+        wanted = zip(cells, self._picked.names, self._datatypes, strict=True)
+        columns = [read_cells(column, name, kind, number) for column, name, kind in wanted]
         return decode_picked(columns, self._picked, self._specs)
 
-    def keep(self, rows: Sequence[Any]) -> dict[str, list[Any]]:
+    def keep(self, rows: Rows) -> dict[str, list[Any]]:
         """The kept columns' cells as they stand; None for rows that cannot be read."""
+        if isinstance(rows, ColumnRows):
+            return {name: rows.columns[at] for name, at in self._kept.items()}
         return {name: [row[at] if isinstance(row, list) else None for row in rows] for name, at in self._kept.items()}
 
 
 def _cell(value: Any) -> str:
-    """A value as a cell: numbers so that they are read back the same, lists as JSON."""
+    """A value as a cell: numbers as JSON has them, lists as JSON; quoted where that is needed."""
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | dict | tuple):
-        return orjson.dumps(value, str).decode()
-    return repr(value) if isinstance(value, float) else str(value)
+    text = value if isinstance(value, str) else dump_value(value).decode()
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
+
+
+class _Cells(dict[str, str]):
+    """Strings as cells, each made once: labels are few."""
+
+    def __missing__(self, value: str) -> str:
+        cell = _cell(value)
+        if len(self) < _MOST_KNOWN_CELLS:
+            self[value] = cell
+        return cell
 
 
 class CsvSink:
@@ -116,30 +142,46 @@ class CsvSink:
     def __init__(self, columns: Columns) -> None:
         self._names = list(columns.keep)
         self._widths: dict[str, int] = {}
+        self._known = _Cells()
         for spec in columns.outputs:
             self._widths[spec.name] = width = spec.shape[1] if len(spec.shape) == 2 else -1
             labels = spec.labels if spec.labels and len(spec.labels) == width else range(width)
             self._names += [f"{spec.name}_{label}" for label in labels] if width > 0 else [spec.name]
 
-    def _lines(self, rows: Sequence[Sequence[Any]]) -> bytes:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        return text.getvalue().encode()
-
     def head(self) -> bytes:
         """The header line."""
-        return self._lines([self._names])
+        return self._join([[_cell(name)] for name in self._names])
+
+    @staticmethod
+    def _join(columns: Sequence[Sequence[str]]) -> bytes:
+        if len(columns) == 1:  # an empty line would be no row
+            return "".join([f"{cell}\n" if cell else '""\n' for cell in columns[0]]).encode("utf-8", "replace")
+        lines = "\n".join(map(",".join, zip(*columns, strict=True)))
+        return f"{lines}\n".encode("utf-8", "replace") if lines else b""
+
+    def _column(self, values: Values) -> list[str]:
+        """One cell a row."""
+        if isinstance(values, np.ndarray) and values.ndim == 1 and (found := split_numbers(values)) is not None:
+            return b",".join(found).decode().replace("null", "").split(",") if found else []
+        listed = list_values_of(values)
+        if set(map(type, listed)) == {str}:
+            return [self._known[value] for value in listed]
+        return [_cell(value) for value in listed]
 
     def encode(self, scored: Scored) -> bytes:
         """One line a row; the cells of a failed row's outputs are empty."""
-        columns = [[_cell(value) for value in values] for values in scored.kept.values()]
+        columns = [self._column(values) for values in scored.kept.values()]
         for name, values in scored.outputs.items():
             if (width := self._widths[name]) < 1:
-                columns.append([_cell(value) for value in values])
+                columns.append(self._column(values))
+                continue
+            if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "biuf":
+                columns += [self._column(np.ascontiguousarray(values[:, at])) for at in range(width)]
                 continue
             empty = [None] * width
-            columns += [[_cell((value or empty)[at]) for value in values] for at in range(width)]
-        return self._lines(list(zip(*columns, strict=True)))
+            listed = list_values_of(values)
+            columns += [[_cell((value or empty)[at]) for value in listed] for at in range(width)]
+        return self._join(columns)
 
     def publish(self, part: Path, output: Path) -> None:
         """The part file is the output."""

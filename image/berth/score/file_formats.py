@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from berth.score.chunks import Columns, RowSink, RowSource
 from berth.score.csv_file import CsvSink, CsvSource
 from berth.score.jsonl_file import JsonlSink, JsonlSource
 from berth.score.parquet_file import ParquetSink, ParquetSource, check_pyarrow
+from berth.score.remote_files import Place
 from berth.tensors.arrays import TensorSpec
 
 
@@ -19,7 +19,7 @@ class FileFormat:
 
     name: str
     endings: tuple[str, ...]
-    read: Callable[[Path, Sequence[TensorSpec], Sequence[str]], RowSource]
+    read: Callable[[Place, Sequence[TensorSpec], Sequence[str]], RowSource]
     write: Callable[[Columns], RowSink]
     check: Callable[[], None] = lambda: None
 
@@ -45,6 +45,6 @@ FORMATS = {
 }
 
 
-def find_format(path: Path) -> FileFormat | None:
+def find_format(path: Place) -> FileFormat | None:
     """The format that a file's ending names."""
     return next((format_ for format_ in FORMATS.values() if path.suffix.lower() in format_.endings), None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from berth import __version__
@@ -15,16 +14,22 @@ from berth.score.answering import Ask, answer_chunk, make_ask
 from berth.score.chunks import Columns, RowSink, RowSource, Scored
 from berth.score.file_formats import FileFormat
 from berth.score.jsonl_file import encode_line
-from berth.score.parts import Places, append, cut, holds, open_part
+from berth.score.parts import Places, append, cut, holds, open_part, sync
 from berth.score.progress import Done, Piece, State, check_facts, read_state, write_state
+from berth.score.remote_files import Place, RemoteStatus
+from berth.score.run_drift import begin_drift
 from berth.score.shards import Shard
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to score, with what, and where the outputs go."""
+    """What to score, with what, and where the outputs go.
 
-    input: Path
+    How far the run is goes to the disk after the first chunk that ends `save_seconds` after the last time. `file` is
+    I/N, the input's number among the files that belong together.
+    """
+
+    input: Place
     places: Places
     reads: FileFormat
     writes: FileFormat
@@ -33,6 +38,8 @@ class Job:
     chunk_rows: int = 10_000
     overwrite: bool = False
     shard: Shard | None = None
+    save_seconds: float = 0.0
+    file: str = ""
 
 
 def _facts(job: Job, model: Model) -> dict[str, Any]:
@@ -41,7 +48,7 @@ def _facts(job: Job, model: Model) -> dict[str, Any]:
     return {
         "input": job.input.name,
         "input bytes": status.st_size,
-        "input mtime_ns": status.st_mtime_ns,
+        **({"input tag": status.tag} if isinstance(status, RemoteStatus) else {"input mtime_ns": status.st_mtime_ns}),
         "model": f"{model.name}@{model.version}",
         "model sha256": model.sha256,
         "accelerated": model.accelerated,
@@ -52,6 +59,7 @@ def _facts(job: Job, model: Model) -> dict[str, Any]:
         "errors": job.places.errors.name,
         "berth": __version__,
         **({"shard": str(job.shard)} if job.shard else {}),
+        **({"file": job.file} if job.file else {}),
     }
 
 
@@ -65,8 +73,9 @@ def _where_it_was(job: Job, facts: Mapping[str, Any]) -> Done:
     places, overwrite = job.places, job.overwrite
     state = read_state(places.state)
     if state is None and job.shard is not None:  # done before: its pod ends once more, and well
+        places.fetch_report()
         report = read_state(places.report)
-        state = report if report is not None and report.facts == facts and places.output.exists() else None
+        state = report if report is not None and report.facts == facts and places.find(places.output) else None
     if state is not None and (not overwrite or state.facts == facts):
         check_facts(state.facts, facts, places.part)
         if state.done.finished:
@@ -74,8 +83,8 @@ def _where_it_was(job: Job, facts: Mapping[str, Any]) -> Done:
     else:
         state = None
     for path in (places.output, places.errors):
-        if path.exists() and not overwrite:
-            raise OperatorError(f"{path} is there already; choose another name, or replace it with --overwrite")
+        if not overwrite and (found := places.find(path)) is not None:
+            raise OperatorError(f"{found} is there already; choose another name, or replace it with --overwrite")
     if state is None:
         return Done()
     if holds(places.part, state.done.output_bytes) and holds(places.errors_part, state.done.errors_bytes):
@@ -87,15 +96,16 @@ def _where_it_was(job: Job, facts: Mapping[str, Any]) -> Done:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """From where to where, `rows` at a time; `save` notes how far it is."""
+    """From where to where, `rows` at a time; `note` gets each chunk and whether it is on the disk by now."""
 
     source: RowSource
     sink: RowSink
     outputs: tuple[str, ...]
     rows: int
     ask: Ask
-    save: Callable[[Done, Piece], None]
+    note: Callable[[Done, Piece, bool], None]
     shard: Shard | None
+    save_seconds: float
 
     def score(self, done: Done, output: BinaryIO, errors: BinaryIO) -> Done:
         """Write the rest of the part files."""
@@ -104,6 +114,7 @@ class _Run:
         if done.output_bytes == 0:
             done = replace(done, output_bytes=append(output, self.sink.head()))
         first, began = done.chunks, time.monotonic() - done.seconds
+        saved = time.monotonic()
 
         def skips(number: int) -> bool:
             return self.shard is not None and not self.shard.takes(first + number)
@@ -125,7 +136,13 @@ class _Run:
                 ),
             )
             sizes = (done.output_bytes - before.output_bytes, done.errors_bytes - before.errors_bytes)
-            self.save(done, Piece(before.chunks, len(chunk.rows), *sizes))
+            if is_due := time.monotonic() - saved >= self.save_seconds:
+                sync(output)
+                sync(errors)
+                saved = time.monotonic()
+            self.note(done, Piece(before.chunks, len(chunk.rows), *sizes), is_due)
+        sync(output)
+        sync(errors)
         return done
 
 
@@ -140,14 +157,34 @@ def _publish(places: Places, sink: RowSink, done: Done, keeps_report: bool) -> N
         sink.publish(places.part, places.output)
     if keeps_report and places.state.exists():
         places.state.replace(places.report)
+    places.deliver(done.errors_bytes > 0)
     for path in (places.part, places.errors_part, places.state):
         path.unlink(missing_ok=True)
+    places.clear()
 
 
-def _pieces_of(job: Job, facts: Mapping[str, Any]) -> list[Piece]:
-    """What an earlier run of the same shard wrote."""
-    state = read_state(job.places.state) if job.shard is not None else None
-    return list(state.pieces) if state is not None and state.facts == facts else []
+class _Notes:
+    """What the state file says of a run, and of a shard in the end its report."""
+
+    def __init__(self, job: Job, model: Model, facts: Mapping[str, Any], head: bytes, resumes: bool) -> None:
+        state = read_state(job.places.state) if job.shard is not None and resumes else None
+        begun = state if state is not None and state.facts == facts else None
+        self._path, self._facts = job.places.state, facts
+        self._pieces = None if job.shard is None else list(begun.pieces if begun is not None else ())
+        self._head = b"" if job.shard is None else head
+        counts = begun.counts if begun is not None else ()
+        self.drift = None if job.shard is None else begin_drift(model, job.outputs, counts)
+
+    def add(self, piece: Piece) -> None:
+        """A chunk was written."""
+        if self._pieces is not None:
+            self._pieces.append(piece)
+
+    def write(self, done: Done) -> None:
+        """Replace the state file."""
+        counts, drift = (self.drift.counts, self.drift.report()) if self.drift is not None else ((), None)
+        drift = drift if done.finished else None
+        write_state(self._path, State(self._facts, done, tuple(self._pieces or ()), self._head, counts, drift))
 
 
 def score_file(
@@ -161,20 +198,18 @@ def score_file(
     specs = {spec.name: spec for spec in model.outputs}
     sink = job.writes.write(Columns(job.keep, tuple(specs[name] for name in job.outputs), source.types))
     places, facts, rows = job.places, _facts(job, model), _rows_of_a_call(model, job.chunk_rows)
-    on_open(source, _where_it_was(job, facts))
+    begun = _where_it_was(job, facts)
+    on_open(source, begun)
+    notes = _Notes(job, model, facts, sink.head(), begun.chunks > 0)
 
-    pieces, head = _pieces_of(job, facts), sink.head() if job.shard is not None else b""
-
-    def write(done: Done) -> None:
-        write_state(places.state, State(facts, done, tuple(pieces), head))
-
-    def save(done: Done, piece: Piece) -> None:
-        if job.shard is not None:
-            pieces.append(piece)
-        write(done)
+    def note(done: Done, piece: Piece, is_due: bool) -> None:
+        notes.add(piece)
+        if is_due:
+            notes.write(done)
         on_chunk(done)
 
-    run = _Run(source, sink, job.outputs, rows, make_ask(source, model, job.outputs, rows), save, job.shard)
+    ask = make_ask(source, model, job.outputs, rows, notes.drift)
+    run = _Run(source, sink, job.outputs, rows, ask, note, job.shard, job.save_seconds)
     with open_part(places.part) as output, open_part(places.errors_part) as errors:
         # Checked again: another run may have ended meanwhile.
         done = _where_it_was(job, facts)
@@ -182,6 +217,6 @@ def score_file(
             done = run.score(done, output, errors)
             check_facts(facts, _facts(job, model), places.part)
             done = replace(done, finished=True)
-            write(done)
+            notes.write(done)
         _publish(places, sink, done, job.shard is not None)
     return done

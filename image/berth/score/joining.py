@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,10 +15,13 @@ from berth.errors import OperatorError
 from berth.score.parts import Places
 from berth.score.progress import Piece, State, read_state
 from berth.score.shards import find_parts
+from berth.telemetry.drift.report import add_reports
 
 SUMMARY = "_summary.json"
 # What may differ between the shards of one run.
 _OWN_FACTS = ("shard", "errors")
+# What files that were scored one by one also have of their own.
+_FILE_FACTS = ("file", "input", "input bytes", "input mtime_ns", "input tag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,44 @@ def _read_part(path: Path) -> _ShardFile:
     return _ShardFile(places, state)
 
 
+def _file_number(part: _ShardFile) -> tuple[int, int]:
+    """(number, of how many) among files that were scored one by one."""
+    number, _, count = str(part.state.facts.get("file", "")).partition("/")
+    return int(number), int(count)
+
+
+def _read_files(folder: Path) -> list[_ShardFile]:
+    """The outputs of several input files as parts of one, in the order of the inputs. Raises OperatorError."""
+    reports = {path: read_state(path) for path in sorted(folder.glob("*.json")) if path.name != SUMMARY}
+    files = [path.with_suffix("") for path, state in reports.items() if state is not None and "file" in state.facts]
+    parts = sorted(map(_read_part, files), key=_file_number)
+    counts = {_file_number(part)[1] for part in parts}
+    if len(counts) != 1 or [_file_number(part)[0] for part in parts] != list(range(max(counts, default=0))):
+        raise OperatorError(f"{folder} holds {len(parts)} of {max(counts, default=0)} scored files; run the rest first")
+    found, chunks = [], 0
+    for part in parts:
+        pieces = tuple(replace(piece, chunk=piece.chunk + chunks) for piece in part.state.pieces)
+        found.append(replace(part, state=replace(part.state, pieces=pieces)))
+        chunks += part.state.done.chunks
+    return found
+
+
+def _read_parts(folder: Path) -> list[_ShardFile]:
+    """The shards of one file, or the files of one run. Raises OperatorError."""
+    if any(folder.glob("part-*-of-*")) or not any(folder.glob("*.json")):
+        return [_read_part(path) for path in find_parts(folder)]
+    return _read_files(folder)
+
+
 def _shared_facts(part: _ShardFile) -> dict[str, Any]:
-    return {name: value for name, value in part.state.facts.items() if name not in _OWN_FACTS}
+    own = (*_OWN_FACTS, *(_FILE_FACTS if "file" in part.state.facts else ()))
+    return {name: value for name, value in part.state.facts.items() if name not in own}
+
+
+def _count_chunks(parts: Sequence[_ShardFile]) -> int:
+    if "file" in parts[0].state.facts:
+        return sum(part.state.done.chunks for part in parts)
+    return parts[0].state.done.chunks
 
 
 def _check_whole(parts: Sequence[_ShardFile]) -> None:
@@ -51,7 +90,7 @@ def _check_whole(parts: Sequence[_ShardFile]) -> None:
                 f"{first.get(changed[0])!r} in {parts[0].places.output}; score it again with --overwrite"
             )
     chunks = sorted(piece.chunk for part in parts for piece in part.state.pieces)
-    if chunks != list(range(parts[0].state.done.chunks)):
+    if chunks != list(range(_count_chunks(parts))):
         raise OperatorError(f"the parts in {parts[0].places.output.parent} do not cover every row; score them again")
     for part in parts:
         for path, size in (
@@ -109,16 +148,39 @@ def _join_parquet(files: Sequence[Path], head: bytes, pieces: Iterator[tuple[int
                     writer.write_batch(batch)
 
 
+def _add_drift(parts: Sequence[_ShardFile]) -> dict[str, Any] | None:
+    """The drift of all rows, None where the model has no profile."""
+    reports = [part.state.drift for part in parts if part.state.drift is not None]
+    if len(reports) < len(parts):
+        return None
+    whole = add_reports(reports)
+    return {"rows": whole["rows"], "features": whole["features"]}
+
+
 def _summarize(parts: Sequence[_ShardFile]) -> dict[str, Any]:
     done, facts = [part.state.done for part in parts], parts[0].state.facts
     return {
         "model": facts["model"],
         "model_sha256": facts["model sha256"],
-        "shards": len(parts),
-        "rows": done[0].rows,
+        "files" if "file" in facts else "shards": len(parts),
+        "rows": sum(one.rows for one in done) if "file" in facts else done[0].rows,
         "failed": sum(one.failed for one in done),
         "seconds": round(sum(one.seconds for one in done), 3),
+        "drift": _add_drift(parts),
     }
+
+
+def _write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    new = folder / f"{SUMMARY}.new"
+    new.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+    new.replace(folder / SUMMARY)
+
+
+def summarize_files(folder: Path) -> Mapping[str, Any]:
+    """`_summary.json` of files that were scored one by one. Raises OperatorError where one is missing."""
+    summary = _summarize(_read_files(folder))
+    _write_summary(folder, summary)
+    return summary
 
 
 def join_shards(folder: Path, places: Places, overwrite: bool) -> Mapping[str, Any]:
@@ -129,10 +191,10 @@ def join_shards(folder: Path, places: Places, overwrite: bool) -> Mapping[str, A
     for path in (places.output, places.errors):
         if path.exists() and not overwrite:
             raise OperatorError(f"{path} is there already; choose another name, or replace it with --overwrite")
-    files = find_parts(folder)
+    parts = _read_parts(folder)
+    files = [part.places.output for part in parts]
     if files[0].suffix != places.output.suffix:
         raise OperatorError(f"the parts in {folder} are {files[0].suffix} files; end the joined file's name likewise")
-    parts = [_read_part(path) for path in files]
     _check_whole(parts)
     head = parts[0].state.head
     if files[0].suffix == ".parquet":
@@ -142,9 +204,7 @@ def join_shards(folder: Path, places: Places, overwrite: bool) -> Mapping[str, A
     errors = [part.places.errors for part in parts]
     _join_bytes(errors, 0, ((at, piece.errors_bytes) for at, piece in _in_order(parts)), places.errors_part)
     summary = _summarize(parts)
-    new = folder / f"{SUMMARY}.new"
-    new.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
-    new.replace(folder / SUMMARY)
+    _write_summary(folder, summary)
     if places.errors_part.stat().st_size:
         places.errors_part.replace(places.errors)
     else:

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
 from berth.errors import InvalidInput, MalformedJson, shown
 from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
+from berth.score.remote_files import Place
 from berth.score.text_lines import Lines
+from berth.score.value_texts import dump_value, row_texts
 from berth.tensors.arrays import Array, TensorSpec
 from berth.tensors.codec import decode_json
 from berth.tensors.instances import decode_instances
@@ -25,7 +25,7 @@ class JsonlSource:
     unused: tuple[str, ...] = ()
     types: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, path: Path, specs: Sequence[TensorSpec], keep: Sequence[str]) -> None:
+    def __init__(self, path: Place, specs: Sequence[TensorSpec], keep: Sequence[str]) -> None:
         self._path, self._specs, self._keep = path, specs, keep
         self._known = {*(column_names(specs) or ()), *(spec.name for spec in specs)}
         self.size = path.stat().st_size
@@ -52,26 +52,22 @@ class JsonlSource:
             return row
         return {name: value for name, value in row.items() if name in self._known}
 
-    def decode(self, rows: Sequence[Any], number: int) -> dict[str, Array]:
+    def decode(self, rows: Any, number: int) -> dict[str, Array]:
         """Rows as the model's tensors. Raises InvalidInput."""
         tensors = decode_instances([self._for_model(row) for row in rows], self._specs)
         if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
             raise InvalidInput(f"each line must be one row, got {shown(rows[0])}")
         return tensors
 
-    def keep(self, rows: Sequence[Any]) -> dict[str, list[Any]]:
+    def keep(self, rows: Any) -> dict[str, list[Any]]:
         """The kept keys' values; None where a row has none."""
         objects = [row if isinstance(row, dict) else {} for row in rows]
         return {name: [row.get(name) for row in objects] for name in self._keep}
 
 
-def _plain(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
 def encode_line(document: dict[str, Any]) -> bytes:
-    """One object and its newline; NaN becomes null, and what JSON does not know its text."""
-    return orjson.dumps(document, _plain, orjson.OPT_APPEND_NEWLINE)
+    """One object and its newline."""
+    return dump_value(document) + b"\n"
 
 
 class JsonlSink:
@@ -87,8 +83,10 @@ class JsonlSink:
     def encode(self, scored: Scored) -> bytes:
         """One object a row; the outputs of a failed row are null."""
         columns = {**scored.kept, **scored.outputs}
-        rows = zip(*columns.values(), strict=True)
-        return b"".join(encode_line(dict(zip(columns, row, strict=True))) for row in rows)
+        keys = (dump_value(name).replace(b"%", b"%%") for name in columns)
+        template = b"{" + b",".join(key + b":%b" for key in keys) + b"}\n"
+        rows = zip(*map(row_texts, columns.values()), strict=True)
+        return b"".join([template % row for row in rows])
 
     def publish(self, part: Path, output: Path) -> None:
         """The part file is the output."""

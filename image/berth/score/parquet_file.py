@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from berth.errors import OperatorError
-from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
+from berth.score.chunks import Chunk, ColumnRows, Columns, Rows, Scored, Skips, Values, keep_all
 from berth.score.picking import decode_picked, pick_columns
+from berth.score.remote_files import Place
+from berth.score.value_texts import list_values_of
 from berth.tensors.arrays import Array, TensorSpec
 
 _TYPES = {"BOOL": "bool_", "BYTES": "string", "FP16": "float16", "FP32": "float32", "FP64": "float64"}
@@ -30,12 +33,12 @@ def check_pyarrow() -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Place) -> Iterator[Any]:
     """The file, opened. Raises OperatorError where it is damaged, then or while it is read."""
     from pyarrow import ArrowException, parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path if isinstance(path, Path) else path.open()) as file:
             yield file
     except (ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's, not pyarrow's
@@ -61,10 +64,19 @@ def _safe_type(type_: Any) -> Any:
     return pa.string() if pa.types.is_temporal(type_) and getattr(type_, "unit", "") == "ns" else type_
 
 
+def _read_numbers(column: Any) -> list[Any] | Array:
+    """A column's values, null as None; finite numbers with a fraction as an array, as the codec gives them."""
+    if str(column.type) == "double" and column.null_count == 0:
+        array: Array = column.to_numpy(zero_copy_only=False)
+        if np.isfinite(array).all():
+            return array
+    return [_missing(value) for value in column.to_pylist()]
+
+
 class ParquetSource:
     """A parquet file; positions are rows."""
 
-    def __init__(self, path: Path, specs: Sequence[TensorSpec], keep: Sequence[str]) -> None:
+    def __init__(self, path: Place, specs: Sequence[TensorSpec], keep: Sequence[str]) -> None:
         self._path, self._specs, self._keep = path, specs, tuple(keep)
         with _opened(path) as file:
             schema, self.size = file.schema_arrow, file.metadata.num_rows
@@ -73,10 +85,13 @@ class ParquetSource:
         self.types: Mapping[str, Any] = {name: _safe_type(schema.field(name).type) for name in keep}
         self.unused = self._picked.unused
 
-    def _rows(self, batch: Any) -> list[tuple[Any, ...]]:
+    def _explode(self, batch: Any) -> list[tuple[Any, ...]]:
         columns = [[_missing(value) for value in batch.column(name).to_pylist()] for name in self._picked.names]
         columns += [batch.column(name).cast(self.types[name]).to_pylist() for name in self._keep]
         return list(zip(*columns, strict=True))
+
+    def _columns(self, batch: Any) -> ColumnRows:
+        return ColumnRows(batch.num_rows, batch, lambda: self._explode(batch))
 
     def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
         """The chunks from a row on; none reaches over the end of a row group, so that each can be begun by itself.
@@ -102,20 +117,25 @@ class ParquetSource:
         for batch in file.iter_batches(rows, [group], self._names):
             if begins in skipped:
                 ends = begins + batch.num_rows
-                yield Chunk(range(begins, ends) if skipped[begins] else self._rows(batch), ends)
+                yield Chunk(range(begins, ends) if skipped[begins] else self._columns(batch), ends)
             elif begins > min(skipped, default=0):
                 raise OperatorError(
                     f"{self._path.name}: pyarrow reads its rows in other pieces; use a smaller --chunk-rows"
                 )
             begins += batch.num_rows
 
-    def decode(self, rows: Sequence[Any], number: int) -> dict[str, Array]:
+    def decode(self, rows: Rows, number: int) -> dict[str, Array]:
         """Rows as the model's tensors. Raises InvalidInput."""
+        if isinstance(rows, ColumnRows):
+            numbers = [_read_numbers(rows.columns.column(name)) for name in self._picked.names]
+            return decode_picked(numbers, self._picked, self._specs)
         columns = [[row[at] for row in rows] for at in range(len(self._picked.names))]
         return decode_picked(columns, self._picked, self._specs)
 
-    def keep(self, rows: Sequence[Any]) -> dict[str, list[Any]]:
+    def keep(self, rows: Rows) -> dict[str, Values]:
         """The kept columns' values."""
+        if isinstance(rows, ColumnRows):
+            return {name: rows.columns.column(name).cast(self.types[name]) for name in self._keep}
         first = len(self._picked.names)
         return {name: [row[first + at] for row in rows] for at, name in enumerate(self._keep)}
 
@@ -127,6 +147,21 @@ def _output_type(spec: TensorSpec) -> Any:
     for _ in spec.shape[1:]:
         type_ = pa.list_(type_)
     return type_
+
+
+def _arrow_column(values: Any, type_: Any) -> Any:
+    import pyarrow as pa
+
+    return values.cast(type_) if isinstance(values, pa.Array) else pa.array(values, type_)
+
+
+def _arrow_values(values: Values) -> Any:
+    """What pa.array accepts, with nulls where JSON has them: numbers of one dimension stay an array."""
+    import pyarrow as pa
+
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "biuf":
+        return values if isinstance(values, pa.Array) else list_values_of(values)
+    return pa.array(values, mask=~np.isfinite(values)) if values.dtype.kind == "f" else pa.array(values)
 
 
 def _text(value: Any) -> str | None:
@@ -151,10 +186,10 @@ class ParquetSink:
         """One record batch."""
         import pyarrow as pa
 
-        columns = dict(scored.kept) | dict(scored.outputs)
+        columns = {name: _arrow_values(values) for name, values in {**scored.kept, **scored.outputs}.items()}
         for name in self._untyped:
-            columns[name] = [_text(value) for value in columns[name]]
-        arrays = [pa.array(columns[field.name], field.type) for field in self._schema]
+            columns[name] = [_text(value) for value in list_values_of(columns[name])]
+        arrays = [_arrow_column(columns[field.name], field.type) for field in self._schema]
         return bytes(pa.RecordBatch.from_arrays(arrays, schema=self._schema).serialize())
 
     def publish(self, part: Path, output: Path) -> None:

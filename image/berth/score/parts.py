@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from berth.errors import OperatorError
+from berth.score.remote_files import RemotePlace, upload_all
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -20,10 +21,38 @@ def _beside(path: Path, ending: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a run writes in the end."""
+    """Where a run writes in the end: here, or as files of the same names below `remote`, which get uploaded whole."""
 
     output: Path
     errors: Path
+    remote: RemotePlace | None = None
+
+    def find(self, path: Path) -> Path | RemotePlace | None:
+        """A finished file of this run, here or in its bucket. Raises StoreError, Cut."""
+        if path.exists():
+            return path
+        return there if self.remote is not None and (there := self.remote / path.name).is_file() else None
+
+    def fetch_report(self) -> None:
+        """Have the report of a shard that was done elsewhere. Raises StoreError, Cut."""
+        if isinstance(there := self.find(self.report), RemotePlace):
+            there.download(self.report)
+
+    def deliver(self, failed: bool) -> None:
+        """Upload what belongs into a bucket, the output last; of a run without failures, no errors stay there.
+
+        Raises StoreError, Cut.
+        """
+        if self.remote is None:
+            return
+        if not failed and isinstance(old := self.find(self.errors), RemotePlace):
+            old.remove()
+        upload_all((self.errors, self.report, self.output), self.remote)
+
+    def clear(self) -> None:
+        """Forget what lies in a bucket by now."""
+        for path in (self.errors, self.report, self.output) if self.remote is not None else ():
+            path.unlink(missing_ok=True)
 
     @property
     def part(self) -> Path:
@@ -68,12 +97,16 @@ def cut(file: BinaryIO, size: int) -> None:
 
 
 def append(file: BinaryIO, content: bytes) -> int:
-    """Write to the end and to the disk; the file's size."""
+    """Write to the end; the file's size."""
     if content:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
     return file.tell()
+
+
+def sync(file: BinaryIO) -> None:
+    """Put what was written on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def holds(path: Path, size: int) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from berth.errors import InvalidInput
 from berth.tensors.arrays import Array, TensorSpec
 from berth.tensors.schema import (
@@ -70,9 +72,18 @@ def pick_columns(header: Sequence[str], specs: Sequence[TensorSpec], keep: Seque
     return Picked(names, tuple(header.index(name) for name in names), unused, whole=whole)
 
 
-def decode_picked(columns: Sequence[list[Any]], picked: Picked, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+def _decode_unnamed(columns: Sequence[list[Any] | Array], specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    if columns and all(isinstance(column, np.ndarray) for column in columns):
+        return decode_matrix(np.stack(columns, axis=1), specs)
+    lists = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns]
+    return decode_matrix([list(row) for row in zip(*lists, strict=True)], specs)
+
+
+def decode_picked(
+    columns: Sequence[list[Any] | Array], picked: Picked, specs: Sequence[TensorSpec]
+) -> dict[str, Array]:
     """The picked columns' values as the model's tensors. Raises InvalidInput."""
     if not picked.named:
-        return decode_matrix([list(row) for row in zip(*columns, strict=True)], specs)
+        return _decode_unnamed(columns, specs)
     named = dict(zip(picked.names, columns, strict=True))
     return decode_tensors(named, specs) if picked.whole else decode_columns(named, specs)

@@ -46,12 +46,17 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What was begun, as facts by name, and how far it is. Shards keep their pieces too, which stand behind `head`."""
+    """What was begun, as facts by name, and how far it is.
+
+    Shards keep their pieces too, which stand behind `head`, and their counts for drift: `drift` is their report.
+    """
 
     facts: Mapping[str, Any]
     done: Done
     pieces: tuple[Piece, ...] = ()
     head: bytes = b""
+    counts: tuple[int, ...] = ()
+    drift: Mapping[str, Any] | None = None
 
 
 def read_state(path: Path) -> State | None:
@@ -62,7 +67,8 @@ def read_state(path: Path) -> State | None:
             raise ValueError(f"schema {document['schema']!r}")
         pieces = tuple(Piece(*row) for row in document.get("pieces", []))
         head = base64.b64decode(document.get("head", ""), validate=True)
-        return State(document["facts"], Done(**document["done"]), pieces, head)
+        counts = tuple(map(int, document.get("counts", ())))
+        return State(document["facts"], Done(**document["done"]), pieces, head, counts, document.get("drift"))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -78,6 +84,7 @@ def write_state(path: Path, state: State) -> None:
     if state.head or state.pieces:
         document["head"] = base64.b64encode(state.head).decode()
         document["pieces"] = [[*asdict(piece).values()] for piece in state.pieces]
+        document["counts"], document["drift"] = state.counts, state.drift
     with new.open("w", encoding="utf-8") as file:
         json.dump(document, file)
         file.flush()

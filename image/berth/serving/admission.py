@@ -31,7 +31,7 @@ class Gate:
     def enter(self) -> int:
         """A ticket for `leave`. Raises Overloaded, with Retry-After, when the worker is full."""
         with self._lock:
-            if self.inside >= self._max_inflight:
+            if len(self._began) + self.waiting >= self._max_inflight:
                 self._report()
                 raise Overloaded(
                     f"this worker already has {self._max_inflight} predictions in flight; try again in a second",
@@ -51,13 +51,13 @@ class Gate:
 
     def report(self) -> None:
         """Report the predictions in flight where `waiting` was changed and no ticket came or went since."""
-        if self._reported != self.inside:
+        if self._reported != len(self._began) + self.waiting:
             with self._lock:
                 self._report()
 
     def _report(self) -> None:
         """The caller holds the lock, or two threads leave a stale number."""
-        if (inside := self.inside) != self._reported:
+        if (inside := len(self._began) + self.waiting) != self._reported:
             self._reported = inside
             self._on_change(inside)
 

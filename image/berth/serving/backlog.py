@@ -21,9 +21,9 @@ from berth.serving.places import ComputePlaces
 
 # The share of the newest call in an estimate: half of it is from the last seven calls.
 _NEWEST = 0.1
-# Without a limit of the user's: clients with so many connections are never refused, as they wait for their turn only.
-NEVER_REFUSED = 16
-# And the wait is limited to this share of the time a request has.
+# A request is accepted up to this share of the limit: between two calls a thread wakes, which no call's time shows.
+_CAUTION = 0.95
+# Without a limit of the user's, the wait is limited to this share of the time a request has.
 _AUTO_SHARE = 0.1
 
 
@@ -84,7 +84,6 @@ class Backlog:
     def __init__(self, places: ComputePlaces, max_wait_seconds: float | None, request_seconds: float) -> None:
         self._places = places
         self._most = _AUTO_SHARE * request_seconds if max_wait_seconds is None else max_wait_seconds
-        self._never_refused = NEVER_REFUSED if max_wait_seconds is None else 0
         self._lock = threading.Lock()
         self._estimates: list[CallEstimate] = []
 
@@ -104,17 +103,14 @@ class Backlog:
         """Wait for a turn. Raises Overloaded, with Retry-After, where it would take too long."""
         with self._lock:
             wait = self._expected_wait()
-            if wait > self._most and self._inside() >= self._never_refused:
+            if wait > _CAUTION * self._most:
                 later = max(1, math.ceil(wait - self._most))
                 raise Overloaded(
-                    f"this prediction would wait about {wait:.3g} s for its turn, longer than {self._most:.3g} s "
+                    f"this prediction would wait about {wait:.3g} s for its turn, and the limit is {self._most:.3g} s "
                     f"(BERTH_MAX_WAIT_MS); try again in {later} s",
                     headers={"Retry-After": str(later)},
                 )
             return Turn(self._lock, estimate, max(1, rows))
-
-    def _inside(self) -> int:
-        return sum(each.requests for each in self._estimates) + len(self._places.ages())
 
     def _expected_wait(self) -> float:
         running = self._places.running()

@@ -7,6 +7,7 @@ Workers share no memory, so all of it is files in the run directory:
     drain              turn traffic away (written by `berth drain`)
     stuck-PID          that worker has had a prediction inside for too long
     blocked-PID        that worker computes only predictions that have run past their time, and can begin no other
+    worker-count       how many workers there are since the CPU limit changed; absent before
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def write_whole(path: Path, text: str) -> None:
 def write_drain(run_dir: Path) -> None:
     """Make every worker of the server of `run_dir` return 503 at /readyz."""
     (run_dir / "drain").touch()
+
+
+def write_worker_count(run_dir: Path, count: int) -> None:
+    """Report to all workers how many there are from now on."""
+    write_whole(run_dir / "worker-count", str(count))
 
 
 class Lifecycle:
@@ -112,7 +118,8 @@ class Lifecycle:
         """Whether every worker has every model; a replacement that still loads accepts no connections, so it waits."""
         if self.draining:
             return Readiness(False, "draining: this server accepts no new traffic")
-        if self._workers <= len(self._marks("blocked")):
+        count = self._count_workers()
+        if count <= len(self._marks("blocked")):
             return Readiness(False, "no worker can respond: each computes predictions that have run past their time")
         workers = self.all_states()
         for states in workers:
@@ -122,8 +129,8 @@ class Lifecycle:
         if (self._run_dir / "all-ready").exists():
             return Readiness(True)
         ready = sum(all(value.state == READY for value in states.values()) for states in workers)
-        if ready < self._workers:
-            return Readiness(False, f"loading: {ready} of {self._workers} workers have loaded their models")
+        if ready < count:
+            return Readiness(False, f"loading: {ready} of {count} workers have loaded their models")
         return Readiness(True)
 
     def mark_stuck(self, stuck: bool) -> None:
@@ -133,7 +140,13 @@ class Lifecycle:
     def mark_blocked(self, blocked: bool) -> bool:
         """Report to all workers whether this one can begin no prediction; whether another one can."""
         self._mark("blocked", blocked)
-        return not blocked or len(self._marks("blocked")) < self._workers
+        return not blocked or len(self._marks("blocked")) < self._count_workers()
+
+    def _count_workers(self) -> int:
+        try:
+            return int((self._run_dir / "worker-count").read_text("ascii"))
+        except (OSError, ValueError):  # the usual case: the number is that of the start
+            return self._workers
 
     def _mark(self, what: str, holds: bool) -> None:
         if (what in self._marked) == holds:

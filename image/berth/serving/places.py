@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 
 class ComputePlaces:
-    """`count` places, each held by one thread for one call. Safe for any thread; `clock` is monotonic seconds."""
+    """`count` places, each held by one thread for one call. Safe for any thread; `clock` is monotonic seconds.
+
+    They go to who waits, in the order of arrival. A lock or semaphore of the library gives a place that is given back
+    to whoever comes at that moment, so that a request that waits can be overtaken again and again.
+    """
 
     def __init__(self, count: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = count
         self._clock = clock
-        # A lock does for one place, and is many times quicker than a semaphore.
-        self._free = threading.Lock() if count == 1 else threading.Semaphore(count)
+        self._lock = threading.Lock()
+        self._held = 0
+        # Who waits: each a lock that is released when a place is handed over.
+        self._queue: deque[threading.Lock] = deque()
         # Of each thread that holds a place: since when, and how many seconds its call is expected to take.
         self._calls: dict[int, tuple[float, float]] = {}
 
     def take(self, seconds: float | None = None) -> bool:
         """Wait up to `seconds` for a place; None does not wait. Whether there was one."""
-        if seconds is None:
-            taken = self._free.acquire(blocking=False)
-        else:
-            taken = self._free.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
-        if taken:
-            self._calls[threading.get_ident()] = (self._clock(), 0.0)
-        return taken
+        with self._lock:
+            if free := self._held < self.count:
+                self._held += 1
+        if not free and (seconds is None or not self._wait(seconds)):
+            return False
+        self._calls[threading.get_ident()] = (self._clock(), 0.0)
+        return True
+
+    def _wait(self, seconds: float) -> bool:
+        turn = threading.Lock()
+        turn.acquire()
+        with self._lock:
+            if self._held < self.count:  # given back since `take` looked
+                self._held += 1
+                return True
+            self._queue.append(turn)
+        if turn.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
+            return True
+        with self._lock:
+            if turn in self._queue:
+                self._queue.remove(turn)
+                return False
+        return True  # handed over as the time ran out
 
     def expect(self, seconds: float) -> None:
         """The thread's call, which begins now, should take so long."""
@@ -37,7 +60,11 @@ class ComputePlaces:
     def give_back(self) -> None:
         """The thread's call is over."""
         self._calls.pop(threading.get_ident(), None)
-        self._free.release()
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().release()
+            else:
+                self._held -= 1
 
     def __enter__(self) -> Self:
         self.take(threading.TIMEOUT_MAX)
@@ -45,6 +72,11 @@ class ComputePlaces:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.give_back()
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for a place."""
+        return len(self._queue)
 
     def running(self) -> list[tuple[float, float]]:
         """Of each place that is held: the seconds since its call began, and those it was expected to take."""

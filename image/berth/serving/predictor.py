@@ -18,7 +18,7 @@ from berth.serving.batching import Batcher
 from berth.serving.cache import PredictionCache, encode_key
 from berth.serving.failed_calls import explain_failure
 from berth.serving.places import ComputePlaces
-from berth.serving.tuning import UNKNOWN, BatchChoice, choose_batching, is_brief, is_quick, measure_row
+from berth.serving.tuning import BatchChoice, choose_batching, first_estimate, is_brief, is_quick, measure_row
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.schema import check_tensors
@@ -92,15 +92,15 @@ class Predictor:
         self._preparing = threading.Lock()
         self._prepared: dict[tuple[str, str], Prepared] = {}
 
-    def prepare(self, model: Model) -> BatchChoice:
-        """Decide, before the first request, whether waiting requests for `model` share calls."""
+    def prepare(self, model: Model, *, before_requests: bool = True) -> BatchChoice:
+        """Decide, before the first request, whether waiting requests for `model` share calls, and what one takes."""
         classes = next((spec.labels for spec in model.outputs if spec.labels), ())
         metrics = self._metrics.bind(model.name, model.version, classes)
         cost = measure_row(model)
         choice = choose_batching(model, self._batch_max_rows, cost)
         estimate = self._backlog.add_model(choice.max_rows)
-        if cost is not UNKNOWN:
-            estimate.add(cost.seconds, 1)
+        if (seconds := first_estimate(model, cost, before_requests)) is not None:
+            estimate.add(seconds, 1)
         batcher = self._make_batcher(model, metrics, estimate, choice) if choice.max_rows > 1 else None
         brief = is_brief(cost) and batcher is None
         prepared = Prepared(metrics, choice, batcher, estimate, is_quick(model, cost), brief)
@@ -141,10 +141,11 @@ class Predictor:
 
     def _prepare_once(self, model: Model) -> Prepared:
         key = (model.name, model.version)
-        if key not in self._prepared:
-            with self._preparing:
-                if key not in self._prepared:
-                    self.prepare(model)
+        if (prepared := self._prepared.get(key)) is not None:
+            return prepared
+        with self._preparing:
+            if key not in self._prepared:
+                self.prepare(model, before_requests=False)
         return self._prepared[key]
 
     def predict(
@@ -157,24 +158,34 @@ class Predictor:
         began = time.monotonic()
         prepared = self._prepare_once(model)
         tensors = check_tensors(tensors, model.inputs, self._max_rows, model.batchable)
-        key = self._key(model, outputs, tensors)
-        found = self._cache.get(key) if self._cache is not None and key is not None else None
-        answer = found.answer if found else self._compute(model, prepared, tensors, outputs, deadline, may_wait)
-        if self._cache is not None and key is not None:
-            prepared.metrics.count_cache(found is not None)
-            if found is None:
-                self._cache.put(key, answer)
+        if self._cache is not None and model.metadata.get("deterministic") is True:
+            answer, made = self._look_up(self._cache, model, prepared, tensors, outputs, deadline, may_wait)
+        else:
+            answer, made = self._compute(model, prepared, tensors, outputs, deadline, may_wait), None
         _count(model, prepared.metrics, answer)
         now = time.monotonic()
         if now >= deadline:
             raise DeadlineExceeded("the prediction took longer than the request's time")
-        return Prediction(answer, _rows(tensors), now - found.made if found else None, began, now - began)
+        return Prediction(answer, _rows(tensors), None if made is None else now - made, began, now - began)
 
-    def _key(self, model: Model, outputs: Sequence[str], tensors: Tensors) -> bytes | None:
-        """None where predictions are not kept: the cache is off, or the model does not call itself deterministic."""
-        if self._cache is None or model.metadata.get("deterministic") is not True:
-            return None
-        return encode_key(model.name, model.version, model.sha256, outputs, tensors)
+    def _look_up(
+        self,
+        cache: PredictionCache,
+        model: Model,
+        prepared: Prepared,
+        tensors: Tensors,
+        outputs: Sequence[str],
+        deadline: float,
+        may_wait: bool,
+    ) -> tuple[dict[str, Array], float | None]:
+        """The outputs, from the cache where it has them, with the time they were computed at (monotonic)."""
+        key = encode_key(model.name, model.version, model.sha256, outputs, tensors)
+        found = cache.get(key)
+        answer = found.answer if found else self._compute(model, prepared, tensors, outputs, deadline, may_wait)
+        prepared.metrics.count_cache(found is not None)
+        if found is None:
+            cache.put(key, answer)
+        return answer, found.made if found else None
 
     def _compute(
         self,

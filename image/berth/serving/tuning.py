@@ -102,6 +102,24 @@ def measure_row(model: Model) -> RowCost:
         return UNKNOWN
 
 
+def first_estimate(model: Model, cost: RowCost, may_try: bool) -> float | None:
+    """Seconds to expect of a call until a request's has returned; None where the model cannot or must not be tried.
+
+    A burst that comes first would otherwise be accepted whole, as nothing is known about what it waits for.
+    """
+    if cost is not UNKNOWN:
+        return cost.seconds
+    if not may_try:
+        return None
+    try:
+        row, outputs = _one_row(model), [spec.name for spec in required(model.outputs)]
+        began = time.perf_counter()
+        model.predict(row, outputs)
+    except Exception:  # whatever the model raises: it will raise it for its callers, who get it
+        return None
+    return time.perf_counter() - began
+
+
 def is_quick(model: Model, cost: RowCost) -> bool:
     """Whether one row takes less time than waking a thread that waits for its turn.
 

@@ -167,9 +167,12 @@ class Caller:
     def __repr__(self) -> str:
         return "Caller(…)"
 
-    def line(self, url: str, look_up_seconds: float) -> Line:
-        """A fresh connection to a Service, whose name is resolved in at most `look_up_seconds`."""
-        return Line(url, self.headers, self.resolve, look_up_seconds)
+    def line(self, url: str, look_up_seconds: float, host: str = "") -> Line:
+        """A fresh connection to a Service, whose name is resolved in at most `look_up_seconds`.
+
+        `host` goes into the Host header in the place of the Service's own name, as clients of a gateway send it.
+        """
+        return Line(url, self.headers | ({"Host": host} if host else {}), self.resolve, look_up_seconds)
 
     def find_pods(self, host: str, port: int, seconds: float) -> list[str]:
         """The pods behind a headless name, as URLs; none where the name has no address."""

@@ -34,9 +34,9 @@ class Inquiry:
     def _left(self, most: float) -> float:
         return max(_LEAST_SECONDS, min(most, self._deadline - time.monotonic()))
 
-    def _line(self, url: str) -> Line:
+    def _line(self, url: str, host: str = "") -> Line:
         """A fresh connection to a Service."""
-        return self._caller.line(url, self._left(_LOOK_UP_SECONDS))
+        return self._caller.line(url, self._left(_LOOK_UP_SECONDS), host)
 
     def _waits(self, until: float) -> bool:
         """Pause, if there is time for another try before `until`."""
@@ -59,11 +59,11 @@ class Inquiry:
                 self._report(f"wait  {verdict.sentence}")
                 told = verdict.sentence
 
-    def settle_row(self, count: int, url: str, rule: Callable[[Line], Verdict]) -> Verdict:
+    def settle_row(self, count: int, url: str, rule: Callable[[Line], Verdict], host: str = "") -> Verdict:
         """The rule without a miss `count` times in a row, each on a new connection; a miss starts the count again."""
         done = misses = 0
         while done < count:
-            with self._line(url) as line:
+            with self._line(url, host) as line:
                 verdict = rule(line)
             if verdict.outcome is not Outcome.REFUSE:
                 done += 1

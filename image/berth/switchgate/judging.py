@@ -6,6 +6,7 @@ inquiry.py watches the clock; this file puts the rules in their order.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from berth.switchgate.asking import Line
@@ -22,9 +23,10 @@ from berth.switchgate.decide import (
     decide_traffic,
     is_outage,
     passes,
+    refuses,
 )
 from berth.switchgate.drifting import decide_drift
-from berth.switchgate.heard import Heard, find_examples
+from berth.switchgate.heard import Heard, find_examples, slot_of
 from berth.switchgate.inquiry import Inquiry
 from berth.switchgate.plan import SwitchPlan, VerifyPlan
 
@@ -108,8 +110,10 @@ def verify_traffic(plan: VerifyPlan, inquiry: Inquiry) -> Verdict:
     """Whether every fresh connection reaches the slot and predicts: PASS or REFUSE, with the reason."""
     bodies = [] if plan.request is None else [plan.request]
 
-    def look(line: Line) -> Verdict:
-        verdict = decide_traffic(inquiry.get_on(line, "/info"), plan.active_url, plan.target_slot)
+    def look(line: Line, url: str, shares: bool = False) -> Verdict:
+        info = inquiry.get_on(line, "/info")
+        slot = slot_of(info) if shares and slot_of(info) else plan.target_slot
+        verdict = decide_traffic(info, url, slot)
         if verdict.outcome is Outcome.GO_ON and not bodies:
             heard = inquiry.get_on(line, "/openapi.json")
             bodies.extend(find_examples(heard))
@@ -117,10 +121,19 @@ def verify_traffic(plan: VerifyPlan, inquiry: Inquiry) -> Verdict:
         for body in bodies:
             if verdict.outcome is Outcome.REFUSE:
                 break
-            verdict = decide_sample(inquiry.predict_on(line, body), plan.target_slot)
+            answer = inquiry.predict_on(line, body)
+            # The next request of a connection may go to the other slot as well.
+            verdict = decide_sample(answer, answer.slot if shares and answer.slot else slot)
         return verdict
 
-    verdict = inquiry.settle_row(plan.connections, plan.active_url, look)
+    verdict = inquiry.settle_row(plan.connections, plan.active_url, lambda line: look(line, plan.active_url))
+    if verdict.outcome is not Outcome.REFUSE and plan.route_url:
+        place = f"{plan.route_url} (Host: {plan.route_host})" if plan.route_host else plan.route_url
+        through = partial(look, url=place, shares=plan.route_shares)
+        verdict = inquiry.settle_row(plan.connections, plan.route_url, through, plan.route_host)
+        if verdict.outcome is Outcome.REFUSE:
+            return refuses(f"through the route: {verdict.sentence}")
     if verdict.outcome is Outcome.REFUSE:
         return verdict
-    return passes(f"all {plan.connections} connections to {plan.active_url} reached slot {plan.target_slot}")
+    also = " and the route" if plan.route_url else ""
+    return passes(f"all {plan.connections} connections to {plan.active_url}{also} reached slot {plan.target_slot}")

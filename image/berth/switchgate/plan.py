@@ -54,10 +54,17 @@ class SwitchPlan:
 
 @dataclass(frozen=True, slots=True)
 class VerifyPlan:
-    """`berth gate --verify`: does every connection to a Service reach `target_slot` and predict?"""
+    """`berth gate --verify`: does every connection to a Service reach `target_slot` and predict?
+
+    With `route_url` the ingress controller or gateway in front of it is queried likewise, as by a client of
+    `route_host`; a route that `route_shares` its requests, as a canary does, may lead to either slot.
+    """
 
     active_url: str
     target_slot: str
     connections: int = 20
     timeout_seconds: float = 60.0
     request: dict[str, Any] | None = None
+    route_url: str = ""
+    route_host: str = ""
+    route_shares: bool = False

@@ -23,6 +23,7 @@ _MANY_VALUES = 5000
 _large = threading.Lock()
 # A string, also one that never ends, so that each byte is passed once; or what Python writes for a missing number.
 _STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|\bNaN\b', re.DOTALL)
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -111,8 +112,11 @@ def encode_json(document: Any) -> bytes:
 
 def _count_values(document: Any) -> int:
     """About how many numbers a document of ours has: its arrays lie near its top."""
-    if isinstance(document, dict):
-        return sum(map(_count_values, document.values()))
+    if type(document) is dict:
+        count = 0
+        for value in document.values():
+            count += 1 if type(value) in _SCALARS else _count_values(value)
+        return count
     if isinstance(document, list) and document and isinstance(document[0], dict):
         return len(document) * _count_values(document[0])
     return int(getattr(document, "size", 1))

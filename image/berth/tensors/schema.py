@@ -16,6 +16,7 @@ from berth.errors import InvalidInput, UnknownOutput, shown
 from berth.tensors.arrays import DATATYPES, Array, TensorSpec, convert_array, decode_array
 
 Specs: TypeAlias = Sequence[TensorSpec]
+_CELLS = frozenset({float, int})
 
 
 def is_matrix(specs: Specs) -> bool:
@@ -127,10 +128,12 @@ def listed(value: Any) -> Any:
 
 def decode_matrix(rows: Sequence[Any] | Array, specs: Specs, columns: Sequence[str] | None = None) -> dict[str, Array]:
     """A list of rows, each a list of values in the model's order (or in that of `columns`). Raises InvalidInput."""
+    if columns is None and is_matrix(specs):
+        return {specs[0].name: decode_array(rows, specs[0].datatype, specs[0].name)}
     wanted = column_names(specs)
     if columns is not None and wanted is not None:
         check_columns(columns, wanted, optional_names(specs))
-    if is_matrix(specs) and (columns is None or wanted is None or tuple(columns) == wanted):
+    if is_matrix(specs) and (wanted is None or tuple(columns or ()) == wanted):
         return {specs[0].name: decode_array(rows, specs[0].datatype, specs[0].name)}
     order = list(columns if columns is not None else wanted or ())
     rows = listed(rows)
@@ -154,6 +157,8 @@ def _decode_tensor_rows(rows: list[Any], specs: Specs) -> dict[str, Array]:
 
 def decode_features(value: Any, specs: Specs) -> dict[str, Array]:
     """Whatever `features` or `instances` may be: a row, rows, a record or records. Raises InvalidInput."""
+    if type(value) is list and value and type(value[0]) in _CELLS and is_matrix(specs):  # a row, as nearly always
+        return decode_matrix([value], specs)
     if isinstance(value, np.ndarray) and value.ndim == 2 and is_matrix(specs):
         return decode_matrix(value, specs)
     value = listed(value)
@@ -199,6 +204,8 @@ def check_inputs(given: Sequence[str], wanted: Sequence[str]) -> None:
 
 def _check_shape(array: Array, spec: TensorSpec) -> None:
     wanted = spec.shape
+    if array.ndim and (-1, *array.shape[1:]) == wanted:
+        return  # as nearly always
     if len(wanted) == 2 == array.ndim and -1 != wanted[1] != array.shape[1]:
         names = f": {quoted(spec.columns)}" if spec.columns else ""
         raise InvalidInput(f"{spec.name}: got {array.shape[1]} values in a row, want {wanted[1]}{names}")

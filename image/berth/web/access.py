@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from berth.errors import InvalidInput, ModelNotFound, NotReady
 from berth.models.model import Model
 from berth.models.store import Entry
-from berth.web.arms import assign_arm, find_running, first_entry, note_shadow, public_names, stand_in
+from berth.web.arms import assign_arm, first_entry, note_shadow, public_names, stand_in
 from berth.web.auth import check_allowed
 from berth.web.exchange import Backend, Exchange
 
@@ -77,11 +77,12 @@ def find_entry(exchange: Exchange, backend: Backend, name: str | None, version: 
 
 def _choose_arm(exchange: Exchange, backend: Backend, name: str | None, version: str | None) -> Model | None:
     """The arm that a request gets, where it predicts and an experiment has its name."""
-    if backend.experiments is None or version is not None:
+    if (live := backend.experiments) is None or version is not None:
         return None
-    if exchange.endpoint.protocol:
-        note_shadow(exchange, backend, name)
-    if (running := find_running(backend, name, version)) is None:
+    name = backend.catalog.entries[0].name if name is None else name
+    if exchange.endpoint.protocol and (shadowing := live.find_shadow(name)) is not None:
+        note_shadow(exchange, shadowing)
+    if (running := live.find(name)) is None:
         return None
     if exchange.endpoint.protocol:
         return assign_arm(exchange, backend, running)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from berth.errors import ModelNotFound
 from berth.experiments.experiment_file import FIELD, HEADER
-from berth.experiments.live import Running
+from berth.experiments.live import Running, Shadowing
 from berth.experiments.shadowing import is_shadowed
 from berth.models.model import Model
 from berth.models.store import Entry
 from berth.web.auth import check_allowed
 from berth.web.exchange import Backend, Exchange
+from berth.web.line_arms import LineArms
 
 
 def find_running(backend: Backend, name: str | None, version: str | None) -> Running | None:
@@ -44,11 +45,26 @@ def assign_arm(exchange: Exchange, backend: Backend, running: Running) -> Model:
     return model
 
 
-def note_shadow(exchange: Exchange, backend: Backend, name: str | None) -> None:
-    """Note the shadow of a public name, where the request belongs to its share."""
-    assert backend.experiments is not None  # noqa: S101 - the caller knows
-    found = backend.experiments.find_shadow(backend.catalog.entries[0].name if name is None else name)
-    if found is not None and is_shadowed(exchange.request_id, found.shadow.share):
+def assign_lines(exchange: Exchange, backend: Backend, name: str | None) -> LineArms | None:
+    """What assigns the lines of a stream, whose model is chosen; None where all have one, by the header it carries."""
+    decision = exchange.decision
+    if exchange.unsettled is None and (decision is None or decision.sticky):
+        return None
+    running = exchange.unsettled or find_running(backend, name, None)
+    assert running is not None  # noqa: S101 - it has just decided
+    exchange.unsettled, exchange.decision, exchange.by_line = None, None, running.experiment.name
+    model = running.experiment.model
+
+    def find() -> Running:  # the shares may change while the stream is open
+        live = backend.experiments
+        return running if live is None else live.find(model) or running
+
+    return LineArms(find, backend.catalog.resolve, exchange.request_id)
+
+
+def note_shadow(exchange: Exchange, found: Shadowing) -> None:
+    """Note the shadow of a request's public name, where the request belongs to its share."""
+    if is_shadowed(exchange.request_id, found.shadow.share):
         exchange.shadowing = found
 
 

@@ -14,7 +14,8 @@ from typing import Any
 ANY = "*"
 # What a page may read of a response, beside the few fields that it always may.
 _EXPOSED = (
-    "Age, Inference-Header-Content-Length, Retry-After, X-Berth-Model, X-Berth-Receipt, X-Berth-Slot, X-Request-Id"
+    "Age, Inference-Header-Content-Length, Retry-After, X-Berth-Arm, X-Berth-Experiment, X-Berth-Model, "
+    "X-Berth-Receipt, X-Berth-Slot, X-Request-Id"
 )
 _FIELD_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 _MAX_AGE_SECONDS = "600"

@@ -71,11 +71,11 @@ def observe_requests(
     def observe(exchange: Exchange, status: int, seconds: float) -> None:
         endpoint = exchange.endpoint
         if exchange.counts:
-            bound = bind(exchange)
-            bound.observe_request(endpoint.protocol, status, seconds)
+            bind(exchange).observe_request(endpoint.protocol, status, seconds)
             if (decision := exchange.decision) is not None:
-                bound.count_unit(decision.experiment, decision.arm.key, decision.sticky)
                 decision.count(seconds, status)
+            for each, line_status in exchange.line_decisions:
+                each.count(seconds, line_status)
             if exchange.shadowing is not None:
                 offer_shadow(exchange)
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)

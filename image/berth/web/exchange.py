@@ -60,11 +60,12 @@ class Endpoint:
     protocol: str = ""
     probe: bool = False
     page: Callable[[Exchange], Reply | None] | None = None
+    # The path as Flask, the log and the metrics' labels write it: made once, as every request wants it.
+    rule: str = field(init=False)
 
-    @property
-    def rule(self) -> str:
-        """The path as Flask, the log and the metrics' labels write it."""
-        return self.path.replace("{model}", "<name>").replace("{", "<").replace("}", ">")
+    def __post_init__(self) -> None:
+        rule = self.path.replace("{model}", "<name>").replace("{", "<").replace("}", ">")
+        object.__setattr__(self, "rule", rule)
 
     def needs_key(self, protect_metrics: bool) -> bool:
         """Whether a caller must send a key, where keys are on."""
@@ -155,6 +156,9 @@ class Exchange:
     # What an experiment decided; until its unit, a column, is decoded, the experiment that has to.
     decision: Decision | None = None
     unsettled: Running | None = None
+    # Of a stream whose lines have an arm each: the experiment, and the decisions with the status of each line.
+    by_line: str = ""
+    line_decisions: Sequence[tuple[Decision, int]] = ()
     # The shadow that predicts it again, and with what.
     shadowing: Shadowing | None = None
     tensors: Tensors | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from typing import Any
 
 from berth.experiments.arm_counts import decode_key
 from berth.experiments.count_state import CountState, encode_state
 from berth.experiments.experiment_file import Experiment, encode_experiment
+from berth.experiments.marks import Mark, encode_mark
 from berth.experiments.peer_tokens import is_peer
 from berth.web import wire
 from berth.web.access import is_visible
@@ -36,20 +38,28 @@ def _experiments(exchange: Exchange, backend: Backend) -> Reply:
     return wire.json_reply({**document, "experiments": found})._replace(headers=VARY)
 
 
+def _select(state: CountState, names: Container[str]) -> CountState:
+    """The part of a state that is about some experiments."""
+    sources = {
+        source: {key: values for key, values in arms.items() if decode_key(key).experiment in names}
+        for source, arms in state.sources.items()
+        if names
+    }
+    cells = {key: bits for key, bits in state.cells.items() if decode_key(key).experiment in names}
+    return CountState(sources, cells)
+
+
 def _state(exchange: Exchange, backend: Backend) -> Reply:
     """Without a key, or the token of a pod with the same secret, where keys are on: nothing."""
-    peer = _is_peer(exchange, backend)
+    peer, live = _is_peer(exchange, backend), backend.experiments
     chosen = _chosen(exchange, backend, peer)
-    names = {each.name for each in chosen}
-    state = CountState() if backend.experiments is None else backend.experiments.state()
-    sources = {
-        name: {key: values for key, values in arms.items() if peer or decode_key(key).experiment in names}
-        for name, arms in state.sources.items()
-        if peer or names
-    }
-    cells = {key: bits for key, bits in state.cells.items() if peer or decode_key(key).experiment in names}
+    state, mark = (CountState(), Mark()) if live is None else (live.state(), live.mark())
+    if not peer:
+        names = {each.name for each in chosen}
+        state, mark = _select(state, names), Mark(mark.minute, _select(mark.state, names))
     definitions = [encode_experiment(each) for each in chosen]
-    return wire.json_reply({"experiments": definitions, "state": encode_state(CountState(sources, cells))})
+    document = {"experiments": definitions, "state": encode_state(state), "mark": encode_mark(mark)}
+    return wire.json_reply(document)
 
 
 ENDPOINTS = (

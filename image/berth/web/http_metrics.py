@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from flask import Flask, Request, request
 
-from berth.telemetry.metrics.updates import make_observer
+from berth.telemetry.metrics.updates import make_observer, make_shared_adder
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # (method, rule, status, seconds)
@@ -43,14 +43,17 @@ def export_http_metrics(app: Flask, registry: Any, buckets: Sequence[float]) -> 
     collectors = registry._names_to_collectors
     total, duration = collectors["flask_http_request_total"], collectors["flask_http_request_duration_seconds"]
     # No other code observes the durations of these routes (Flask's views of them opt out); the counter is shared.
-    children: dict[tuple[str, str, int], tuple[Any, Callable[[float], None]]] = {}
+    children: dict[tuple[str, str, int], tuple[Callable[[float], None], Callable[[float], None]]] = {}
 
     def observe(method: str, rule: str, status: int, seconds: float) -> None:
         found = children.get((method, rule, status))
         if found is None:
             timed = make_observer(duration.labels(method=method, url_rule=rule, status=status))
-            found = children[method, rule, status] = total.labels(method=method, status=status), timed
-        found[0].inc()
+            found = children[method, rule, status] = (
+                make_shared_adder(total.labels(method=method, status=status)),
+                timed,
+            )
+        found[0](1)
         found[1](seconds)
 
     return observe

@@ -107,7 +107,7 @@ class Pipeline:
             environ,
             args,
             # Every process seeds its generator anew after a fork. An id need not be secret, only one of its kind.
-            request_id=given if _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}",
+            request_id=given if given and _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}",
             began=began,
             deadline=began + self.timeout_seconds,
             trace_id=trace[1] if trace else "",
@@ -179,9 +179,10 @@ class Pipeline:
             headers.append((RECEIPT_HEADER, receipt))
         headers.append(("Content-Type", reply.content_type))
         headers.append(("Content-Length", str(len(reply.body))))
-        headers.extend(reply.headers.items())
+        if reply.headers:
+            headers.extend(reply.headers.items())
         if self.cors is not None:
-            headers.extend(self.cors.response_fields(exchange.environ))
+            headers.extend(self.cross_origin(exchange))
         if exchange.endpoint.protocol:
             self.observe(exchange, reply.status, seconds)
         self._log(exchange, reply.status, seconds)
@@ -192,12 +193,18 @@ class Pipeline:
         headers = [("X-Request-Id", exchange.request_id)]
         if self.slot:
             headers.append(("X-Berth-Slot", self.slot))
-        if exchange.model is not None:
+        if exchange.by_line:  # each line names its arm
+            headers.append(("X-Berth-Experiment", exchange.by_line))
+        elif exchange.model is not None:
             headers.append(("X-Berth-Model", f"{exchange.model.name}@{exchange.model.version}"))
         if exchange.decision is not None:
             headers.append(("X-Berth-Experiment", exchange.decision.experiment))
             headers.append(("X-Berth-Arm", exchange.decision.arm.key))
         return headers
+
+    def cross_origin(self, exchange: Exchange) -> list[tuple[str, str]]:
+        """The headers that let pages of other origins read a response."""
+        return [] if self.cors is None else self.cors.response_fields(exchange.environ)
 
     def open(
         self, endpoint: Endpoint, environ: Mapping[str, Any], start: Callable[[Exchange, Backend], Opened]
@@ -211,15 +218,19 @@ class Pipeline:
         except Exception as error:  # the edge, as in `_answer`
             return self._complete(exchange, self._refuse(exchange, error))
 
-    def close(self, exchange: Exchange, status: int) -> None:
-        """Record and log a request that was opened."""
-        seconds = time.monotonic() - exchange.began
+    def keep(self, exchange: Exchange, reply: Reply, seconds: float) -> None:
+        """Put a piece of a request that was opened, `exchange.body`, and its reply into the payload log."""
         if self.recorder is not None:
-            self.recorder.finish(exchange, Reply(b"", status), seconds)
-        self._log(exchange, status, seconds)
+            self.recorder.keep(exchange, reply, seconds)
+
+    def close(self, exchange: Exchange, status: int) -> None:
+        """End the trace of a request that was opened, and log it."""
+        if self.recorder is not None:
+            self.recorder.end_trace(exchange, status)
+        self._log(exchange, status, time.monotonic() - exchange.began)
 
     def _make_receipt(self, exchange: Exchange, reply: Reply) -> str | None:
-        if exchange.model is None or not exchange.outputs or reply.status != 200:
+        if exchange.model is None or not exchange.outputs or reply.status != 200 or not self.backend.tally.is_on:
             return None
         arm = "" if exchange.decision is None else exchange.decision.receipt
         return self.backend.tally.make_receipt(exchange.model, exchange.outputs, arm)
@@ -261,7 +272,7 @@ def describe(exchange: Exchange, status: int, seconds: float, slot: str) -> dict
         "status": status,
         "ms": round(seconds * 1000, 3),
         "model": model.name if model else "",
-        "version": model.version if model else "",
+        "version": model.version if model and not exchange.by_line else "",
         "slot": slot,
         "rows": exchange.rows,
         "key": exchange.api_key.name if exchange.api_key else "",
@@ -269,6 +280,8 @@ def describe(exchange: Exchange, status: int, seconds: float, slot: str) -> dict
     }
     if exchange.decision is not None:
         fields |= {"experiment": exchange.decision.experiment, "arm": exchange.decision.arm.key}
+    if exchange.by_line:
+        fields["experiment"] = exchange.by_line
     if exchange.error is not None:
         fields |= {"code": exchange.error.code, "error": exchange.error.message}
     return fields

@@ -21,6 +21,7 @@ from berth.web.other_bodies import answer_other
 Predict: TypeAlias = Callable[[Model, Tensors, Sequence[str]], dict[str, Array]]
 # (model, tensors, rows) -> what is unusual about each row.
 Unusual: TypeAlias = Callable[[Model, Tensors, int], list[list[dict[str, Any]]]]
+_PREDICTION = ("prediction",)
 _KEYS = frozenset({"features", "inputs", "model", "version", "outputs", "parameters"})
 
 
@@ -35,11 +36,12 @@ def optional_word(document: dict[str, Any], key: str) -> str | None:
 
 
 def _check_keys(document: dict[str, Any]) -> None:
-    if unknown := sorted(set(document) - _KEYS):
+    if not document.keys() <= _KEYS:
+        unknown = sorted(set(document) - _KEYS)
         raise InvalidInput(f"unknown key {unknown[0][:60]!r}; this route reads {', '.join(sorted(_KEYS))}")
     if ("features" in document) == ("inputs" in document):
         raise InvalidInput("send either features or inputs")
-    if not isinstance(document.get("parameters", {}), dict):
+    if "parameters" in document and not isinstance(document["parameters"], dict):
         raise InvalidInput("parameters must be an object")
 
 
@@ -54,8 +56,11 @@ def _decode(document: dict[str, Any], model: Model) -> dict[str, Array]:
 def _wanted(document: dict[str, Any], model: Model) -> tuple[str, ...]:
     if "outputs" in document:
         return choose_outputs(document["outputs"], model.outputs)
-    names = tuple(spec.name for spec in model.outputs if not spec.optional)
-    return ("prediction",) if "features" in document and "prediction" in names else names
+    if "features" in document:
+        for spec in model.outputs:
+            if spec.name == "prediction" and not spec.optional:
+                return _PREDICTION
+    return tuple(spec.name for spec in model.outputs if not spec.optional)
 
 
 def wants_unusual(parameters: Mapping[str, Any] | None) -> bool:
@@ -74,7 +79,7 @@ def answer_request(
     tensors = _decode(document, model)
     answer = predict(model, tensors, _wanted(document, model))
     named: dict[str, Any] = dict(answer) if "features" in document else {"outputs": answer}
-    if unusual is not None and wants_unusual(document.get("parameters")):
+    if unusual is not None and "parameters" in document and wants_unusual(document["parameters"]):
         named["unusual"] = unusual(model, tensors, len(next(iter(tensors.values()))))
     return {**named, "model": model.name, "version": model.version}
 

@@ -92,9 +92,17 @@ class Recorder:
 
     def finish(self, exchange: Exchange, reply: Reply, seconds: float) -> None:
         """Its reply is about to be sent."""
+        self.keep(exchange, reply, seconds)
+        self.end_trace(exchange, reply.status)
+
+    def keep(self, exchange: Exchange, reply: Reply, seconds: float) -> None:
+        """Put a request, or a piece of one, into the payload log."""
         if self.payloads is not None:
             self.payloads.offer(
                 exchange.request_id, reply.status, lambda: describe_payload(exchange, reply, seconds, self.slot)
             )
+
+    def end_trace(self, exchange: Exchange, status: int) -> None:
+        """The request is over."""
         if self.tracing is not None and exchange.span is not None:
-            self.tracing.finish(exchange.span, reply.status, describe_span(exchange, self.slot), exchange.calls)
+            self.tracing.finish(exchange.span, status, describe_span(exchange, self.slot), exchange.calls)

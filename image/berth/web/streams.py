@@ -1,7 +1,8 @@
 """Streams of rows through the pipeline: what a thread of the worker calls with the two ends of a stream.
 
 A stream is admitted once, by its key; each chunk of it enters the gate, waits there rather than be refused, has the
-request's whole time, and counts as one request of the protocol `stream`. The log has one line when the stream ends.
+request's whole time, and counts as one request of the protocol `stream`, in the payload log too; where its lines go to
+several arms, as one of each. The log has one line when the stream ends.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from berth.errors import (
     UnsupportedMediaType,
 )
 from berth.web import predict
-from berth.web.exchange import Backend, Exchange
-from berth.web.ndjson import CHUNK_ROWS, NDJSON, LineAnswers, Numbered, error_line, error_lines, open_lines
+from berth.web.exchange import Backend, Exchange, Reply
+from berth.web.ndjson import CHUNK_ROWS, NDJSON, LineAnswers, Numbered, Served, error_line, error_lines, open_lines
 from berth.web.pipeline import Finished, Pipeline
 
 # A chunk is what comes within this time of its first line.
@@ -80,7 +81,8 @@ class StreamAnswers:
 
     def head_fields(self, exchange: Exchange) -> list[tuple[str, str]]:
         """The response's headers, those of its transfer aside."""
-        return [*self._pipeline.own_headers(exchange), ("Content-Type", NDJSON)]
+        own, more = self._pipeline.own_headers(exchange), self._pipeline.cross_origin(exchange)
+        return [*own, ("Content-Type", NDJSON), *more]
 
     def run(self, exchange: Exchange, opened: LineAnswers, ends: Ends) -> None:
         """Respond to a stream until it ends. Raises OSError where the client is gone."""
@@ -90,10 +92,16 @@ class StreamAnswers:
                 number = lines[-1][0]
                 ends.write(self._answer_chunk(exchange, opened, lines))
             if ends.cut is not None:
-                exchange.error = _why_cut(ends.cut)
-                ends.write(error_line(exchange.error.message, exchange.error.code, number + 1))
+                ends.write(self._end_early(exchange, _why_cut(ends.cut), number + 1))
         finally:
             self._pipeline.close(exchange, 200)
+
+    def _end_early(self, exchange: Exchange, error: BerthError, number: int) -> bytes:
+        """The last line of a stream that was cut."""
+        exchange.error, exchange.body = error, b""
+        line = error_line(error.message, error.code, number)
+        self._pipeline.keep(exchange, Reply(line, error.status, NDJSON), 0.0)
+        return line
 
     def _answer_chunk(
         self, exchange: Exchange, opened: LineAnswers, lines: Sequence[tuple[int, bytes | None]]
@@ -114,19 +122,44 @@ class StreamAnswers:
         pipeline, began = self._pipeline, time.monotonic()
         exchange.deadline = began + pipeline.timeout_seconds
         exchange.calls.clear()  # a span of a stream names its last chunk alone
-        ticket, status = None, 200
+        ticket = None
         try:
             ticket = self._enter(exchange)
-            return opened.answer(lines)
+            written, served = opened.answer(lines)
         except BerthError as error:
-            status = error.status
             if isinstance(error, Overloaded | DeadlineExceeded):
                 pipeline.reject(exchange, error.code)
-            return error_lines(error, lines)
+            return self._refuse_chunk(exchange, opened, lines, error, time.monotonic() - began)
         finally:
             if ticket is not None:
                 pipeline.gate.leave(ticket)
-            pipeline.observe(exchange, status, time.monotonic() - began)
+        for part in served:
+            self._finish_part(exchange, part, time.monotonic() - began)
+        return written
+
+    def _finish_part(self, exchange: Exchange, part: Served, seconds: float) -> None:
+        """Count and record what one version predicted of a chunk, as if it was a request."""
+        exchange.model, exchange.body, exchange.line_decisions = part.model, part.request, part.decisions
+        exchange.tensors, exchange.outputs = part.tensors, part.outputs
+        whole = exchange.decision
+        if part.decisions:
+            exchange.decision = part.decisions[0][0]  # the arm; each line's own is counted
+        self._pipeline.keep(exchange, Reply(part.response, content_type=NDJSON), seconds)
+        exchange.decision = whole
+        self._pipeline.observe(exchange, 200, seconds)
+        exchange.line_decisions = ()
+
+    def _refuse_chunk(
+        self, exchange: Exchange, opened: LineAnswers, lines: list[Numbered], error: BerthError, seconds: float
+    ) -> bytes:
+        """The lines of a chunk that has no prediction at all."""
+        written = error_lines(error, lines)
+        exchange.model, exchange.tensors, exchange.outputs = opened.model, None, {}
+        exchange.body, exchange.error = b"\n".join(line for _, line in lines), error
+        self._pipeline.keep(exchange, Reply(written, error.status, NDJSON), seconds)
+        exchange.error = None  # of this chunk alone
+        self._pipeline.observe(exchange, error.status, seconds)
+        return written
 
     def _enter(self, exchange: Exchange) -> int:
         """A place in the gate, waited for: a stream that is refused would be sent again. Raises Overloaded."""

@@ -21,7 +21,7 @@ from berth.worker.deadlines import Deadlines
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 # How long a closed connection may wait for the client's side of the close, and what it may still send meanwhile:
 # closing at once could reset the connection, and with it the response.
-_LINGER_SECONDS = 2.0
+LINGER_SECONDS = 2.0
 _LINGER_BYTES = 32 << 20
 _DISCARD_BYTES = 65536
 
@@ -81,7 +81,7 @@ class Connections:
         self.heads = Deadlines[Connection](header)
         self.bodies = Deadlines[Connection](exchange)
         self.sending = Deadlines[Connection](exchange)
-        self.closing = Deadlines[Connection](_LINGER_SECONDS)
+        self.closing = Deadlines[Connection](LINGER_SECONDS)
         self._rows = (self.silent, self.idle, self.heads, self.bodies, self.sending, self.closing)
         self._all: set[Connection] = set()
         self._most_unsent_bytes = most_unsent_bytes

@@ -4,24 +4,21 @@ It is gunicorn's ThreadWorker with another way for a request to go, tested again
 pins. ThreadWorker gives a thread to each connection that has something to say, which a slow client can hold. Here:
 
     main thread   accept -> receive -> head -> body -> whole -> served here, or handed to the pool
-    pool          gunicorn's WSGI code and the application, from memory to memory
+    pool          gunicorn's WSGI code and the application, from memory to memory (`handle` and what it calls)
     main thread   what the client did not take at once is sent -> next request, or close
 
 1.  **No thread of the pool waits for a client.** The main thread polls all connections and holds what they send until
     a request is whole (arrivals.py), and sends what they do not read. Each wait has one deadline for all of it
     (connections.py).
 2.  Memory is bounded. A head has 64 KiB; what is arriving `HELD_BODIES` bodies of the greatest size, what threads have
-    as much again; what is served and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the large request that
-    began to arrive first is refused, or the one that came last to full threads, and the response whose client stopped
-    reading first is dropped.
+    as much again; what is served and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the oldest arriving large
+    request is refused, or the newest at full threads, and the response that has waited most for its client is dropped.
 3.  What is known before the body has come (it is too long; the gate is full and the body is not small) goes to the
     application as it is, so that it refuses without the body; reading on raises at once.
-4.  A worker whose threads are all busy accepts no connection; another worker, or the backlog, has it. Where there are
-    as many connections as may be, a new one takes the place of another: silent, then idle.
+4.  A worker whose threads are all busy accepts no connection (another worker, or the backlog, has it), but at a stop
+    all. Where there are as many as may be, a new one takes the place of another: silent, then idle.
 5.  A whole small request is served by the main thread itself, if the application can do that without waiting; one
     request of a connection a turn. What gunicorn refuses by itself gets a response in Berth's one JSON error shape.
-
-All but `handle` and what it calls runs on the main thread.
 """
 
 from __future__ import annotations
@@ -47,13 +44,12 @@ from berth.worker.deadlines import Deadlines
 from berth.worker.outbox import Channel, Outbox
 from berth.worker.receiving import HeadersTimeout
 from berth.worker.refusals import encode_refusal
+from berth.worker.stopping import take_backlog
 from berth.worker.turns import take_turns
 from berth.worker.working import Working
 
-# A new connection counts as if it had a thread for so long, until its request has come: two workers share a burst.
-_FRESH_SECONDS = 0.01
-# Of those whose time is over, so many are seen to in one turn.
-_EXPIRED_A_TURN = 16
+_FRESH_SECONDS = 0.01  # a new connection counts as one with a thread until its request comes: workers share a burst
+_EXPIRED_A_TURN = 16  # of those whose time is over
 MOST_UNSENT_BYTES = 64 << 20  # of responses that their clients have not read yet
 
 
@@ -70,7 +66,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self._working = Working(self.exchange_seconds)
         self._fresh = Deadlines[Connection](_FRESH_SECONDS)
         self._ready: deque[Connection] = deque()
-        # The child's copy of what the arbiter has yet to handle; the settings' file hands it over after the fork.
+        # The child's copy of what the arbiter has yet to handle, from the settings' file after the fork.
         self.arbiter_signals: SimpleQueue[int] = SimpleQueue()
         self._next_end, self._waiting = 0.0, 0
         super().__init__(*args, **kwargs)
@@ -102,8 +98,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             raise SystemExit("Berth's worker speaks no TLS; end TLS in front of it, and give gunicorn no certificate")
 
     def init_process(self) -> None:
-        # The main thread gives the interpreter's lock up at each call of the kernel; with many threads that compute, it
-        # would wait this long (5 ms) for each of them to have it back.
+        # The main thread gives the interpreter's lock up at each call of the kernel; by default it would wait 5 ms for
+        # each thread that computes.
         sys.setswitchinterval(0.0005)
         super().init_process()
 
@@ -122,11 +118,11 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @nr_conns.setter
     def nr_conns(self, count: int) -> None:
-        """ThreadWorker.__init__ sets it to 0; nothing else counts."""
+        """ThreadWorker.__init__ sets it to 0."""
 
     @property
     def worker_connections(self) -> int:
-        """The loop accepts while `nr_conns` is below this: a thread is free, there is room, the gate is not paused."""
+        """The loop accepts while `nr_conns` is below this: a thread is free, there is room, the gate is open."""
         if len(self._working) + len(self._fresh) >= self._threads or getattr(self._gate, "paused", False):
             return 0
         known = len(self._connections)
@@ -136,6 +132,11 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     def worker_connections(self, most: int) -> None:
         """ThreadWorker.__init__ assigns the setting of this name."""
         self._most_connections = most
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not enabled and not self.alive:
+            take_backlog(self.sockets, self.accept, self._most_connections)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         self._next_end = min(self._connections.next_end(), self._fresh.next_end(), self._working.next_end())
@@ -231,7 +232,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         self.enqueue_req(conn)
 
     def handle(self, conn: Connection) -> bool:
-        """Serve a request; whether its connection may be kept. This runs on a thread of the pool."""
+        """Serve a request on a thread of the pool; whether its connection may be kept."""
         hurry = partial(self.method_queue.defer, self._working.hurry, conn)
         outbox, incoming = Outbox(conn.sock, hurry), conn.incoming
         conn.outbox, request = outbox, incoming.request
@@ -266,10 +267,9 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         if fs.cancelled() or fs.exception() is not None or conn.closed:
             self._connections.drop(conn)
             return
-        if outbox is None:  # its time ran out: the client has its response, and the connection closes
-            return
-        self._connections.count(conn)
-        self._act(conn, lambda conn: self._connections.send(conn, outbox.unsent, fs.result(), self._sent))
+        if outbox is not None:  # else its time ran out: the client has its response, and the connection closes
+            self._connections.count(conn)
+            self._act(conn, lambda conn: self._connections.send(conn, outbox.unsent, fs.result(), self._sent))
 
     def _send(self, conn: Connection, data: bytes, keeps: bool) -> None:
         try:
@@ -281,11 +281,11 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             return
         if conn.held:
             self._connections.count(conn)
-        if sent == len(data):
-            conn.keeps = keeps
-            self._sent(conn)
-        else:
+        if sent < len(data):
             self._connections.send(conn, [memoryview(data)[sent:]], keeps, self._sent)
+            return
+        conn.keeps = keeps
+        self._sent(conn)
 
     def _sent(self, conn: Connection) -> None:
         rows = self._connections

@@ -51,11 +51,17 @@ class AllocatedDict(mmap_dict.MmapedDict):  # type: ignore[misc]
     # Of the base, which is not typed.
     _m: Any
     _f: Any
+    # All of the file as doubles, for updates.py: a value at byte `at` is `doubles[at // 8]`.
+    doubles: memoryview[float]
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if read_mode:
             super().__init__(filename, read_mode)
             return
+        self._open(filename)
+        self.doubles = memoryview(self._m).cast("d")
+
+    def _open(self, filename: str) -> None:
         path = Path(filename)
         with path.open("a+b") as file:
             size = max(_FIRST_BYTES, os.fstat(file.fileno()).st_size)
@@ -77,14 +83,24 @@ class AllocatedDict(mmap_dict.MmapedDict):  # type: ignore[misc]
         if size > self._capacity and not _allocate(self._f.fileno(), size):
             self._move_to_memory()
         super()._init_value(key)
+        if self.doubles.obj is not self._m:  # the base has mapped it anew
+            self.doubles = memoryview(self._m).cast("d")
+
+    def close(self) -> None:
+        """Close the file; a map with a view cannot be closed."""
+        if self._f and hasattr(self, "doubles"):
+            self.doubles.release()
+        super().close()
 
     def _move_to_memory(self) -> None:
         """Count on in memory; the file keeps what was counted up to now."""
         _warn(self._fname)
         content = self._m[:]
+        self.doubles.release()
         self._m.close()
         self._f.close()
         self._f = _open_in_memory(Path(self._fname).name)
         self._f.write(content)
         self._f.flush()
         self._m = mmap.mmap(self._f.fileno(), self._capacity)
+        self.doubles = memoryview(self._m).cast("d")

@@ -1,4 +1,7 @@
-"""The figures of experiments that alerts read, computed from the counts of all pods when they are scraped."""
+"""The figures of experiments, computed from the counts when they are scraped: a request pays for one count alone.
+
+What alerts read is of all pods; requests by arm are those of this pod, as every other counter.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,25 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 _LABELS = ["slot", "experiment"]
+# Experiment, model and version of the arm, whether the requests had a unit, and their number.
+ArmRequests = tuple[str, str, str, bool, float]
 
 
 class ExperimentCollector(Collector):
-    """What `report` says of each experiment, as metrics."""
+    """What `report` says of each experiment, and the requests of `read_requests`, as metrics."""
 
-    def __init__(self, report: Callable[[], Sequence[dict[str, Any]]], slot: str) -> None:
+    def __init__(
+        self,
+        report: Callable[[], Sequence[dict[str, Any]]],
+        slot: str,
+        read_requests: Callable[[], Sequence[ArmRequests]] = tuple,
+    ) -> None:
         self._report = report
+        self._read_requests = read_requests
         self._slot = slot
 
     def collect(self) -> Iterator[Metric]:
@@ -41,4 +52,14 @@ class ExperimentCollector(Collector):
                 for bound, value in (("low", low), ("mean", compared["difference"]), ("high", high)):
                     if low is not None:
                         difference.add_metric((*common, compared["arm"], bound), value)
-        return iter((split, difference, share))
+        return iter((split, difference, share, self._collect_requests()))
+
+    def _collect_requests(self) -> Metric:
+        labels = ["model", "version", *_LABELS, "arm", "sticky"]
+        family = CounterMetricFamily(
+            "berth_experiment_units", "Requests by arm; sticky ones had a unit.", labels=labels
+        )
+        for experiment, model, version, sticky, count in self._read_requests():
+            values = (model, version, self._slot, experiment, f"{model}@{version}", "yes" if sticky else "no")
+            family.add_metric(values, count)
+        return family

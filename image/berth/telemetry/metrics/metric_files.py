@@ -110,6 +110,13 @@ def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
     return generate_latest(registry)
 
 
+def render_alone(collector: Collector) -> bytes:
+    """One collector's metrics in that format."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry)
+
+
 def _read_values(path: Path) -> Iterator[tuple[str, float]]:
     """Keys and values of a process's file, as far as it can be read."""
     if not path.exists() or not path.stat().st_size:

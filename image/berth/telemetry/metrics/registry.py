@@ -6,6 +6,7 @@ import math
 import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,20 +14,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.registry import Collector
 
 from berth.telemetry.metrics.buckets import DELAYS, ERRORS, ROWS, SECONDS, VALUES
-from berth.telemetry.metrics.metric_files import collect, render
-from berth.telemetry.metrics.updates import make_adder, make_many_observer, make_observer, make_setter, make_summer
+from berth.telemetry.metrics.metric_files import collect, render, render_alone
+from berth.telemetry.metrics.updates import (
+    join,
+    make_adder,
+    make_many_observer,
+    make_observer,
+    make_setter,
+    make_summer,
+)
 from berth.tensors.arrays import Array
 
 Mode = Literal["livesum", "livemin", "livemax"]
 _Update = TypeVar("_Update", bound=Callable[..., None])
 # A classifier may have thousands of classes, a metric may not: the rest is counted as `other`.
 MOST_LABELS, OTHER = 50, "other"
-
-
-def _render_alone(collector: Collector) -> bytes:
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return generate_latest(registry)
+_COMMON = ("model", "version", "slot")
 
 
 # Statuses and reasons that a model's counters have from the start.
@@ -93,10 +96,7 @@ class Metrics:
         )
 
     def _declare_experiments(self) -> None:
-        """Which arms requests went to."""
-        self.experiment_units = self._counter(
-            "berth_experiment_units_total", "Requests by arm; sticky ones had a unit.", "experiment", "arm", "sticky"
-        )
+        """The experiment file, and shadows; requests by arm are counted elsewhere (experiment_metrics.py)."""
         self.experiment_file_ok = self._gauge(
             "berth_experiment_file_ok", "0 while the experiment file cannot be used as it is.", "livemin"
         )
@@ -104,20 +104,17 @@ class Metrics:
         self.shadow_seconds = self._histogram("berth_shadow_duration_seconds", "One call of a shadow.", SECONDS)
         self.shadow_difference = self._histogram("berth_shadow_difference", "Largest difference of numbers.", ERRORS)
 
-    def _labels(self, own: tuple[str, ...]) -> tuple[str, ...]:
-        return ("model", "version", "slot", *own)
-
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, self._labels(labels), registry=self.registry)
+        return Counter(name, text, (*_COMMON, *labels), registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, text, self._labels(()), buckets=buckets, registry=self.registry)
+        return Histogram(name, text, _COMMON, buckets=buckets, registry=self.registry)
 
     def _summary(self, name: str, text: str) -> Summary:
-        return Summary(name, text, self._labels(()), registry=self.registry)
+        return Summary(name, text, _COMMON, registry=self.registry)
 
     def _gauge(self, name: str, text: str, mode: Mode, *labels: str) -> Gauge:
-        return Gauge(name, text, self._labels(labels), multiprocess_mode=mode, registry=self.registry)
+        return Gauge(name, text, (*_COMMON, *labels), multiprocess_mode=mode, registry=self.registry)
 
     def bind(self, model: str, version: str, classes: Sequence[object] = ()) -> ModelMetrics:
         """A model's metrics; the same object every time. `classes` are the labels that its predictions may have.
@@ -149,7 +146,7 @@ class Metrics:
         """What /metrics returns."""
         if self._directory is not None:
             return render(self._directory, self._computed)
-        return generate_latest(self.registry) + b"".join(map(_render_alone, self._computed))
+        return generate_latest(self.registry) + b"".join(map(render_alone, self._computed))
 
 
 class ModelMetrics:
@@ -161,6 +158,7 @@ class ModelMetrics:
         # Filled on first use, beyond what `begin_counters` makes.
         self._updates: dict[tuple[object, tuple[object, ...]], Any] = {}
         self._classes: dict[object, str] = {}
+        self._requests: dict[tuple[str, int], Callable[[float, float], None]] = {}
 
     def declare(self, classes: Sequence[object]) -> None:
         """The labels that predictions may have; the first of very many are counted by name."""
@@ -185,17 +183,28 @@ class ModelMetrics:
 
     def observe_request(self, protocol: str, status: int, seconds: float) -> None:
         """A request has its response, or is about to: count before the response leaves, and none goes uncounted."""
-        self._update(make_adder, self._metrics.requests, protocol, status)(1)
-        self._update(make_observer, self._metrics.request_seconds)(seconds)
+        if (found := self._requests.get((protocol, status))) is None:
+            count = self._update(make_adder, self._metrics.requests, protocol, status)
+            found = join(count, self._update(make_observer, self._metrics.request_seconds))
+            self._requests[protocol, status] = found
+        found(1, seconds)
 
-    def observe_predict(self, seconds: float, rows: int) -> None:
-        """The model was called once."""
-        self._update(make_observer, self._metrics.predict_seconds)(seconds)
-        self._update(make_observer, self._metrics.batch_rows)(rows)
+    # What every request updates is an attribute from its first use: a look-up by metric and labels costs as much again.
+    @cached_property
+    def observe_predict(self) -> Callable[[float, float], None]:
+        """The model was called once: seconds and rows."""
+        seconds, rows = self._metrics.predict_seconds, self._metrics.batch_rows
+        return join(self._update(make_observer, seconds), self._update(make_observer, rows))
 
-    def observe_queue(self, seconds: float) -> None:
-        """A prediction has waited for the model."""
-        self._update(make_observer, self._metrics.queue_seconds)(seconds)
+    @cached_property
+    def observe_queue(self) -> Callable[[float], None]:
+        """A prediction has waited for the model, so many seconds."""
+        return self._update(make_observer, self._metrics.queue_seconds)
+
+    @cached_property
+    def set_inflight(self) -> Callable[[float], None]:
+        """How many predictions are inside this worker."""
+        return self._update(make_setter, self._metrics.inflight)
 
     def reject(self, reason: str) -> None:
         """A request was turned away; `reason` is an error's code."""
@@ -214,10 +223,6 @@ class ModelMetrics:
     def observe_values(self, values: Sequence[float] | Array) -> None:
         """Predicted values, one per row, an array of shape [rows] or numbers; NaN and infinity are left out."""
         self._update(make_many_observer, self._metrics.prediction_value)(values)
-
-    def set_inflight(self, count: int) -> None:
-        """How many predictions are inside this worker."""
-        self._update(make_setter, self._metrics.inflight)(count)
 
     def set_queue_depth(self, count: int) -> None:
         """How many of them wait for the model."""
@@ -273,10 +278,6 @@ class ModelMetrics:
     def observe_delay(self, seconds: float) -> None:
         """Feedback came so long after its prediction."""
         self._update(make_observer, self._metrics.feedback_delay)(seconds)
-
-    def count_unit(self, experiment: str, arm: str, sticky: bool) -> None:
-        """An experiment sent a request to this version."""
-        self._update(make_adder, self._metrics.experiment_units, experiment, arm, "yes" if sticky else "no")(1)
 
     def set_experiment_file(self, ok: bool) -> None:
         """Whether the experiment file is in force as it is now."""

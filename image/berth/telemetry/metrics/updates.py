@@ -33,7 +33,10 @@ def _write(value: Any, number: float) -> None:
     file = value._file
     at = file._positions[value._key]
     # All at once: struct.pack_into writes a zero first, which a scrape may see.
-    file._m[at : at + 16] = _pack(number, 0.0)
+    if (doubles := getattr(file, "doubles", None)) is not None:
+        doubles[at >> 3] = number
+    else:  # prometheus_client's own file, on a system without memfd_create
+        file._m[at : at + 16] = _pack(number, 0.0)
 
 
 def make_adder(child: Counter) -> Callable[[float], None]:
@@ -44,6 +47,12 @@ def make_adder(child: Counter) -> Callable[[float], None]:
         with _lock:
             _write(value, value._value + amount)
 
+    return add
+
+
+def make_shared_adder(child: Counter) -> Callable[[float], None]:
+    """The same for a counter's child that prometheus_client counts up as well: under its own lock."""
+    add: Callable[[float], None] = child._value.inc
     return add
 
 
@@ -68,7 +77,17 @@ def make_observer(child: Histogram) -> Callable[[float], None]:
             _write(total, total._value + number)
             _write(bucket, bucket._value + 1)
 
-    return observe
+    def observe_mapped(number: float) -> None:  # the same, with what `_write` does to both values
+        bucket = buckets[bisect_left(bounds, number)]
+        with _lock:
+            total._value = plus = total._value + number
+            bucket._value = count = bucket._value + 1
+            file = total._file
+            positions, doubles = file._positions, file.doubles
+            doubles[positions[total._key] >> 3] = plus
+            doubles[positions[bucket._key] >> 3] = count
+
+    return observe_mapped if hasattr(getattr(total, "_file", None), "doubles") else observe
 
 
 def make_many_observer(child: Histogram) -> Callable[[Sequence[float] | Array], None]:
@@ -112,3 +131,13 @@ def make_summer(child: Summary) -> Callable[[float, int], None]:
             _write(count, count._value + values)
 
     return add
+
+
+def join(first: Callable[[float], None], second: Callable[[float], None]) -> Callable[[float, float], None]:
+    """The function that makes two updates, each with its own number."""
+
+    def update(one: float, other: float) -> None:
+        first(one)
+        second(other)
+
+    return update

@@ -12,7 +12,7 @@ import orjson
 from berth.telemetry.payloads.redaction import HIDDEN, Redaction, for_answer, for_request
 from berth.tensors.arrays import TensorSpec
 
-_CSV = "text/csv"
+_CSV, _NDJSON = "text/csv", "application/x-ndjson"
 _SHOWN_CHARACTERS = 1000
 # What cannot be read as JSON or is nested too deeply to be written again.
 _UNREADABLE = (ValueError, TypeError, RecursionError, csv.Error)
@@ -56,8 +56,20 @@ def trim(entry: PayloadEntry, limit: int) -> PayloadEntry:
     return replace(entry, request=request, response=response, size=size)
 
 
-def _decode(body: Body, redaction: Redaction) -> Any:
-    """What the line says about a trimmed body."""
+def _decode_lines(data: bytes, key: str, redaction: Redaction) -> dict[str, Any]:
+    """Lines of a stream as the rows of one request, or of its response; those that are not JSON keep their places."""
+    rows = []
+    for line in filter(bytes.strip, data.split(b"\n")):
+        try:
+            rows.append(orjson.loads(line))
+        except orjson.JSONDecodeError:
+            rows.append({"unreadable": True, "bytes": len(line)})
+    document: dict[str, Any] = redaction.apply({key: rows}) if redaction.fields else {key: rows}
+    return document
+
+
+def _decode(body: Body, redaction: Redaction, rows_key: str) -> Any:
+    """What the line says about a trimmed body; the rows of a stream go under `rows_key`."""
     if body.data is None:
         return {"truncated": True, "bytes": body.size}
     if body.json_bytes == 0:
@@ -65,6 +77,8 @@ def _decode(body: Body, redaction: Redaction) -> Any:
     try:
         if body.media_type == _CSV:
             return redaction.apply_csv(body.data.decode("utf-8"))
+        if body.media_type == _NDJSON:
+            return _decode_lines(body.data, rows_key, redaction)
         document = orjson.loads(body.data)
         document = redaction.apply(document) if redaction.fields else document
         # Only to see whether it can be written again.
@@ -83,7 +97,7 @@ def _decode_request(entry: PayloadEntry, fields: frozenset[str]) -> Any:
     if fields and entry.inputs is None:
         # Nobody knows which columns the rows have.
         return {"redacted": True, "bytes": entry.request.size}
-    return _decode(entry.request, for_request(fields, entry.inputs or ()))
+    return _decode(entry.request, for_request(fields, entry.inputs or ()), "instances")
 
 
 def encode_line(entry: PayloadEntry, fields: frozenset[str]) -> bytes:
@@ -94,6 +108,9 @@ def encode_line(entry: PayloadEntry, fields: frozenset[str]) -> bytes:
         **entry.fields,
         **more,
         "request": _decode_request(entry, fields),
-        "response": _decode(entry.response, for_answer(fields, failed)),
+        # Any line of a stream may be an error, whose message may quote a value.
+        "response": _decode(
+            entry.response, for_answer(fields, failed or entry.response.media_type == _NDJSON), "predictions"
+        ),
     }
     return orjson.dumps(document, default=repr, option=orjson.OPT_APPEND_NEWLINE)

@@ -30,31 +30,43 @@ function scaleOf(arms) {
   return (value) => 8 + ((WIDTH - 16) * (value - low)) / (high - low || 1);
 }
 
-/** An interval as a line with a dot for the mean. */
+/** An interval as a line with a dot for the mean, and its ends in figures. */
 function picture(arm, scale) {
   if (!arm.interval) return "not enough rewards";
   const [low, high] = arm.interval.map(scale);
-  const words = `mean ${figure(arm.mean_reward)}, between ${figure(arm.interval[0])} and ${figure(arm.interval[1])}`;
+  const ends = arm.interval.map(figure);
+  const words = `mean ${figure(arm.mean_reward)}, between ${ends[0]} and ${ends[1]}`;
   const middle = HEIGHT / 2;
-  return draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": words },
-    draw("line", { x1: 0, x2: WIDTH, y1: middle, y2: middle, stroke: "currentColor", "stroke-opacity": 0.15 }),
-    draw("line", { x1: low, x2: high, y1: middle, y2: middle, stroke: "currentColor", "stroke-width": 4, "stroke-linecap": "round" }),
-    draw("circle", { cx: scale(arm.mean_reward), cy: middle, r: 6, fill: "currentColor" }));
+  return make("figure", { class: "interval" },
+    draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words },
+      draw("line", { class: "scale", x1: 0, x2: WIDTH, y1: middle, y2: middle }),
+      draw("line", { class: "range", x1: low, x2: high, y1: middle, y2: middle }),
+      draw("circle", { class: "point", cx: scale(arm.mean_reward), cy: middle, r: 6 })),
+    make("figcaption", {}, `${ends[0]} to ${ends[1]}`));
+}
+
+/** The cells of an arm by their headings, which narrow windows show beside each. */
+function cells(arm, scale) {
+  return {
+    Share: percent(arm.share), Units: whole(arm.units), Failed: whole(arm.failed),
+    p99: arm.p99_seconds === null ? "–" : `${arm.p99_seconds * 1000} ms`,
+    Rewards: whole(arm.rewards), "Mean reward": figure(arm.mean_reward), "95 % interval": picture(arm, scale),
+  };
 }
 
 function armTable(report) {
   const scale = scaleOf(report.arms);
-  const heads = ["Arm", "Share", "Units", "Failed", "p99", "Rewards", "Mean", "Mean reward, 95 % interval"];
-  const rows = report.arms.map((arm) => make("tr", {},
-    make("th", { scope: "row" }, arm.arm), make("td", {}, percent(arm.share)), make("td", {}, whole(arm.units)),
-    make("td", {}, whole(arm.failed)), make("td", {}, arm.p99_seconds === null ? "–" : `${arm.p99_seconds * 1000} ms`),
-    make("td", {}, whole(arm.rewards)), make("td", {}, figure(arm.mean_reward)), make("td", {}, picture(arm, scale))));
-  return make("table", { class: "arms" }, make("thead", {}, make("tr", {}, heads.map((name) => make("th", { scope: "col" }, name)))),
-    make("tbody", {}, rows));
+  const rows = report.arms.map((arm) => [arm.arm, Object.entries(cells(arm, scale))]);
+  const heads = ["Arm", ...rows[0][1].map(([name]) => name)];
+  return make("table", { class: "arms" },
+    make("thead", {}, make("tr", {}, heads.map((name) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, rows.map(([arm, listed]) => make("tr", {},
+      make("th", { scope: "row" }, arm), listed.map(([name, cell]) => make("td", { "data-name": name }, cell))))));
 }
 
 function splitLine(report) {
-  if (report.split_p === null || report.policy !== "fixed") return null;
+  if (report.policy !== "fixed") return null;
+  if (report.split_p === null) return make("p", { class: "note" }, "Split: more units than can be counted.");
   const broken = report.split_p < 0.001;
   return make("p", { class: "note" }, "Split: ", make("b", { class: broken ? "bad" : "good" },
     broken ? "not what the file says" : "as the file says"), ` (p = ${report.split_p.toPrecision(2)}).`);

@@ -1,0 +1,1 @@
+"""Consumers: messages of a broker in, predictions as messages out."""

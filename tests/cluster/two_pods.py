@@ -1,0 +1,85 @@
+"""A slot with two pods under load, a fault on one of them, and what is lost until both are well again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cluster.faults import Fault, Stopwatch
+from cluster.kube import Namespace, Object, Release, eventually
+from cluster.load import load
+
+# In a server's container: a signal for one of its workers, named by the file that each of them has.
+_SIGNAL = """
+import os, pathlib, sys
+workers = sorted(int(path.stem) for path in pathlib.Path("/dev/shm/berth/workers").glob("[0-9]*.json"))
+if len(sys.argv) > 1:
+    os.kill(workers[0], int(sys.argv[1]))
+print(*workers)
+"""
+
+
+def wait_for_two(release: Release, slot: str = "blue") -> None:
+    """Wait until two pods stand behind the active Service."""
+
+    def two() -> bool:
+        deployment = release.namespace.get("deployment", f"{release.full}-{slot}")
+        return deployment["status"].get("availableReplicas") == 2 and len(release.pods(slot)) == 2
+
+    eventually(two, "two pods are available")
+
+
+def name_of(pod: Object) -> str:
+    """A pod's name."""
+    return str(pod["metadata"]["name"])
+
+
+def in_pod(namespace: Namespace, pod: str, script: str, *arguments: str) -> str:
+    """What a Python script prints in a server's container."""
+    return namespace.kubectl("exec", pod, "-c", "berth", "--", "python", "-c", script, *arguments)
+
+
+def signal(namespace: Namespace, pod: str, number: int | None = None) -> list[str]:
+    """Send a worker of a pod a signal; the workers' process ids."""
+    return in_pod(namespace, pod, _SIGNAL, *([] if number is None else [str(number)])).split()
+
+
+def evict(namespace: Namespace, pod: str) -> bool:
+    """Ask for a pod's eviction, as a node drain does."""
+    meta = f'{{"name": "{pod}", "namespace": "{namespace.name}"}}'
+    body = f'{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {meta}}}'
+    path = f"/api/v1/namespaces/{namespace.name}/pods/{pod}/eviction"
+    return not namespace.try_kubectl("create", "--raw", path, "-f", "-", text=body).stderr
+
+
+def restarts(namespace: Namespace, pod: str) -> int:
+    """How often a pod's server has been started again."""
+    return int(namespace.get("pod", pod)["status"]["containerStatuses"][0]["restartCount"])
+
+
+def resize(namespace: Namespace, pod: str, cpu: str) -> None:
+    """Change a running pod's CPU limit."""
+    container = {"name": "berth", "resources": {"limits": {"cpu": cpu}}}
+    patch = json.dumps({"spec": {"containers": [container]}})
+    namespace.kubectl("patch", "pod", pod, "--subresource", "resize", "--patch", patch)
+
+
+def measure(
+    release: Release, fault: Fault, cause: Callable[[str], None], allowed: int = 0, sent: int = 800
+) -> dict[str, Any]:
+    """Load, the fault on one of two pods, and its end; no more than `allowed` requests fail."""
+    wait_for_two(release)
+    victim = name_of(release.pods("blue")[0])
+    with load(release.namespace.client(), release.url, allowed=allowed) as counts:
+        time.sleep(2)
+        watch = Stopwatch()
+        cause(victim)
+        wait_for_two(release)
+        seconds = watch.seconds
+        time.sleep(2)
+    fault.record(counts, seconds)
+    assert counts["failed"] <= allowed, counts["faults"]
+    assert counts["sent"] > sent
+    return counts
