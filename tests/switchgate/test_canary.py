@@ -258,9 +258,9 @@ def simulate(
 
 
 def rate_of_failure(seed: int, live: int, canary: int, rate: tuple[float, float], latency: float = 1.0) -> float:
-    """How many of 2,000 canaries fail; `rate` is of errors, of the live slot and of the canary."""
+    """How many of 1,000 canaries fail; `rate` is of errors, of the live slot and of the canary."""
     generator = np.random.default_rng(seed)
-    runs = 2000
+    runs = 1000
     failed = sum(
         bool(failures(simulate(generator, live, rate[0]), simulate(generator, canary, rate[1], latency, "green")))
         for _ in range(runs)
@@ -269,8 +269,8 @@ def rate_of_failure(seed: int, live: int, canary: int, rate: tuple[float, float]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("live", "canary"), [(9500, 500), (4500, 500), (500, 500), (50_000, 50_000)])
-@pytest.mark.parametrize("rate", [0.0, 0.001, 0.01, 0.05])
+@pytest.mark.parametrize(("live", "canary"), [(9500, 500), (500, 500), (5000, 5000)])
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.05])
 def test_a_healthy_canary_fails_in_at_most_one_of_a_hundred_times(live: int, canary: int, rate: float) -> None:
     assert rate_of_failure(17, live, canary, (rate, rate)) <= 0.01
 
