@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -70,4 +69,4 @@ def test_a_prediction_is_what_the_folder_says(case: str, make_app: MakeApp, tmp_
     add_version(tmp_path / "store", tmp_path / "folder", AddRequest("m", "1"), LoadOptions(accelerate="off"))
     answer = make_app(tmp_path / "store").post("/invocations", json={"inputs": ROWS[:3].tolist()})
     assert answer.status_code == 200, answer.data
-    np.testing.assert_allclose(json.loads(answer.data)["predictions"], wanted, rtol=1e-6)
+    np.testing.assert_allclose(answer.get_json()["predictions"], wanted, rtol=1e-6)
