@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ _REQUEST = (
 _ARM = re.compile(rb"\r\nX-Berth-Arm: churn@(\d)\r\n")
 
 
-def weighted(first: int, second: int) -> dict[str, object]:
+def weighted(first: int, second: int) -> dict[str, Any]:
     arms = [{"model": "churn@1", "weight": first}, {"model": "churn@2", "weight": second}]
     return SPLIT | {"arms": arms}
 
