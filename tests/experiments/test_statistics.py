@@ -166,9 +166,9 @@ STEPS, DELAY, MINUTE = 2000, 720, 12  # a step is 5 seconds, an hour 720 of them
 def _weigh(counts: Array) -> Array:
     """The weights that follow from what each server was told ([servers, arms, (rewards, sum)])."""
     rewards = [coin(int(count), int(heads)) for count, heads in counts.sum(axis=0).tolist()]
-    weights: Array = np.array(choose_weights(PRICES, rewards, [each.count for each in rewards]))
-    normed: Array = weights / weights.sum()
-    return normed
+    weights = np.array(choose_weights(PRICES, rewards, [each.count for each in rewards]))
+    normal: Array = weights / weights.sum()
+    return normal
 
 
 def _simulate(servers: int, rng: np.random.Generator) -> tuple[float, float]:
