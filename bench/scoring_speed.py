@@ -86,7 +86,7 @@ def commands(folder: Path, mlflow: str | None) -> dict[str, list[str]]:
 
 
 def best(costs: Sequence[Cost]) -> Cost:
-    """The least of each figure; of memory the largest."""
+    """The lowest of each figure; of memory the largest."""
     walls, cpus = [cost.wall_seconds for cost in costs], [cost.cpu_seconds for cost in costs]
     return Cost(min(walls), min(cpus), max(cost.peak_mib for cost in costs))
 

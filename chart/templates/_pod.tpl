@@ -162,6 +162,9 @@ args:
   - {{ $slot.model.uri | replace "$(" "$$(" | quote }} # $( would be read by Kubernetes
   - --into={{ $slot.model.path }}
   - --models={{ $slot.models }}
+  {{- if regexMatch "^(mlflow|hf|dvc):" $slot.model.uri }}
+  - --import
+  {{- end }}
   {{- with $slot.model.sha256 }}
   - --sha256={{ . }}
   {{- end }}

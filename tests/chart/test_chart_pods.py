@@ -96,6 +96,16 @@ def test_big_numbers_print_whole(helm: Helm) -> None:
     assert "iris@20250101" in text
 
 
+@pytest.mark.parametrize(
+    ("uri", "imports"),
+    [("s3://m/store", False), ("mlflow:models:/iris@champion", True), ("hf://acme/iris@1a2b/model.joblib", True)],
+)
+def test_a_model_elsewhere_is_imported(helm: Helm, uri: str, imports: bool) -> None:
+    model = {"source": "init", "uri": uri}
+    spec = pods(helm.render(overlay(BOTH, {"slotDefaults": {"model": model}})))[BLUE]["spec"]
+    assert ("--import" in spec["initContainers"][0]["args"]) is imports
+
+
 @pytest.mark.parametrize(("size", "text"), [("4Gi", "4Gi"), (1073741824, "1073741824")])
 def test_a_pull_knows_what_its_volume_may_hold(helm: Helm, size: Any, text: str) -> None:
     """Else the kubelet evicts the pod later, while it serves; `berth pull` compares before a byte comes."""

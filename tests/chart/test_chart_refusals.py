@@ -32,6 +32,14 @@ CASES: dict[str, tuple[Values, str]] = {
     "init without uri": (green({"model": {"source": "init"}}), "set slots.green.model.uri"),
     "oci without uri": (green({"model": {"source": "oci"}}), "set slots.green.model.uri"),
     "uri of image": (green({"model": {"uri": "s3://m/iris"}}), "set slots.green.model.source to init or oci"),
+    "import without a version": (
+        green({"model": {"source": "init", "uri": "hf://acme/iris@1a2b/model.joblib", "version": ""}}),
+        "set slots.green.model.version",
+    ),
+    "import with a digest": (
+        green({"model": {"source": "init", "uri": "mlflow:models:/iris/2", "sha256": "0" * 64, "version": 2}}),
+        "leave others, sha256 and signatureKeysSecret empty",
+    ),
     "mutable uri": (
         {"gate": {"requireDigest": True}} | green({"model": {"source": "init", "uri": "s3://m/iris"}}),
         "set slots.green.model.sha256",
@@ -113,6 +121,10 @@ CASES: dict[str, tuple[Values, str]] = {
     "mirror to standby": (
         {"istio": {**ON, "hosts": ["a"]}, "canary": {"mirrorPercent": 5}} | green({"mode": "standby"}),
         "canary sends requests to green, whose mode is standby",
+    ),
+    "analysis without verify": (
+        {"verify": {"enabled": False}, "canary": {"analysis": ON}},
+        "set verify.enabled=true, or canary.analysis.enabled=false",
     ),
     "canary without scales": (
         {"ingress": {**ON, "hosts": [{"host": "a", "paths": [{"path": "/", "pathType": "Prefix"}]}]}}

@@ -10,10 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-# Imported by Python at its start: a worker that has loaded nothing calls itself ready.
+# Imported by Python at its start: a worker that has loaded nothing calls itself ready; models take a while to load, as
+# the samples are ready before the first probe comes.
 _ALWAYS_READY = """
-from berth.serving import lifecycle
+import time
+from berth.serving import lifecycle, opening
 lifecycle.Lifecycle.readiness = lambda self: lifecycle.Readiness(not self.draining)
+def open_slowly(*given, really=opening.open_version, **more):
+    time.sleep(8)
+    return really(*given, **more)
+opening.open_version = open_slowly
 """
 _READY: dict[str, Any] = {
     "slotDefaults": {

@@ -1,4 +1,4 @@
-"""Faults of those who talk with a release: clients that misuse connections, and a payload sink that hangs."""
+"""Faults of those who talk with a release: clients that misuse connections, a payload and trace sink that hangs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 Server(("", 9000), Sink).serve_forever()
 """
 SINK: Values = {
-    "slotDefaults": {"config": {"payloadLog": "http://sink:9000/?sample=1"}},
+    "slotDefaults": {
+        "config": {"payloadLog": "http://sink:9000/?sample=1"},
+        "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://sink:9000"}],
+    },
 }
 # A thousand idle connections, heads that never end, and connections that are reset after half a request.
 _ATTACK = """
@@ -79,7 +82,7 @@ print(len(idle), resets)
 
 @pytest.fixture(scope="module")
 def blue(namespace: Namespace) -> Iterator[Release]:
-    """A release with two pods in its blue slot, which log payloads to a sink."""
+    """A release with two pods in its blue slot, which send payloads and traces to a sink."""
     release = Release(namespace, "iris")
     sink = restricted_container("sink", f"{REPOSITORY}:{TAG}", ["python", "-c", _SINK])
     service = {"selector": {"app": "sink"}, "ports": [{"port": 9000}]}
@@ -111,7 +114,7 @@ def test_a_payload_sink_that_hangs(blue: Release) -> None:
     with hanging(blue.namespace), load(client, blue.url) as counts:
         time.sleep(15)
     p99 = f"{healthy['p99_ms']} ms before, {counts['p99_ms']} ms with it"
-    Fault("13", f"the payload sink hangs (p99 {p99})", "0 failed").record(counts)
+    Fault("13", f"the payload sink and the trace collector hang (p99 {p99})", "0 failed").record(counts)
     assert counts["failed"] == 0, counts["faults"]
     assert all(restarts(blue.namespace, name_of(pod)) == 0 for pod in blue.pods("blue"))
 

@@ -39,8 +39,8 @@ def test_a_deleted_pod(blue: Release) -> None:
 
 def test_an_evicted_pod(blue: Release) -> None:
     def drain(pod: str) -> None:
-        eventually(lambda: evict(blue.namespace, pod), "the budget lets it go")
         other = next(name_of(each) for each in blue.pods("blue") if name_of(each) != pod)
+        eventually(lambda: evict(blue.namespace, pod), "the budget lets it go")
         assert not evict(blue.namespace, other), "both pods may go at once"
 
     measure(blue, Fault("1b", "a pod is evicted, as by a node drain", "0 failed; one pod at a time"), drain)

@@ -18,7 +18,7 @@ from live.server import HOST, Server, free_port, wait_until
 class StartConsumer(Protocol):
     """How tests call the `consume` fixture."""
 
-    def __call__(self, *arguments: str, **settings: object) -> Server: ...
+    def __call__(self, *arguments: str, ready: bool = True, **settings: object) -> Server: ...
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def consume(tmp_path: Path, store: Path) -> Iterator[StartConsumer]:
     """consume("redis://…", "--to", …): a running `berth consume` of iris@1, ready; settings in lower case."""
     running: list[Server] = []
 
-    def start(*arguments: str, **settings: object) -> Server:
+    def start(*arguments: str, ready: bool = True, **settings: object) -> Server:
         port, number = free_port(), len(running)
         environ = {
             "BERTH_HOST": HOST,
@@ -43,8 +43,9 @@ def consume(tmp_path: Path, store: Path) -> Iterator[StartConsumer]:
         command = [sys.executable, "-m", "berth", "consume", *arguments]
         server = Server(command, environ, port, tmp_path / f"consumer-{number}.log")
         running.append(server)
-        server.wait_accepting()
-        wait_until(lambda: ask(server, "GET", "/readyz")[0] == 200, f"readiness; log:\n{server.log()}")
+        if ready:
+            server.wait_accepting()
+            wait_until(lambda: ask(server, "GET", "/readyz")[0] == 200, f"readiness; log:\n{server.log()}")
         return server
 
     yield start

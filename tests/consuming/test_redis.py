@@ -49,6 +49,7 @@ def test_entries_become_predictions(redis: RedisProcess, consume: StartConsumer)
     assert redis.client.xpending("a-rows", "berth-iris")["pending"] == 0
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_the_group_and_another_consumer_continues(redis: RedisProcess, consume: StartConsumer) -> None:
     arguments = (f"{redis.url}/b-rows", "--to", f"{redis.url}/b-scores", "--group", "b")
     for _ in range(10):
@@ -61,3 +62,30 @@ def test_sigterm_leaves_the_group_and_another_consumer_continues(redis: RedisPro
     redis.client.xadd("b-rows", {"value": ROW})
     consume(*arguments)
     assert len(_results(redis, "b-scores", 11)) == 11
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_is_waited_for(redis: RedisProcess, consume: StartConsumer) -> None:
+    arguments = (f"{redis.url}/c-rows", "--to", f"{redis.url}/c-scores", "--group", "c")
+    server = consume(*arguments, graceful_timeout_seconds=1)
+    redis.client.xadd("c-rows", {"value": ROW})
+    _results(redis, "c-scores", 1)
+    redis.kill()
+    wait_until(lambda: "waiting for redis://" in server.log(), "the warning")
+    redis.start()
+    redis.client.xadd("c-rows", {"value": ROW})
+    assert len(_results(redis, "c-scores", 2)) == 2
+    wait_until(lambda: "responds again" in server.log(), "the end of the warning")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0, server.log()
+
+
+@pytest.mark.slow
+def test_entries_of_a_dead_consumer_are_claimed(redis: RedisProcess, consume: StartConsumer) -> None:
+    redis.client.xgroup_create("d-rows", "d", id="0", mkstream=True)
+    for _ in range(5):
+        redis.client.xadd("d-rows", {"value": ROW})
+    assert redis.client.xreadgroup("d", "dead", {"d-rows": ">"}, count=5)
+    consume(f"{redis.url}/d-rows", "--to", f"{redis.url}/d-scores", "--group", "d", "--claim-seconds", "0.5")
+    assert len(_results(redis, "d-scores", 5)) == 5
+    wait_until(lambda: redis.client.xpending("d-rows", "d")["pending"] == 0, "the acknowledgements")

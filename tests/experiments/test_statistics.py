@@ -14,6 +14,7 @@ from berth.experiments.count_state import CountState, merge_states
 from berth.experiments.experiment_file import Arm, Experiment
 from berth.experiments.sequences import ALARM, compare_means, half_width, measure_split
 from berth.experiments.verdicts import GOOD, STOP, UNDECIDED, describe_experiment
+from berth.tensors.arrays import Array
 
 ARMS = (Arm("churn", "3"), Arm("churn", "4"))
 FIXED = Experiment("q4", "churn", ARMS, seed="s")
@@ -157,38 +158,51 @@ def test_the_interval_is_the_papers() -> None:
     assert half_width(0, 1.0) == float("inf")
 
 
-def _simulate(servers: int, rng: np.random.Generator) -> tuple[float, float]:
-    """The regret of 20,000 rewards and the best arm's last share: servers exchange every 5 s, weights change a minute.
+PRICES = Experiment("price", "price", tuple(Arm("price", str(at)) for at in (1, 2, 3)), policy="thompson", seed="s")
+CHANCES = np.array([0.10, 0.12, 0.15])
+STEPS, DELAY, MINUTE = 2000, 720, 12  # a step is 5 seconds, an hour 720 of them
 
-    Time is in steps of 5 s; 10 requests a step; rewards come an hour (720 steps) later, to the server that hears of it.
+
+def _weigh(counts: Array) -> Array:
+    """The weights that follow from what each server was told ([servers, arms, (rewards, sum)])."""
+    rewards = [coin(int(count), int(heads)) for count, heads in counts.sum(axis=0).tolist()]
+    weights = np.array(choose_weights(PRICES, rewards, [each.count for each in rewards]))
+    normal: Array = weights / weights.sum()
+    return normal
+
+
+def _simulate(servers: int, rng: np.random.Generator) -> tuple[float, float]:
+    """The regret of 20,000 rewards, an hour late, and the best arm's last share, over servers that exchange every step.
+
+    At the minute each server computes from what it knows, which of the others is a step old; a step later from the
+    marks of all. Ten requests a step go to any server, and each reward to any other.
     """
-    chances = np.array([0.10, 0.12, 0.15])
-    arms = tuple(Arm("price", str(version)) for version in (1, 2, 3))
-    bandit = Experiment("price", "price", arms, policy="thompson", seed="s")
-    counts = np.zeros((servers, 3, 2))
-    weights, due = np.full(3, 1 / 3), list[np.ndarray]()
-    regret, step = 0.0, 0
-    while step < 2000 + 720:
-        if step < 2000:
-            chosen = rng.choice(3, 10, p=weights)
-            regret += float((chances.max() - chances[chosen]).sum())
+    counts, heard = np.zeros((servers, 3, 2)), np.zeros((servers, servers, 3, 2))
+    weights, due, regret = [np.full(3, 1 / 3)] * servers, list[Array](), 0.0
+    marks = heard
+    for step in range(STEPS + DELAY):
+        if step < STEPS:
+            chosen = np.array([rng.choice(3, p=weights[at]) for at in rng.integers(servers, size=10)])
+            regret += float((CHANCES.max() - CHANCES[chosen]).sum())
             due.append(chosen)
-        if step >= 720:
-            for arm in due[step - 720]:
-                counts[rng.integers(servers), arm] += (1, rng.random() < chances[arm])
-        if step % 12 == 0:
-            merged = counts.sum(axis=0)
-            rewards = [coin(int(count), int(heads)) for count, heads in merged.tolist()]
-            weights = np.array(choose_weights(bandit, rewards, [each.count for each in rewards]))
-            weights /= weights.sum()
-        step += 1
-    return regret, float(weights[2])
+        for arm in due[step - DELAY] if step >= DELAY else ():
+            counts[rng.integers(servers), arm] += (1, rng.random() < CHANCES[arm])
+        if step % MINUTE == 0:
+            marks = heard.copy()
+            marks[range(servers), range(servers)] = counts
+            weights = [_weigh(mark) for mark in marks]
+        elif step % MINUTE == 1 and servers > 1:
+            weights = [_weigh(marks.max(axis=0))] * servers
+        heard[:] = counts
+    return regret, float(weights[0][2])
 
 
 @pytest.mark.slow
 def test_three_servers_regret_little_more_than_one() -> None:
     rng = np.random.default_rng(4)
-    runs = [(_simulate(1, rng), _simulate(3, rng)) for _ in range(10)]
+    runs = [(_simulate(1, rng), _simulate(3, rng)) for _ in range(8)]
     one, three = (float(np.mean([pair[at][0] for pair in runs])) for at in (0, 1))
+    share = float(np.mean([pair[1][1] for pair in runs]))
+    print(f"regret {three:.0f} of three servers, {one:.0f} of one ({three / one:.3f}); best arm's share {share:.3f}")
     assert three <= 1.25 * one
-    assert np.mean([pair[1][1] for pair in runs]) >= 0.8
+    assert share >= 0.8

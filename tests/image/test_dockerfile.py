@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
 from typing import Any
 
@@ -117,6 +119,32 @@ def test_requirements_pin_what_pyproject_pins(name: str) -> None:
         package, _, version = pin.partition("==")
         if package != "torch":
             assert re.match(rf"=={re.escape(version)}[ \\;]", found[package]), f"{pin}; run ci/compile-requirements"
+
+
+EXTRAS = ("grpc", "kafka", "pandas", "redis", "sign")
+
+
+@pytest.mark.parametrize("extras", ["", "grpc", "grpc,kafka", "kafka, redis,pandas,sign"])
+def test_extras_are_files_that_one_installation_can_read(extras: str) -> None:
+    """The words of the Dockerfile itself; pip refuses two versions of one package."""
+    (install,) = [rest for rest in words("RUN") if "${EXTRAS}" in rest]
+    script = install.partition("&& pip ")[0].replace("requirements/", "") + ' && echo "$@"'
+    environ = {"PATH": os.environ["PATH"], "REQUIREMENTS": "requirements-serve.txt", "EXTRAS": extras}
+    said = subprocess.run(["sh", "-c", script], env=environ, check=True, capture_output=True, text=True).stdout
+    names = [word for word in said.split() if word != "-r"]
+    assert names == [
+        "requirements-serve.txt",
+        *(f"requirements-{each.strip()}.txt" for each in extras.split(",") if each),
+    ]
+    pins: dict[str, str] = {}
+    for package, rest in (entry for name in names for entry in entries(name).items()):
+        assert pins.setdefault(package, rest) == rest
+
+
+def test_the_dockerfile_names_every_extra() -> None:
+    (comment,) = re.findall(r"# Any of (.*),? with commas", TEXT)
+    assert tuple(re.findall(r"\w+", comment.replace(" and ", " "))) == EXTRAS
+    assert {f"requirements-{extra}.txt" for extra in EXTRAS} <= set(HASHED)
 
 
 def test_torch_is_pinned_to_the_version_of_its_extra_and_to_two_builds_for_two_platforms() -> None:

@@ -118,6 +118,15 @@ def _call(port: int, method: str, request: Any, reply: str, package: str = "infe
     return message_classes(package)[reply].FromString(data)
 
 
+def _watch(port: int, service: str) -> Iterator[int]:
+    """The statuses of Health/Watch."""
+    messages = message_classes("grpc.health.v1")
+    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+        stream = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        for data in stream(messages["HealthCheckRequest"](service=service).SerializeToString(), timeout=20):
+            yield messages["HealthCheckResponse"].FromString(data).status
+
+
 def _infer_request(**tensor: Any) -> Any:
     messages = message_classes("inference")
     return messages["ModelInferRequest"](model_name="iris", model_version="1", inputs=[{"name": "features", **tensor}])
@@ -205,10 +214,14 @@ def test_keys_and_the_drain(serve: Serve, store: Path, tmp_path: Path) -> None:
         with pytest.raises(triton.InferenceServerException) as raised:
             client.infer("prices", inputs, headers={"x-api-key": KEY})
         assert raised.value.status() == "StatusCode.PERMISSION_DENIED"
+        watched = _watch(port, "")
+        assert next(watched) == 1
+        assert next(_watch(port, "none")) == 3
         (tmp_path / "run" / "drain").touch()
         assert not client.is_server_ready()
         check = message_classes("grpc.health.v1")["HealthCheckRequest"]()
         assert _call(port, "Check", check, "HealthCheckResponse", "grpc.health.v1").status == 2
+        assert next(watched) == 2
         named = message_classes("grpc.health.v1")["HealthCheckRequest"](service="prices")
         with pytest.raises(grpc.RpcError) as unseen:
             _call(port, "Check", named, "HealthCheckResponse", "grpc.health.v1")

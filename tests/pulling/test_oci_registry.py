@@ -99,6 +99,37 @@ def test_a_version_goes_there_and_back(port: int, entry: Entry, tmp_path: Path) 
         assert [path.name for path in (tmp_path / str(number)).iterdir()] == ["iris"]
 
 
+def test_a_model_pack_goes_there_and_back(port: int, entry: Entry, tmp_path: Path) -> None:
+    write_signature(entry, b'{"a": "signature"}')
+    uris = []
+    for name in ("pack", "again"):
+        result = run(
+            "push", "iris@1", f"oci://127.0.0.1:{port}/{name}/iris:1", "--modelpack", "--store", tmp_path / "store"
+        )
+        assert result.exception is None, result.exception
+        uris.append(result.output.splitlines()[-1])
+    assert uris[0].rpartition("@")[2] == uris[1].rpartition("@")[2]
+    shown = subprocess.run(
+        ["crane", "manifest", uris[0].removeprefix("oci://")], check=True, capture_output=True, text=True
+    )
+    document = json.loads(shown.stdout)
+    assert document["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
+    assert document["config"]["mediaType"] == "application/vnd.cncf.model.config.v1+json"
+    files = sorted(read_manifest(entry).files)
+    paths = [layer.get("annotations", {}).get("org.cncf.model.filepath") for layer in document["layers"]]
+    assert paths == [*(f"iris/1/{name}" for name in files), None]
+    config = subprocess.run(
+        ["crane", "blob", f"127.0.0.1:{port}/pack/iris@{document['config']['digest']}"], check=True, capture_output=True
+    )
+    described = json.loads(config.stdout)
+    assert described["descriptor"]["name"] == "iris"
+    assert described["modelfs"]["diffIds"] == [layer["digest"] for layer in document["layers"]]
+    result = run("pull", uris[0], f"--into={tmp_path / 'there'}")
+    assert result.exception is None, result.exception
+    verify_version(Entry("iris", "1", tmp_path / "there" / "iris" / "1"))
+    assert (tmp_path / "there" / "iris" / "1" / SIGNATURE).read_bytes() == b'{"a": "signature"}'
+
+
 def test_equal_content_has_an_equal_digest(port: int, entry: Entry, tmp_path: Path) -> None:
     copy = tmp_path / "copy" / "iris" / "1"
     shutil.copytree(entry.folder, copy)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 
 from berth.errors import InvalidInput
 from berth.score.cell_columns import read_cells
-from berth.tensors.arrays import Array, decode_array
+from berth.score.chunks import ColumnRows, list_rows
+from berth.score.csv_file import CsvSource
+from berth.tensors.arrays import Array, TensorSpec, decode_array
 from berth.tensors.tables import parse_cells
 
 CELLS = [
@@ -44,3 +48,37 @@ def test_at_once_or_cell_by_cell(cells: list[str], datatype: str) -> None:
 @pytest.mark.parametrize("cells", [["1.5"] * 3, ["7", "8", "9.25"]])
 def test_numbers_are_an_array(cells: list[str]) -> None:
     assert isinstance(read_cells(cells, "x", "FP64"), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("body", "plain"),
+    [
+        ("1,2\n3,4\n5,6\n", [True, True]),
+        ("1,2\r\n3,4\r\n5,6", [True, True]),
+        ('1,"2"\n3,4\n5,6\n', [False, True]),
+        ("1,2\n3,4,5\n5,6\n", [False, True]),
+        ("1,2\n\n3,4\n5,6\n", [False, True]),
+        ("1,2\n3,4\n5,\xff\n", [True, False]),
+    ],
+)
+def test_plain_lines_are_read_as_columns(tmp_path: Path, body: str, plain: list[bool]) -> None:
+    (tmp_path / "in.csv").write_bytes(f"a,b\n{body}".encode("latin-1"))
+    source = CsvSource(tmp_path / "in.csv", (TensorSpec("x", "FP64", (-1, 2), ("a", "b")),), ())
+    chunks = list(source.chunks(0, 2))
+    assert [isinstance(chunk.rows, ColumnRows) for chunk in chunks] == plain
+    assert [len(list_rows(chunk.rows)) for chunk in chunks] == [2, 1]
+    assert list_rows(chunks[0].rows)[0] == ["1", "2"]
+    assert chunks[-1].position == source.size
+    skipped = list(source.chunks(0, 2, lambda number: number == 0))
+    assert [chunk.position for chunk in skipped] == [chunk.position for chunk in chunks]
+    (after,) = source.chunks(chunks[0].position, 2)
+    assert len(after.rows) == 1
+
+
+def test_a_read_may_end_anywhere(tmp_path: Path) -> None:
+    rows = [f"{at},{'7' * (at % 23 + 1)}" for at in range(40_000)]
+    (tmp_path / "in.csv").write_text("\n".join(["a,b", *rows]))
+    source = CsvSource(tmp_path / "in.csv", (TensorSpec("x", "FP64", (-1, 2), ("a", "b")),), ())
+    for size in (1, 997, 5_000, 39_999):
+        found = [row for chunk in islice(source.chunks(0, size), 50) for row in list_rows(chunk.rows)]
+        assert found == [row.split(",") for row in rows[: 50 * size]]

@@ -86,7 +86,7 @@ def test_a_file_from_bucket_to_bucket(bucket: RemotePlace, model: Model, whole: 
     assert seen[0].rows > 12  # it went on where it was
     assert (_read(output), _read(bucket / "out" / "scores.csv.errors.jsonl")) == whole
     assert list(job.places.output.parent.iterdir()) == []
-    with pytest.raises(OperatorError, match="s3://bucket/out/scores.csv is there already"):
+    with pytest.raises(OperatorError, match=r"s3://bucket/out/scores\.csv is there already"):
         _run(job, model)
     _put(input_, ROWS[:3])
     assert _run(replace(job, overwrite=True), model).rows == 3

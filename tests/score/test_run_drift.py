@@ -78,3 +78,16 @@ def test_the_summary_has_the_drift_of_the_whole_file(profiled: Path, tmp_path: P
         assert found[name]["observed"] == whole[name]["observed"]
         assert found[name]["drifted"] is True
     assert sum(found["prediction"]["observed"]) == 899
+
+
+def test_parquet_drifts_as_csv(profiled: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    frame = pd.DataFrame(np.random.default_rng(3).normal(size=(300, 2)).round(3), columns=NAMES)
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    parquet.write_table(pa.table({name: frame[name].to_numpy() for name in NAMES}), tmp_path / "in.parquet")
+    manifest = parse_manifest((find_version(profiled, "m").folder / MANIFEST).read_bytes())
+    reports = [report_file(tmp_path / f"in.{ending}", manifest) for ending in ("csv", "parquet")]
+    assert reports[0] == reports[1]
+    assert reports[0]["rows"] == 300

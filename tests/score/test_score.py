@@ -259,7 +259,7 @@ def test_a_killed_run_goes_on(opened: Callable[[str], Model], tmp_path: Path, en
     whole_done = score(whole, model, calls.append)
     assert 0 < whole_done.failed < 4
     for chunks in range(1, len(calls) + 1):
-        job = job_of(whole.input, f"{chunks}.{output}", chunk_rows=4, keep=("id",))
+        job = job_of(tmp_path / whole.input.name, f"{chunks}.{output}", chunk_rows=4, keep=("id",))
         with pytest.raises(Killed):
             score(job, model, killed_after(chunks))
         assert not job.places.output.exists()
@@ -376,7 +376,7 @@ def test_an_input_that_changes_meanwhile_is_told(opened: Callable[[str], Model],
     job = job_of(mixed(tmp_path, "jsonl"), "out.csv", chunk_rows=4)
 
     def change(done: Done) -> None:
-        os.utime(job.input, (done.rows, done.rows))
+        os.utime(str(job.input), (done.rows, done.rows))
 
     with pytest.raises(OperatorError, match="input mtime_ns was"):
         score(job, opened("iris@2"), change)
@@ -500,7 +500,7 @@ def test_a_model_that_breaks_on_some_rows(tmp_path: Path) -> None:
     assert lines(job.places.errors) == [{"row": 8, "code": "prediction_failed", "message": message}]
     assert sizes[0] == 16
     assert len(sizes) == 9  # 16; 8, 4, 4, 2, 2, 1, 1; 8
-    as_csv = job_of(job.input, "out.csv", outputs=("y", "z"))
+    as_csv = job_of(Path(str(job.input)), "out.csv", outputs=("y", "z"))
     score(as_csv, model)
     assert table(as_csv.places.output)[0] == {"y": "0.0", "z": "[[0.1,0.1],[0.1,0.1]]"}
 

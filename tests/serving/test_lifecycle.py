@@ -6,7 +6,16 @@ import json
 import threading
 from pathlib import Path
 
-from berth.serving.lifecycle import FAILED, READY, Lifecycle, ModelState, Readiness, write_drain, write_whole
+from berth.serving.lifecycle import (
+    FAILED,
+    READY,
+    Lifecycle,
+    ModelState,
+    Readiness,
+    write_drain,
+    write_whole,
+    write_worker_count,
+)
 
 
 def other_worker(run_dir: Path, pid: int, **states: str) -> None:
@@ -109,3 +118,14 @@ def test_a_server_whose_workers_are_all_blocked_is_not_ready(tmp_path: Path) -> 
     assert "no worker can respond" in lifecycle.readiness().reason
     assert lifecycle.mark_blocked(False)
     assert lifecycle.readiness().ready
+
+
+def test_workers_that_were_added_or_ended_count(tmp_path: Path) -> None:
+    one = Lifecycle(tmp_path, 1, [])
+    (tmp_path / "all-ready").touch()
+    (tmp_path / "blocked-4711").touch()
+    assert not one.readiness().ready
+    write_worker_count(tmp_path, 2)
+    assert one.readiness().ready  # the second one responds
+    write_worker_count(tmp_path, 1)
+    assert not one.readiness().ready

@@ -1,6 +1,7 @@
 """Clients that generators make of /openapi.json: each of their functions calls the server.
 
 A generator is used where it is on PATH: openapi-python-client of PyPI, openapi-typescript (and tsc) of npm.
+openapi-generator, a Java program, is installed from PyPI together with a Java for it.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ import importlib
 import json
 import shutil
 import subprocess
+import threading
 import typing
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 
 from berth.web.endpoints import ENDPOINTS
 from berth.web.exchange import JSON, Endpoint
+from other_venv import other_venv
 
 _ARGUMENTS = {"model": "iris", "version": "1", "name": "page.js"}
 
@@ -107,3 +113,40 @@ def test_openapi_typescript(document: Path, tmp_path: Path) -> None:
     )
     compiler = _find("tsc", "npm install typescript")
     _run(compiler, "--noEmit", "--strict", "--skipLibCheck", tmp_path / "use.ts")
+
+
+@contextmanager
+def _listening(app: Flask) -> Iterator[str]:
+    """The URL of the application, for a client in another process."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _calls(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for endpoint in ENDPOINTS:
+        arguments = {name: value for name, value in _ARGUMENTS.items() if f"{{{name}}}" in endpoint.path}
+        example = _examples(document, endpoint).get("iris@1", {"value": None})["value"]
+        yield {"tag": endpoint.tag, "id": endpoint.id, "arguments": arguments, "body": example}
+
+
+@pytest.mark.slow
+def test_openapi_generator(client: FlaskClient, document: Path, tmp_path: Path) -> None:
+    programs = other_venv("openapi-generator", Path(__file__).parents[1] / "venvs" / "openapi-generator.txt")
+    python, made, calls = programs / "python", tmp_path / "made", tmp_path / "calls.json"
+    options = ("-g", "python", "--package-name", "generated_berth")
+    _run(programs / "openapi-generator-cli", "generate", "-i", document, "-o", made, *options)
+    calls.write_text(json.dumps(list(_calls(json.loads(document.read_text("utf-8"))))), "utf-8")
+    with _listening(client.application) as url:
+        told = _run(python, Path(__file__).parent / "call_generated.py", made, url, calls)
+    answers = {answer["id"]: answer for answer in json.loads(told)}
+    assert [answer for answer in answers.values() if answer["status"] != 200] == []
+    assert answers.keys() == {endpoint.id for endpoint in ENDPOINTS}
+    assert answers["predict"]["value"]["prediction"] == [0]
+    assert answers["v2_infer"]["value"]["outputs"][0]["data"] == [0]

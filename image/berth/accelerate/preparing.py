@@ -33,7 +33,7 @@ def _columns(graph: Graph, operator: Any) -> list[tuple[str, bool]]:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value != value
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _split_missing(categories: Array, text: bool) -> tuple[list[Any], bool]:
@@ -115,6 +115,29 @@ def _gaps(graph: Graph, name: str, missing: Any, text: bool) -> str:
     return graph.apply("Equal", name, graph.constant(np.array([float(missing)])))
 
 
+def _fill_each(graph: Graph, operator: Any, imputer: Any) -> tuple[list[str], list[str]]:
+    """The columns one by one without their gaps, and where the gaps are."""
+    filled, gaps = [], []
+    for (name, text), statistic in zip(_columns(graph, operator), imputer.statistics_.tolist(), strict=True):
+        column = name if text else graph.to_double(name)
+        gaps.append(_gaps(graph, column, imputer.missing_values, text))
+        value = np.array([statistic], object if text else np.float64)
+        filled.append(graph.apply("Where", gaps[-1], graph.constant(value), column))
+    marked = [] if imputer.indicator_ is None else [gaps[at] for at in imputer.indicator_.features_.tolist()]
+    return filled, marked
+
+
+def _fill_all(graph: Graph, imputer: Any) -> tuple[list[str], list[str]]:
+    """A matrix of numbers at once: there may be tens of thousands of columns."""
+    matrix = graph.to_double(graph.columns()[0])
+    gaps = _gaps(graph, matrix, imputer.missing_values, text=False)
+    filled = graph.apply("Where", gaps, graph.constant(imputer.statistics_.astype(np.float64)[None, :]), matrix)
+    if imputer.indicator_ is None:
+        return [filled], []
+    places = graph.constant(np.asarray(imputer.indicator_.features_, np.int64))
+    return [filled], [graph.apply("Gather", gaps, places, axis=1)]
+
+
 def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """SimpleImputer: the statistic where there is no value."""
     from onnx import TensorProto
@@ -122,15 +145,9 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     graph, imputer = Graph(scope, operator, container), operator.raw_operator
     if any(_is_missing(value) for value in imputer.statistics_.tolist()):
         raise ValueError("it drops a column that had no values")
-    filled, gaps = [], []
-    for (name, text), statistic in zip(_columns(graph, operator), imputer.statistics_.tolist(), strict=True):
-        column = name if text else graph.to_double(name)
-        gaps.append(_gaps(graph, column, imputer.missing_values, text))
-        value = np.array([statistic], object if text else np.float64)
-        filled.append(graph.apply("Where", gaps[-1], graph.constant(value), column))
-    if imputer.indicator_ is not None:
-        marked = [gaps[at] for at in imputer.indicator_.features_.tolist()]
-        filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in marked]
+    whole = len(graph.columns()) == 1 and not is_text(operator.inputs[0])
+    filled, marked = _fill_all(graph, imputer) if whole else _fill_each(graph, operator, imputer)
+    filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in marked]
     graph.apply("Concat", *filled, into=graph.output(0), axis=1)
 
 

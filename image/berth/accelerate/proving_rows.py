@@ -138,10 +138,10 @@ def make_rows(
         if spec.optional:
             place += 1
             continue
-        columns = []
+        table = np.empty((rows, len(limits[spec.name])), DATATYPES[spec.datatype])
         for at, limit in enumerate(limits[spec.name]):
             known = None if drawn is None else drawn[spec.name].reshape(rows, -1)[:, at]
-            columns.append(_column(rng, spec.datatype, ranges[place], limit, known, rows))
+            table[:, at] = _column(rng, spec.datatype, ranges[place], limit, known, rows)
             place += 1
-        found[spec.name] = columns[0] if len(spec.shape) == 1 else np.ascontiguousarray(np.column_stack(columns))
+        found[spec.name] = table[:, 0] if len(spec.shape) == 1 else table
     return found

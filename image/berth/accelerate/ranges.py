@@ -16,6 +16,9 @@ from berth.tensors.arrays import Array
 _ROWS = ("_fit_X", "support_vectors_", "X_train_", "X_fit_", "X_", "cluster_centers_", "theta_", "means_", "center_")
 _EDGES = ("data_min_", "data_max_", "quantiles_", "statistics_", "location_", "_x_mean")
 _SPREADS = ("scale_", "var_", "std_", "_x_std")
+# Of such a matrix, and of a table of thresholds, how much is read: of tens of thousands of columns a few rows.
+_MOST_SEEN_ROWS = 2000
+_MOST_SEEN = 4_000_000
 _DEVIATIONS = 4.0
 # How far one column of a linear model, which knows no range, may sway the score.
 _SWAY = 10.0
@@ -54,13 +57,18 @@ def _numbers(value: Any) -> Array | None:
     return found if found.size else None
 
 
+def _most_rows(count: int) -> int:
+    """How many rows of `count` columns are read."""
+    return max(_MOST_SEEN // max(count, 1), 2)
+
+
 def _rows_of(part: Any, count: int) -> Iterator[Array]:
     """Rows of `count` values in the range of what the part was fitted on."""
-    fitted = vars(part)
+    fitted, most = vars(part), min(_MOST_SEEN_ROWS, _most_rows(count))
     for name in (*_ROWS, *_EDGES):
         values = _numbers(fitted.get(name))
         if values is not None and values.ndim in (1, 2) and values.shape[-1] == count:
-            yield from np.atleast_2d(values)[:2000]
+            yield from np.atleast_2d(values)[:most]
     coefficients = _numbers(fitted.get("coef_"))
     if coefficients is not None and coefficients.ndim in (1, 2) and coefficients.shape[-1] == count:
         strength = np.abs(np.atleast_2d(coefficients)).max(axis=0)
@@ -132,9 +140,8 @@ def _led_back(estimator: Any, count: int) -> dict[int, Array]:
     splits = thresholds(estimator.steps[-1][1], count)
     if not splits:
         return {}
-    table = np.column_stack(
-        [np.resize(splits.get(at, np.zeros(1)), max(map(len, splits.values()))) for at in range(count)]
-    )
+    most = min(max(map(len, splits.values())), _most_rows(count))
+    table = np.column_stack([np.resize(splits.get(at, np.zeros(1)), most) for at in range(count)])
     for step in reversed(before):
         table = np.asarray(step.inverse_transform(table))
     return {at: np.unique(table[: len(values), at]) for at, values in splits.items()}
@@ -146,7 +153,7 @@ def learn_ranges(estimator: Any, count: int) -> list[Range]:
 
     ranges = [Range() for _ in range(count)]
     for seen in walk_entrances(estimator, None):
-        places = tuple(range(count)) if seen.positions is None else seen.positions
+        places: Sequence[int] = range(count) if seen.positions is None else seen.positions
         if hasattr(seen.part, "__dict__") and max(places, default=count) < count:
             _learn_part(seen.part, places, ranges)
     for column, values in _led_back(estimator, count).items():

@@ -56,7 +56,7 @@ def _read_rows(path: Path, manifest: Manifest) -> Iterator[Block]:
     """A file of rows. Raises OperatorError, LoadError."""
     format_ = find_format(path)
     if format_ is None or format_.name == "csv":
-        yield decode_sample(read_sample(path), manifest.inputs), {}, 0
+        yield decode_sample(read_sample(path, manifest.inputs), manifest.inputs), {}, 0
         return
     format_.check()
     try:

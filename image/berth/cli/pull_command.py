@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from berth.cli.pull_import import import_model
 from berth.models.signing import read_public_keys
 from berth.pulling.addresses import Access
 from berth.pulling.fetching import store_authorization
@@ -104,7 +105,10 @@ def _bar() -> Iterator[PullReport]:
     envvar="BERTH_SIGNATURE_KEYS_FILE",
     help="PEM public keys, one of which must have signed each version; also BERTH_SIGNATURE_KEYS_FILE.",
 )
-def pull(uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_seconds: int, key: str) -> None:
+@click.option("--import", "imports", is_flag=True, help="URI is one of a model, as of `berth add`, not of a store.")
+def pull(
+    uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_seconds: int, key: str, imports: bool
+) -> None:
     """Fetch models from the store at URI, verify every byte, and place them whole.
 
     URI is a directory, file://, http(s):// (a listing, index.json, or an archive: .tar.gz .tgz .tar .zip), s3://,
@@ -113,15 +117,22 @@ def pull(uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_sec
     STORE_PASSWORD, for http(s); AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_* for buckets; those of `docker
     login` or REGISTRY_AUTH_FILE for oci://. With --key, a version that none of its keys signed is not fetched.
 
+    With --import, URI is that of a model elsewhere (mlflow:, hf://, dvc:, …), which becomes the one version that
+    --models names. No digest of Berth's covers it on its way; the restricted loader reads it as `berth add` does.
+
     \b
     berth pull https://models.example.com/store --into=/models --models=iris@3,churn
     berth pull oci://ghcr.io/acme/models/iris@sha256:97bb… --into=/models
     berth pull s3://models/store --into=/models --models=iris@3 --sha256=9f86d081…
+    berth pull --import hf://acme/churn@1a2b…/model.joblib --into=/models --models=churn@7
     """
     wanted = parse_wanted(models, sha256)
     persistence = Persistence(ends=time.monotonic() + max_seconds)
     keys = read_public_keys((key,)) if key else ()
     environ = read_environment()
+    if imports:
+        import_model(uri, into, wanted, environ, persistence, (sha256, bool(key)))
+        return
     access = Access(store_authorization(environ), persistence, max_bytes, environ, keys)
     with _bar() if sys.stdout.isatty() else _plain() as report:
         pull_models(uri, into, wanted, access, report)

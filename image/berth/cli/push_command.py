@@ -14,12 +14,14 @@ from berth.settings import read_environment
 @click.command()
 @click.argument("model", metavar="NAME[@VERSION]")
 @click.argument("uri")
+@click.option("--modelpack", is_flag=True, help="Push a ModelPack artifact (CNCF model-spec) instead of an image.")
 @store_option
-def push(model: str, uri: str, store: str | None) -> None:
+def push(model: str, uri: str, modelpack: bool, store: str | None) -> None:
     """Push a version to an OCI registry, as an image with one layer; equal content has an equal digest.
 
     The chart mounts such an image (model.source oci), and `berth pull` reads it. Credentials are those of `docker
-    login`, or of the file that REGISTRY_AUTH_FILE names.
+    login`, or of the file that REGISTRY_AUTH_FILE names. With --modelpack, each file is a layer of a ModelPack
+    artifact, which tools for models know, and `berth pull` too.
 
     \b
     berth push churn@7 oci://ghcr.io/acme/models/churn:7
@@ -31,7 +33,7 @@ def push(model: str, uri: str, store: str | None) -> None:
         raise click.BadParameter(f"{uri!r}: the digest follows from the content; name a tag", param_hint="URI")
     name, _, version = model.partition("@")
     entry = find_version(find_store(store), name, version or LATEST)
-    digest = push_version(entry, reference, read_environment())
+    digest = push_version(entry, reference, read_environment(), as_model_pack=modelpack)
     click.echo(f"pushed  {entry.key} to {reference}")
     click.echo(f"oci://{reference.registry}/{reference.repository}@{digest}")
 

@@ -69,6 +69,7 @@ def add(
 
     A URI is mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, mlflow:models:/m-ID or mlflow:runs:/RUN/NAME, with
     MLflow's variables in the environment (MLFLOW_TRACKING_URI, …), oci://REGISTRY/REPOSITORY@sha256:DIGEST#PATH,
+    hf://ORG/REPO[@COMMIT]/FILE on the Hugging Face Hub (HF_TOKEN, HF_ENDPOINT), dvc:REPO[@REV]:PATH as DVC tracks it,
     or a file behind https://, s3://, gs:// or az://, with #sha256=DIGEST exactly that one.
     Where it led to is in metadata.source.
 

@@ -192,8 +192,9 @@ class RedisSource:
 
     def read_lag(self) -> int | None:
         """Entries that nobody was given (Redis 7 counts them), and those that are not acknowledged."""
+        groups: list[dict[str, Any]] = []
         try:
-            groups = self._server.ask_once(lambda: self._server.client.xinfo_groups(self._stream), [])
+            groups = self._server.ask_once(lambda: self._server.client.xinfo_groups(self._stream), groups)
         except BrokerError:  # the stream was removed
             return None
         own = next((group for group in groups if group["name"] == self._group.encode()), None)

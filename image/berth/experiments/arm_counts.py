@@ -74,15 +74,16 @@ class ArmPlace:
 
     def count_request(self, unit: int, sticky: bool, seconds: float, failed: bool) -> None:
         """A request went to the arm; `unit` is the hash of what it was assigned by."""
-        cell = (unit >> 20) % CELLS
-        values = self._values
+        values, bucket = self._values, len(VALUES) + bisect_left(SECONDS, seconds)
         with self._lock:
             values[0] += 1
-            values[1] += sticky
-            values[2] += failed
-            values[len(VALUES) + bisect_left(SECONDS, seconds)] += 1
+            values[bucket] += 1
             if sticky:  # others are units of their own
+                values[1] += 1
+                cell = (unit >> 20) % CELLS
                 self._cells[cell >> 3] |= 1 << (cell & 7)
+            if failed:
+                values[2] += 1
 
     def count_reward(self, reward: float, now: float) -> None:
         """A prediction of the arm was worth so much."""

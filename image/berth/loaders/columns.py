@@ -149,7 +149,7 @@ def _learned(seen: Entrance, names: Sequence[str], count: int) -> Iterator[tuple
     """What one part knows of the columns that it sees."""
     from sklearn.impute import SimpleImputer
 
-    positions = seen.positions if seen.positions is not None else tuple(range(count))
+    positions: Sequence[int] = seen.positions if seen.positions is not None else range(count)
     categories = getattr(seen.part, "categories_", None)
     if (known := fitted_categories(seen.part)) is not None and len(known) == len(positions):
         for at, one in zip(positions, known, strict=True):
@@ -197,7 +197,8 @@ def find_readers(estimator: Any, count: int) -> tuple[frozenset[int], frozenset[
         if type(seen.part).__name__ in _DELEGATES or (isinstance(seen.part, str) and seen.part == "drop"):
             continue
         places = range(count) if seen.positions is None else seen.positions
-        read.update(places)
+        if len(read) < count:  # the first tree of a forest reads as much as all of them
+            read.update(places)
         if _is_foreign(seen.part):
             foreign.update(places)
     return frozenset(read), frozenset(foreign)

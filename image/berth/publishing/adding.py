@@ -32,7 +32,7 @@ from berth.serving.opening import check_answers, load_verified
 from berth.serving.trial import ANSWERED, LOADED, budget_of, import_everything
 from berth.telemetry.logs import timestamp
 from berth.tensors.arrays import Array, TensorSpec, datatype_of
-from berth.tensors.schema import column_names, required
+from berth.tensors.schema import required
 
 # Takes a line for people.
 Tell: TypeAlias = Callable[[str], None]
@@ -155,7 +155,7 @@ def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRe
     """The artifact with inputs and rows; read again where the first reading had to guess what it accepts."""
     loaded = load(manifest)
     path = None if is_request(request.sample) else request.sample
-    sample = read_sample(path, column_names(loaded.inputs) or ()) if path else None
+    sample = read_sample(path, loaded.inputs) if path else None
     inputs = _describe_inputs(loaded, request, sample)
     if sample is None and request.sample is not None:
         rows, unusual = read_request(request.sample, inputs), True

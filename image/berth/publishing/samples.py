@@ -10,7 +10,7 @@ from typing import Any
 
 from berth.errors import InvalidInput, LoadError
 from berth.tensors.arrays import Array, TensorSpec
-from berth.tensors.schema import check_tensors, decode_columns, decode_matrix, is_matrix
+from berth.tensors.schema import check_tensors, column_names, decode_columns, decode_matrix, is_matrix
 from berth.tensors.tables import Table, parse_csv
 
 _MOST_ROWS = 1 << 20
@@ -28,13 +28,14 @@ class Sample:
 
 
 def guess_datatype(cells: Sequence[str | None]) -> str:
-    """INT64, FP64 (also whole numbers with gaps), BOOL or BYTES: the narrowest that holds every cell."""
+    """INT64, FP64 (also whole numbers or truths with gaps), BOOL or BYTES: the narrowest that holds every cell."""
     present = [cell.strip() for cell in cells if cell is not None]
     if not present or all(_NUMBER.fullmatch(cell) for cell in present):
         whole = len(present) == len(cells) and all(_WHOLE.fullmatch(cell) for cell in present)
         return "INT64" if whole and present else "FP64"
-    truths = len(present) == len(cells) and all(cell.lower() in ("true", "false") for cell in present)
-    return "BOOL" if truths else "BYTES"
+    if not all(cell.lower() in ("true", "false") for cell in present):
+        return "BYTES"
+    return "BOOL" if len(present) == len(cells) else "FP64"
 
 
 def _lacks_header(body: bytes, known: Collection[str]) -> bool:
@@ -44,19 +45,30 @@ def _lacks_header(body: bytes, known: Collection[str]) -> bool:
     return all(_NUMBER.fullmatch(cell) for cell in cells) and not set(cells) & set(known)
 
 
-def read_sample(path: Path, known: Collection[str] = ()) -> Sample:
-    """A CSV file; its first line is a header unless it is numbers alone. `known` names the model's columns.
+def _texts(told: Sequence[TensorSpec], columns: Sequence[str]) -> frozenset[str]:
+    """The columns that the model knows as text, whatever their cells look like: codes with leading zeros, "true"."""
+    if len(told) == 1 and told[0].datatype == "BYTES":  # one text column may go by any name
+        return frozenset(columns)
+    return frozenset(spec.name for spec in told if spec.datatype == "BYTES" and not spec.optional)
+
+
+def read_sample(path: Path, told: Sequence[TensorSpec] = ()) -> Sample:
+    """A CSV file; its first line is a header unless it is numbers alone. `told` are the inputs that the model names.
 
     Raises LoadError.
     """
     try:
         body = path.read_bytes()
-        named = not _lacks_header(body, known)
+        named = not _lacks_header(body, column_names(told) or ())
         if not named:
             width = body.partition(b"\n")[0].count(b",") + 1
             body = ",".join(f"x{at}" for at in range(width)).encode() + b"\n" + body.removeprefix(b"\xef\xbb\xbf")
         cells = parse_csv(body, {}, "BYTES", _MOST_ROWS)
-        datatypes = tuple(guess_datatype(column) for column in cells.values)
+        texts = _texts(told, cells.columns)
+        datatypes = tuple(
+            "BYTES" if name in texts else guess_datatype(column)
+            for name, column in zip(cells.columns, cells.values, strict=True)
+        )
         kinds = dict(zip(cells.columns, datatypes, strict=True))
         return Sample(parse_csv(body, kinds, "BYTES", _MOST_ROWS), datatypes, named)
     except (OSError, InvalidInput) as error:

@@ -12,6 +12,8 @@ from berth.errors import SettingsError, StoreError
 from berth.pulling.bucket import LIBRARIES
 from berth.pulling.layers import fetch_image
 from berth.pulling.origin import Fetched
+from berth.pulling.registry_dvc import fetch_dvc
+from berth.pulling.registry_hf import fetch_hub_file
 from berth.pulling.registry_mlflow import MlflowServer, fetch_mlflow
 from berth.pulling.single_file import fetch_bucket_file, fetch_web_file
 from berth.pulling.transfer import Persistence
@@ -48,6 +50,7 @@ def _mlflow_server(environ: Mapping[str, str]) -> MlflowServer:
         basic or (f"Bearer {token}" if token else ""),
         environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH", ""),
         environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH", ""),
+        environ.get("MLFLOW_S3_ENDPOINT_URL", ""),
     )
 
 
@@ -72,6 +75,8 @@ def _fetch_bucket(scheme: str) -> Fetch:
 SCHEMES: Mapping[str, Fetch] = {
     "mlflow": _fetch_mlflow,
     "oci": fetch_image,
+    "hf": fetch_hub_file,
+    "dvc": fetch_dvc,
     **{scheme: _fetch_web(scheme) for scheme in ("http", "https")},
     **{scheme: _fetch_bucket(scheme) for scheme in LIBRARIES},
 }

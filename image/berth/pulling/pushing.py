@@ -7,7 +7,7 @@ import json
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+# https://github.com/modelpack/model-spec/blob/main/docs/spec.md
+_PACK = "application/vnd.cncf.model"
 _UPLOAD_SECONDS = 300.0
 
 
@@ -35,11 +37,13 @@ class _Blob:
     sha256: str
     size: int
     content: bytes | Path
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def descriptor(self) -> dict[str, Any]:
         """How a manifest names it."""
-        return {"mediaType": self.media_type, "digest": f"sha256:{self.sha256}", "size": self.size}
+        named = {"annotations": dict(self.annotations)} if self.annotations else {}
+        return {"mediaType": self.media_type, "digest": f"sha256:{self.sha256}", "size": self.size, **named}
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes, in pieces."""
@@ -77,15 +81,48 @@ def write_layer(entry: Entry, names: list[str], to: Path) -> None:
                 archive.addfile(_member(f"{base}/{name}", path.stat().st_size), file)
 
 
-def _layer_blob(entry: Entry, folder: Path) -> _Blob:
-    manifest = verify_version(entry)
-    signature = [SIGNATURE] if (entry.folder / SIGNATURE).is_file() else []
-    layer, digest = folder / "layer.tar", hashlib.sha256()
-    write_layer(entry, [*manifest.files, MANIFEST, *signature], layer)
-    blob = _Blob(_LAYER_TYPE, "", layer.stat().st_size, layer)
+def _layer_blob(entry: Entry, names: list[str], layer: Path, media_type: str, annotations: Mapping[str, str]) -> _Blob:
+    digest = hashlib.sha256()
+    write_layer(entry, names, layer)
+    blob = _Blob(media_type, "", layer.stat().st_size, layer, annotations)
     for chunk in blob.chunks():
         digest.update(chunk)
-    return _Blob(_LAYER_TYPE, digest.hexdigest(), blob.size, layer)
+    return replace(blob, sha256=digest.hexdigest())
+
+
+def _own_files(entry: Entry) -> list[str]:
+    return [MANIFEST, *([SIGNATURE] if (entry.folder / SIGNATURE).is_file() else [])]
+
+
+def _make_image(entry: Entry, folder: Path) -> tuple[list[_Blob], dict[str, Any]]:
+    """The blobs of an image with one layer, the configuration last, and its manifest."""
+    names = [*verify_version(entry).files, *_own_files(entry)]
+    layer = _layer_blob(entry, names, folder / "layer.tar", _LAYER_TYPE, {})
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{layer.sha256}"]}
+    config = _text_blob(_CONFIG_TYPE, {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs})
+    return [layer, config], {}
+
+
+def _make_pack(entry: Entry, folder: Path) -> tuple[list[_Blob], dict[str, Any]]:
+    """Those of a ModelPack artifact: a layer for each file of the model, one for what Berth says of it."""
+    manifest = verify_version(entry)
+    layers = [
+        _layer_blob(
+            entry,
+            [name],
+            folder / f"{at}.tar",
+            f"{_PACK}.weight.v1.tar",
+            {"org.cncf.model.filepath": f"{entry.name}/{entry.version}/{name}"},
+        )
+        for at, name in enumerate(sorted(manifest.files))
+    ]
+    layers.append(_layer_blob(entry, _own_files(entry), folder / "own.tar", f"{_PACK}.weight.config.v1.tar", {}))
+    config = {
+        "descriptor": {"name": entry.name, "version": entry.version, "createdAt": manifest.created},
+        "modelfs": {"type": "layers", "diffIds": [f"sha256:{layer.sha256}" for layer in layers]},
+        "config": {"format": manifest.format},
+    }
+    return [*layers, _text_blob(f"{_PACK}.config.v1+json", config)], {"artifactType": f"{_PACK}.manifest.v1+json"}
 
 
 class _Push:
@@ -133,33 +170,30 @@ class _Push:
         )
 
 
-def push_version(entry: Entry, reference: OciReference, environ: Mapping[str, str]) -> str:
-    """Push a version whose files have their digests; the digest of its image. Raises StoreError, IntegrityError."""
+def push_version(
+    entry: Entry, reference: OciReference, environ: Mapping[str, str], *, as_model_pack: bool = False
+) -> str:
+    """Push a version whose files have their digests, as an image or a ModelPack artifact; the digest of its manifest.
+
+    Raises StoreError, IntegrityError.
+    """
     with tempfile.TemporaryDirectory(prefix="berth-push-") as folder, open_client(WebRules()) as client:
-        layer = _layer_blob(entry, Path(folder))
+        blobs, kind = (_make_pack if as_model_pack else _make_image)(entry, Path(folder))
         client.timeout = _UPLOAD_SECONDS
-        config = _text_blob(
-            _CONFIG_TYPE,
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "config": {},
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.sha256}"]},
-            },
-        )
         image = _text_blob(
             MANIFEST_TYPE,
             {
                 "schemaVersion": 2,
                 "mediaType": MANIFEST_TYPE,
-                "config": config.descriptor,
-                "layers": [layer.descriptor],
+                **kind,
+                "config": blobs[-1].descriptor,
+                "layers": [blob.descriptor for blob in blobs[:-1]],
                 "annotations": {"org.opencontainers.image.title": entry.key},
             },
         )
         run = _Push(client, OciRegistry(reference, environ, Persistence()))
-        run.blob(layer)
-        run.blob(config)
+        for blob in blobs:
+            run.blob(blob)
         digest = f"sha256:{image.sha256}"
         run.manifest(image, reference.tag or digest)
     return digest

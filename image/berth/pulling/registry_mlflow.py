@@ -15,20 +15,24 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from berth.errors import SettingsError, StoreError
 from berth.pulling.bucket import LIBRARIES, open_bucket
 from berth.pulling.https import WebRules, WebSource, show_url
 from berth.pulling.origin import Fetched, check_file_names
+from berth.pulling.presigned import SignedAddresses
 from berth.pulling.transfer import ModelSource, Persistence, fetch_sized, find_room, read_small
 
 _API = "api/2.0/mlflow"
 _PROXY = "api/2.0/mlflow-artifacts/artifacts"
+_PRESIGNED = "api/2.0/mlflow-artifacts/presigned"
 _ANSWER_BYTES = 16 << 20
 _MOST_FILES = 10_000
 _DEEPEST = 16
+# (path, size) -> the file in its bucket, None where it comes from elsewhere.
+FindSigned: TypeAlias = Callable[[str, int | None], WebSource | None]
 _FORMS = (
     "mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, mlflow:models:/NAME/latest, mlflow:models:/m-ID or "
     "mlflow:runs:/RUN/NAME"
@@ -44,6 +48,7 @@ class MlflowServer:
     authorization: str = field(default="", repr=False)
     ca_file: str = ""
     client_certificate: str = ""
+    bucket_endpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,25 @@ def _open_artifacts(
     )
 
 
-def _fetch_all(source: ModelSource, files: list[tuple[str, int | None]], into: Path, persistence: Persistence) -> None:
+def _find_signed(registry: _Registry, server: MlflowServer, place: _Place, persistence: Persistence) -> FindSigned:
+    """Where large files are beside the source; nowhere, for a bucket that is read itself."""
+    parts = urlsplit(place.artifacts)
+    if parts.scheme != "mlflow-artifacts":
+        return lambda path, size: None
+    root = parts.path.strip("/")
+    addresses = SignedAddresses(
+        lambda path: registry.get("/".join(filter(None, (_PRESIGNED, root, path)))), server.bucket_endpoint, persistence
+    )
+    return addresses.find
+
+
+def _fetch_all(
+    source: ModelSource,
+    files: list[tuple[str, int | None]],
+    find_signed: FindSigned,
+    into: Path,
+    persistence: Persistence,
+) -> None:
     room = find_room(into, 0)
     known = sum(size or 0 for _, size in files)
     if known > room:
@@ -206,7 +229,8 @@ def _fetch_all(source: ModelSource, files: list[tuple[str, int | None]], into: P
     for path, size in files:
         to = into / path
         to.parent.mkdir(parents=True, exist_ok=True)
-        fetch_sized(source, path, to, size, room, persistence)
+        signed = find_signed(path, size)
+        fetch_sized(signed or source, "" if signed else path, to, size, room, persistence)
         room -= to.stat().st_size
 
 
@@ -220,7 +244,7 @@ def fetch_mlflow(address: str, server: MlflowServer, into: Path, persistence: Pe
         source, files = _open_artifacts(registry, server, place)
         if not files:
             raise StoreError(f"there is no file at {show_url(place.artifacts)}")
-        _fetch_all(source, files, into, persistence)
+        _fetch_all(source, files, _find_signed(registry, server, place, persistence), into, persistence)
         check_again()
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"mlflow:{address}: the tracking server's response is not as expected: {error!r}") from error

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from berth.errors import SettingsError
-from berth.rpc.methods import MESSAGE, METHODS
+from berth.rpc.health_watch import MOST_WATCHES, HealthWatch
+from berth.rpc.methods import HEALTH, MESSAGE, METHODS
 from berth.tensors.codec import decode_json
 from berth.web.exchange import Endpoint
 from berth.web.pipeline import Finished, Pipeline
@@ -74,7 +75,8 @@ class RpcServer:
             )
         self._pipeline = pipeline
         self._address = f"{f'[{host}]' if ':' in host and host[0] != '[' else host}:{port}"
-        self._threads = max_inflight + _HEADROOM
+        self._threads = max_inflight + _HEADROOM + MOST_WATCHES
+        self._watches = HealthWatch(self._check_health)
         self._max_body_bytes = max_body_bytes
         self._server: Any = None
 
@@ -104,6 +106,8 @@ class RpcServer:
                 for path, endpoint in METHODS.items()
                 if path.split("/")[1] == service
             }
+            if service == HEALTH:
+                handlers["Watch"] = grpc.unary_stream_rpc_method_handler(self._watches.watch)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         server.add_insecure_port(self._address)
         server.start()
@@ -112,7 +116,13 @@ class RpcServer:
     def stop(self, grace_seconds: float) -> None:
         """Send the clients elsewhere (GOAWAY) and finish the calls that have begun, within the time."""
         if self._server is not None:
+            self._watches.stop()
             self._server.stop(grace_seconds).wait(grace_seconds + 1)
+
+    def _check_health(self, message: bytes, context: Any) -> bytes | None:
+        path = f"/{HEALTH}/Check"
+        finished = self._pipeline.run(METHODS[path], _environ(message, path, context), {})
+        return finished.body if finished.status == 200 else None
 
     def _make_handler(self, path: str, endpoint: Endpoint, grpc: Any) -> Any:
         codes = grpc.StatusCode

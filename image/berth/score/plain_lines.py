@@ -26,10 +26,10 @@ class PlainLines:
         self._file.seek(position)
         data = self._file.read(self._expected_bytes)
         while (seen := data.count(b"\n")) < rows and len(data) <= _MOST_BYTES:
-            if not (more := self._file.read(max(self._expected_bytes // 8, _LEAST_BYTES))):
+            if not (more := self._file.read(max(len(data) // 4, _LEAST_BYTES))):
                 break
             data += more
-        if seen > rows:
+        if seen >= rows:
             data = data[: int(np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))[rows - 1]) + 1]
         self._expected_bytes = max(_LEAST_BYTES, len(data) + len(data) // 50)
         return data

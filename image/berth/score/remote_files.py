@@ -92,10 +92,7 @@ class RemotePlace:
         """Raises StoreError, Cut."""
         with understood(str(self)):
             info = self.files.info(self.path)
-        tag = next(
-            (str(info[key]) for key in ("ETag", "etag", "LastModified", "mtime", "updated", "created") if info.get(key)), ""
-        )
-        return RemoteStatus(int(info["size"]), tag)
+        return RemoteStatus(int(info["size"]), next((str(info[key]) for key in _TAGS if info.get(key)), ""))
 
     def is_file(self) -> bool:
         """Whether there is such an object."""

@@ -31,18 +31,25 @@ def list_values_of(values: Values) -> list[Any]:
     return values.to_pylist() if hasattr(values, "to_pylist") else list(values)
 
 
+def _number_text(values: Values) -> bytes:
+    """An array's JSON. Narrow floats go by way of Python's: 0.000001 as FP32 is 1e-6 as FP64, and one by one."""
+    text = encode_json(values)
+    narrow = isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.dtype.itemsize < 8
+    return orjson.dumps(orjson.loads(text)) if narrow else text
+
+
 def split_numbers(values: Values) -> list[bytes] | None:
     """The text of each number of an array in row-major order; None where it holds anything else."""
     if not _is_numeric(values):
         return None
-    text = encode_json(values)
+    text = _number_text(values)
     return text.translate(None, b"[]").split(b",") if len(values) else []
 
 
 def row_texts(values: Values) -> list[bytes]:
     """One JSON text a row."""
     if isinstance(values, np.ndarray) and values.ndim == 2 and values.size and _is_numeric(values):
-        return [b"[%b]" % row for row in encode_json(values)[2:-2].split(b"],[")]
+        return [b"[%b]" % row for row in _number_text(values)[2:-2].split(b"],[")]
     if isinstance(values, np.ndarray) and values.ndim == 1 and (numbers := split_numbers(values)) is not None:
         return numbers
     return [dump_value(value) for value in list_values_of(values)]

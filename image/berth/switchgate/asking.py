@@ -138,7 +138,8 @@ class Line:
         content = response.read(_BODY_BYTES)
         took = time.monotonic() - began
         slot = response.headers.get("X-Berth-Slot") or ""
-        return Heard(f"{method} {self._url}{path}", Name.KNOWN, response.status, slot, _parse(content), took)
+        request = f"{method} {self._url}{path}"
+        return Heard(request, Name.KNOWN, response.status, slot, _parse(content), took, body=content)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> Heard:
         """One request on this connection, in at most `seconds` once the name is resolved."""
@@ -169,7 +170,7 @@ class Caller:
     def line(self, url: str, look_up_seconds: float, host: str = "") -> Line:
         """A fresh connection to a Service, whose name is resolved in at most `look_up_seconds`.
 
-        `host` is asked for in the place of the Service's own name, as clients ask a gateway.
+        `host` goes into the Host header in the place of the Service's own name, as clients of a gateway send it.
         """
         return Line(url, self.headers | ({"Host": host} if host else {}), self.resolve, look_up_seconds)
 

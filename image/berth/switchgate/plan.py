@@ -10,6 +10,12 @@ from urllib.parse import urlsplit
 _SERVICE = re.compile(r"[^.]+\.(?P<namespace>[^.]+)\.svc(\..*)?")
 
 
+def namespace_of(host: str) -> str:
+    """`-n NAMESPACE ` as kubectl and helm accept it, where a Service's host name has it."""
+    found = _SERVICE.fullmatch(host)
+    return f"-n {found['namespace']} " if found else ""
+
+
 @dataclass(frozen=True, slots=True)
 class SwitchPlan:
     """`berth gate`: may the release's traffic go to `target_slot`?"""
@@ -39,8 +45,7 @@ class SwitchPlan:
     @property
     def namespace(self) -> str:
         """`-n NAMESPACE ` as kubectl and helm accept it, where the Service's name has it."""
-        found = _SERVICE.fullmatch(urlsplit(self.active_url).hostname or "")
-        return f"-n {found['namespace']} " if found else ""
+        return namespace_of(urlsplit(self.active_url).hostname or "")
 
     def upgrade(self, changes: str) -> str:
         """The helm command that makes these changes and no others."""
@@ -51,8 +56,8 @@ class SwitchPlan:
 class VerifyPlan:
     """`berth gate --verify`: does every connection to a Service reach `target_slot` and predict?
 
-    With `route_url` the same is asked of what stands in front of it, an ingress controller or a gateway, as a client of
-    `route_host` would; a route that `route_shares` its requests, as a canary does, may lead to either slot.
+    With `route_url` the ingress controller or gateway in front of it is queried likewise, as by a client of
+    `route_host`; a route that `route_shares` its requests, as a canary does, may lead to either slot.
     """
 
     active_url: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ def _join_tables(value: list[Any]) -> dict[str, Any] | None:
     return {name: [cell for table in value for cell in table[name]] for name in value[0]}
 
 
+def _split_rows(value: list[Any], names: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Lists of objects: a row of each object, in which the columns that it lacks are missing, as KServe reads them."""
+    if not all(type(table) is list and table and all(type(row) is dict for row in table) for table in value):
+        return None
+    return [dict.fromkeys(names) | row for table in value for row in table]
+
+
 def decode_instances(value: Any, specs: Specs) -> dict[str, Array]:
     """A list with one element a row: a list of values, an object of columns, or an object of tensors.
 
@@ -44,8 +52,11 @@ def decode_instances(value: Any, specs: Specs) -> dict[str, Array]:
     names = {spec.name for spec in specs}
     if not is_frame(specs) and all(isinstance(row, dict) and row.keys() == names for row in value):
         return decode_tensors({name: [row[name] for row in value] for name in names}, specs)
-    if column_names(specs) is not None and (columns := _join_tables(value)) is not None:
+    names_in_order = column_names(specs)
+    if names_in_order is not None and (columns := _join_tables(value)) is not None:
         return decode_whole_columns(columns, specs)
+    if names_in_order is not None and (rows := _split_rows(value, names_in_order)) is not None:
+        return decode_features(rows, specs)
     if (is_matrix(specs) or len(specs) > 1) and not isinstance(value[0], list | dict):
         raise InvalidInput(f"each row must be a list or an object, got {shown(value[0])}; put one row into a list too")
     return decode_features(value, specs)

@@ -158,7 +158,7 @@ class Exchange:
     unsettled: Running | None = None
     # Of a stream whose lines have an arm each: the experiment, and the decisions with the status of each line.
     by_line: str = ""
-    line_decisions: list[tuple[Decision, int]] = field(default_factory=list)
+    line_decisions: Sequence[tuple[Decision, int]] = ()
     # The shadow that predicts it again, and with what.
     shadowing: Shadowing | None = None
     tensors: Tensors | None = None

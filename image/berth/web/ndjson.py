@@ -81,7 +81,7 @@ class LineAnswers:
     @property
     def columns(self) -> tuple[str, ...]:
         """The keys of a line: the outputs, and what else it says where no output has that name."""
-        more = (ARM,) if self.arms is not None else ()
+        more: tuple[str, ...] = (ARM,) if self.arms is not None else ()
         more += (RECEIPT,) if self.make_receipt is not None else ()
         return (*self.outputs, *(name for name in more if name not in self.outputs))
 
@@ -129,7 +129,7 @@ class LineAnswers:
         """
         rows = [_place(at, _decode_line(line)) for at, (_, line) in enumerate(lines)]
         numbers, columns = [number for number, _ in lines], self.columns
-        parts = {} if self.arms is not None else {"": ArmPart(self.model)}
+        parts: dict[str, ArmPart] = {} if self.arms is not None else {"": ArmPart(self.model)}
         answers, failures = answer_chunk(rows, 0, columns, lambda chosen, _: self._ask(numbers, parts, chosen))
         values = zip(*(answers[name] for name in columns), strict=True)
         written = [encode_line(dict(zip(columns, row, strict=True))) for row in values]
@@ -228,12 +228,13 @@ def answer_whole(exchange: Exchange, backend: Backend) -> Reply:
         raise WouldWait
     opened = open_lines(exchange, backend)
     body = wire.read_body(exchange, backend.max_body_bytes)
-    pieces = []
+    pieces, decisions = [], list[tuple[Decision, int]]()
     for lines in _split(body):
         try:
             written, served = opened.answer(lines)
         except BerthError as error:
             written, served = error_lines(error, lines), []
         pieces.append(written)
-        exchange.line_decisions += [pair for each in served for pair in each.decisions]
+        decisions += [pair for each in served for pair in each.decisions]
+    exchange.line_decisions = decisions
     return Reply(b"".join(pieces), content_type=NDJSON)

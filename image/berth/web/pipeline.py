@@ -230,7 +230,7 @@ class Pipeline:
         self._log(exchange, status, time.monotonic() - exchange.began)
 
     def _make_receipt(self, exchange: Exchange, reply: Reply) -> str | None:
-        if exchange.model is None or not exchange.outputs or reply.status != 200:
+        if exchange.model is None or not exchange.outputs or reply.status != 200 or not self.backend.tally.is_on:
             return None
         arm = "" if exchange.decision is None else exchange.decision.receipt
         return self.backend.tally.make_receipt(exchange.model, exchange.outputs, arm)

@@ -147,7 +147,7 @@ class StreamAnswers:
         self._pipeline.keep(exchange, Reply(part.response, content_type=NDJSON), seconds)
         exchange.decision = whole
         self._pipeline.observe(exchange, 200, seconds)
-        exchange.line_decisions = []
+        exchange.line_decisions = ()
 
     def _refuse_chunk(
         self, exchange: Exchange, opened: LineAnswers, lines: list[Numbered], error: BerthError, seconds: float

@@ -13,6 +13,7 @@ from berth.loaders.unpickle.allow import Name, may_call
 from berth.loaders.unpickle.called import check_open_values
 from berth.loaders.unpickle.containers import ContainerMachine
 from berth.loaders.unpickle.guarded import is_guarded
+from berth.loaders.unpickle.pandas_data import INDEX_MAKERS
 from berth.loaders.unpickle.rebuild import MAKERS
 from berth.loaders.unpickle.references import Reference, count_class_arguments, unwrap
 from berth.loaders.unpickle.stream import PickleStream
@@ -77,6 +78,8 @@ class CallMachine(ContainerMachine):
             self.fill_set(members, args[0])
             return members if _SETS[pair] is set else frozenset(members)
         if type(args[-1] if args else None) in (dict, set, frozenset):
+            if function in INDEX_MAKERS:
+                import pandas  # noqa: F401 - its import must not count as hashing
             return self.keys.measure(len(args[-1]), lambda: function(*args))
         return function(*args)
 

@@ -27,7 +27,7 @@ from berth.loaders.unpickle.guarded import GUARDED, Wrapper, is_guarded
 from berth.loaders.unpickle.instance_state import set_state
 from berth.loaders.unpickle.names import find, todays_pair
 from berth.loaders.unpickle.opcodes import only, put_marked, put_one, then
-from berth.loaders.unpickle.pandas_data import PandasType
+from berth.loaders.unpickle.pandas_data import Missing, PandasType
 from berth.loaders.unpickle.rebuild import (
     MAKERS,
     check_dtype,
@@ -101,6 +101,10 @@ class Machine(CallMachine):
             found = MAKERS[pair] if pair in MAKERS else find(pair)
         if isinstance(found, PandasType):
             return found  # it makes nothing, and only Berth's own makers of pandas' objects read it
+        if isinstance(found, Missing):
+            missing = found.value()
+            self.named[id(missing)] = (pair, missing)  # which may get no state
+            return missing
         if is_guarded(pair) or not is_value(pair, found):
             return Reference(pair, found)
         self.named[id(found)] = (pair, found)

@@ -16,6 +16,7 @@ import numpy as np
 
 from berth.errors import LoadError
 from berth.loaders.unpickle.allow import Name
+from berth.loaders.unpickle.nullable_data import held_values, nullable_names
 
 _PLAIN = (str, bytes, bool, int, float, complex, type(None), np.generic, datetime.datetime, datetime.timedelta)
 _NAMES = (str, int, float, type(None))
@@ -42,8 +43,11 @@ def _values(data: object) -> np.ndarray[Any, Any]:
         data = np.asarray(data)
     if not isinstance(data, np.ndarray):
         raise _refuse(f"pandas' data is a {type(data).__name__}")
-    if data.dtype == object and not all(_is_plain(value) for value in data.ravel().tolist()):
-        raise _refuse("pandas' data holds other things than values")
+    if data.dtype == object and (odd := [value for value in data.ravel().tolist() if not _is_plain(value)]):
+        raise LoadError(
+            f"a pandas object in the file holds a {type(odd[0]).__name__}, which is not supported: only numbers, "
+            "texts and dates are; save the model with a list in its place"
+        )
     return data
 
 
@@ -60,8 +64,17 @@ class PandasType:
         self.name = name
 
 
-class StringKind:
-    """Stands for StringDtype, whose arguments say only how strings are stored."""
+class Missing:
+    """Stands for pandas.NA, a value that imputers are fitted with."""
+
+    @staticmethod
+    def value() -> Any:
+        """pandas.NA itself, of which there is one."""
+        return _pandas().NA
+
+
+class ArrayKind:
+    """Stands for StringDtype, Int64Dtype and their like, whose arguments say only how values are stored."""
 
     def __init__(self, *storage: object) -> None:
         """Takes no notice of them."""
@@ -103,15 +116,21 @@ def new_backed(kind: object, checksum: object, state: object = None) -> np.ndarr
 
 def array_state(state: Any) -> Any:
     """The state of a numpy array for that of an array of pandas; any other as it is."""
+    if (held := held_values(state)) is not None:
+        return _numpy_state(held)
     if type(state) is not tuple or len(state) not in (2, 3):  # numpy's own have five parts or seven
         return state
     arrays = [one for one in state[:2] if isinstance(one, np.ndarray)]
-    kinds = [one for one in state[:2] if isinstance(one, (StringKind, Categories, np.dtype))]
+    kinds = [one for one in state[:2] if isinstance(one, (ArrayKind, Categories, np.dtype))]
     if len(arrays) != 1 or len(kinds) != 1:
         raise _refuse("an array of pandas has no array in it")
     values = _values(arrays[0])
     if isinstance(kinds[0], Categories):
         values = kinds[0].look_up(values)
+    return _numpy_state(values)
+
+
+def _numpy_state(values: np.ndarray[Any, Any]) -> Any:
     data: Any = values.ravel().tolist() if values.dtype == object else values.tobytes()
     return (1, values.shape, values.dtype, False, data)
 
@@ -211,6 +230,8 @@ def new_timestamp(value: object, frequency: object = None, zone: object = None, 
     return pd.Timestamp(value, unit=units[unit])
 
 
+# They take a dict and import pandas.
+INDEX_MAKERS = (new_index,)
 _HOMES = {
     "pandas": [
         *("Index", "RangeIndex", "MultiIndex", "CategoricalIndex", "DatetimeIndex", "IntervalIndex", "Categorical"),
@@ -231,9 +252,10 @@ _HOMES = {
 }
 
 # What a file names, and what that leads to. Nothing of pandas is imported before one of them is used.
-PANDAS: dict[Name, Callable[..., Any] | PandasType] = {
+PANDAS: dict[Name, Callable[..., Any] | PandasType | Missing] = {
     **{(module, name): PandasType(name) for module, names in _HOMES.items() for name in names},
-    **{(module, "StringDtype"): StringKind for module in ("pandas", "pandas.core.arrays.string_")},
+    **nullable_names(ArrayKind),
+    **{(module, "NA"): Missing() for module in ("pandas", "pandas._libs.missing")},
     **{(module, "CategoricalDtype"): Categories for module in ("pandas", "pandas.core.dtypes.dtypes")},
     **{(module, "Series"): _empty("Series") for module in ("pandas", "pandas.core.series")},
     **{(module, "DataFrame"): _empty("DataFrame") for module in ("pandas", "pandas.core.frame")},

@@ -36,7 +36,7 @@ class OptimizeRequest:
 def _read_rows(model: Model, path: Path) -> dict[str, Array]:
     if fixed := [spec for spec in model.inputs if spec.shape[0] != -1]:
         raise LoadError(f"the input {fixed[0].name!r} expects {fixed[0].shape[0]} rows, no more and no fewer")
-    return decode_sample(read_sample(path), model.inputs)
+    return decode_sample(read_sample(path, model.inputs), model.inputs)
 
 
 def _size(folder: Path, names: tuple[str, ...]) -> int:

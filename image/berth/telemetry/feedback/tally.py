@@ -95,6 +95,8 @@ class FeedbackTally:
     ) -> None:
         self._bind = bind
         self._book = book
+        # Whether there are receipts.
+        self.is_on = book is not None
         self._arm = arm
         self._now = now
         self._lock = threading.Lock()

@@ -1,0 +1,153 @@
+"""`berth score` and `berth pull` with the three clouds' own libraries, against servers that speak their APIs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from berth.models.store import Entry, verify_version
+from live.server import free_port, wait_until
+from other_venv import ROOT, VENVS, other_venv
+
+pytestmark = pytest.mark.slow
+AZURITE = "azurite@3.35.0"
+# The emulator's own, printed in its documentation.
+_AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+ROWS = [f"r{at},{at * 0.3:.1f},{at},{'x' if at % 10 == 9 else 1},4" for at in range(23)]
+_FILL = """
+import sys, fsspec
+scheme, store, rows = sys.argv[1:]
+files = fsspec.filesystem(scheme)
+try:
+    files.mkdir("models")
+except FileExistsError:
+    pass
+files.put(store, "models/store", recursive=True)
+files.put(rows, "models/rows/in.csv")
+"""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A scheme, and the environment in which its library reaches the emulator."""
+
+    scheme: str
+    environ: Mapping[str, str]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Python with the clouds' libraries beside Berth's."""
+        libraries = next((VENVS / "clouds" / "lib").glob("python*/site-packages"))
+        environ = {**os.environ, **self.environ, "PYTHONPATH": f"{ROOT / 'image'}:{libraries}"}
+        return subprocess.run([sys.executable, *words], env=environ, capture_output=True, text=True, timeout=120)
+
+
+def _azurite() -> str:
+    """Its script; skips the test, with npm's reason, where it cannot be installed."""
+    script = VENVS / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    if not script.exists():
+        if shutil.which("npm") is None:
+            pytest.skip("npm, which installs Azurite, is not on PATH")
+        words = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(VENVS / "azurite")]
+        done = subprocess.run([*words, AZURITE], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"Azurite cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+    return str(script)
+
+
+def _s3(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
+    command = [str(programs / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    return command, {**keys, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+
+
+def _gs(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    command = [str(programs / "gcp-storage-emulator"), "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
+    return command, {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}", "FSSPEC_GS_TOKEN": "anon"}
+
+
+def _az(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    command = [
+        "node",
+        _azurite(),
+        "--blobPort",
+        str(port),
+        "--location",
+        str(folder),
+        "--skipApiVersionCheck",
+        "--silent",
+    ]
+    account = f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={_AZURE_KEY}"
+    place = f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
+    return command, {"AZURE_STORAGE_CONNECTION_STRING": f"{account};{place};"}
+
+
+STARTS: dict[str, Callable[[Path, Path, int], tuple[list[str], dict[str, str]]]] = {"s3": _s3, "gs": _gs, "az": _az}
+
+
+def _answers(port: int) -> bool:
+    try:
+        httpx.get(f"http://127.0.0.1:{port}/", timeout=2)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module", params=list(STARTS))
+def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Cloud]:
+    """A bucket `models` with the store and rows/in.csv."""
+    programs = other_venv("clouds", ROOT / "tests" / "venvs" / "clouds.txt")
+    folder, port = tmp_path_factory.mktemp("cloud"), free_port()
+    command, environ = STARTS[request.param](programs, folder, port)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: _answers(port), f"the emulator of {request.param}", seconds=60)
+        (folder / "in.csv").write_text("\n".join(["id,a,b,c,d", *ROWS, ""]))
+        shutil.copytree(store / "iris" / "2", folder / "store" / "iris" / "2")
+        cloud = Cloud(request.param, environ)
+        filled = cloud.run("-c", _FILL, cloud.scheme, str(folder / "store"), str(folder / "in.csv"))
+        assert filled.returncode == 0, filled.stderr[-2000:]
+        yield cloud
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_store_is_pulled(cloud: Cloud, tmp_path: Path) -> None:
+    words = ("pull", f"{cloud.scheme}://models/store", f"--into={tmp_path / 'here'}", "--models=iris")
+    done = cloud.run("-m", "berth", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    verify_version(Entry("iris", "2", tmp_path / "here" / "iris" / "2"))
+
+
+def test_shards_from_bucket_to_bucket(cloud: Cloud, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("\n".join(["id,a,b,c,d", *ROWS, ""]))
+    options = ("--model", "iris@2", "--store", str(store), "--keep", "id", "--chunk-rows", "4")
+    here = cloud.run("-m", "berth", "score", str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), *options)
+    assert here.returncode == 1, here.stderr
+    bucket = f"{cloud.scheme}://models"
+    for index in range(2):
+        shard = ("--shard", f"{index}/2", *options)
+        done = cloud.run("-m", "berth", "score", f"{bucket}/rows/in.csv", f"{bucket}/parts", *shard)
+        assert done.returncode == 1, done.stderr[-2000:]
+        assert f"-> {bucket}/parts/part-0000{index}-of-00002.csv" in done.stdout
+    done = cloud.run("-m", "berth", "score", "--join", f"{bucket}/parts", str(tmp_path / "joined.csv"))
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert (tmp_path / "joined.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+
+
+def test_what_is_not_there(cloud: Cloud, store: Path, tmp_path: Path) -> None:
+    uri = f"{cloud.scheme}://models/rows/absent.csv"
+    done = cloud.run("-m", "berth", "score", uri, str(tmp_path / "out.csv"), "--store", str(store))
+    assert done.returncode == 2
+    assert f"there is no file '{uri}'" in " ".join(done.stderr.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
