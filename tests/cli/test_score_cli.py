@@ -19,7 +19,7 @@ import pytest
 from berth.cli.main import main
 
 PEOPLE = "id,age,city,member\n1,20.5,Rome,1\n2,50,Oslo,0\n"
-ROWS = 600
+ROWS = 6000
 
 
 @dataclass(frozen=True)
