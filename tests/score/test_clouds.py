@@ -17,6 +17,7 @@ import pytest
 from berth.models.store import Entry, verify_version
 from live.server import free_port, wait_until
 from other_venv import ROOT, VENVS, other_venv
+from score.row_models import add_row_model
 
 pytestmark = pytest.mark.slow
 AZURITE = "azurite@3.35.0"
@@ -31,7 +32,7 @@ try:
     files.mkdir("models")
 except FileExistsError:
     pass
-files.put(store, "models/store", recursive=True)
+files.put(store + "/", "models/store/", recursive=True)
 files.put(rows, "models/rows/in.csv")
 """
 
@@ -101,8 +102,16 @@ def _answers(port: int) -> bool:
     return True
 
 
+@pytest.fixture(scope="module")
+def rows_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a classifier of four numbers."""
+    return add_row_model(tmp_path_factory.mktemp("rows"))
+
+
 @pytest.fixture(scope="module", params=list(STARTS))
-def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Cloud]:
+def cloud(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, rows_store: Path
+) -> Iterator[Cloud]:
     """A bucket `models` with the store and rows/in.csv."""
     programs = other_venv("clouds", ROOT / "tests" / "venvs" / "clouds.txt")
     folder, port = tmp_path_factory.mktemp("cloud"), free_port()
@@ -112,9 +121,8 @@ def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     try:
         wait_until(lambda: _answers(port), f"the emulator of {request.param}", seconds=60)
         (folder / "in.csv").write_text("\n".join(["id,a,b,c,d", *ROWS, ""]))
-        shutil.copytree(store / "iris" / "2", folder / "store" / "iris" / "2")
         cloud = Cloud(request.param, environ)
-        filled = cloud.run("-c", _FILL, cloud.scheme, str(folder / "store"), str(folder / "in.csv"))
+        filled = cloud.run("-c", _FILL, cloud.scheme, str(rows_store), str(folder / "in.csv"))
         assert filled.returncode == 0, filled.stderr[-2000:]
         yield cloud
     finally:
@@ -123,15 +131,15 @@ def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_store_is_pulled(cloud: Cloud, tmp_path: Path) -> None:
-    words = ("pull", f"{cloud.scheme}://models/store", f"--into={tmp_path / 'here'}", "--models=iris")
+    words = ("pull", f"{cloud.scheme}://models/store", f"--into={tmp_path / 'here'}", "--models=rows")
     done = cloud.run("-m", "berth", *words)
     assert done.returncode == 0, done.stderr[-2000:]
-    verify_version(Entry("iris", "2", tmp_path / "here" / "iris" / "2"))
+    verify_version(Entry("rows", "1", tmp_path / "here" / "rows" / "1"))
 
 
-def test_shards_from_bucket_to_bucket(cloud: Cloud, store: Path, tmp_path: Path) -> None:
+def test_shards_from_bucket_to_bucket(cloud: Cloud, rows_store: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("\n".join(["id,a,b,c,d", *ROWS, ""]))
-    options = ("--model", "iris@2", "--store", str(store), "--keep", "id", "--chunk-rows", "4")
+    options = ("--model", "rows@1", "--store", str(rows_store), "--keep", "id", "--chunk-rows", "4")
     here = cloud.run("-m", "berth", "score", str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), *options)
     assert here.returncode == 1, here.stderr
     bucket = f"{cloud.scheme}://models"
@@ -145,9 +153,9 @@ def test_shards_from_bucket_to_bucket(cloud: Cloud, store: Path, tmp_path: Path)
     assert (tmp_path / "joined.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
 
 
-def test_what_is_not_there(cloud: Cloud, store: Path, tmp_path: Path) -> None:
+def test_what_is_not_there(cloud: Cloud, rows_store: Path, tmp_path: Path) -> None:
     uri = f"{cloud.scheme}://models/rows/absent.csv"
-    done = cloud.run("-m", "berth", "score", uri, str(tmp_path / "out.csv"), "--store", str(store))
+    done = cloud.run("-m", "berth", "score", uri, str(tmp_path / "out.csv"), "--store", str(rows_store))
     assert done.returncode == 2
     assert f"there is no file '{uri}'" in " ".join(done.stderr.replace("│", " ").split())
     assert list(tmp_path.iterdir()) == []
