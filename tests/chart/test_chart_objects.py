@@ -134,8 +134,8 @@ def test_network_policies_let_in_callers_and_checks(helm: Helm) -> None:
     policy, checks = (policies[f"NetworkPolicy/iris-berth{end}"]["spec"] for end in ("", "-checks"))
     assert [port["port"] for port in policy["ingress"][0]["ports"]] == ["http", "grpc"]
     assert len(policy["ingress"][0]["from"]) == 2
-    # 8000: pods share the counts of their experiments.
-    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 443, 8000}
+    # 8000: pods share the counts of their experiments. 6379 is the consumers' broker, named by hand.
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 443, 6379, 8000}
     assert checks["ingress"] == []
     assert {port["port"] for rule in checks["egress"] for port in rule["ports"]} == {53, 8000}
     image_only = helm.objects(overlay(BOTH, {"networkPolicy": ON}))["NetworkPolicy/iris-berth"]["spec"]

@@ -16,7 +16,8 @@ REDIS = {"source": "redis://cache/rows", "sink": "redis://cache/scores"}
 
 def streaming(**more: Any) -> Values:
     """Both slots and consumers of a topic."""
-    return overlay(BOTH, {"streaming": {**ON, **KAFKA, **more}})
+    values: Values = overlay(BOTH, {"streaming": {**ON, **KAFKA, **more}})
+    return values
 
 
 def test_a_deployment_with_the_slots_image_and_model(helm: Helm) -> None:

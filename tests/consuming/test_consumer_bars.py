@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROWS = [b"[5.1, 3.5, 1.4, 0.2]", b"[6.0, 2.9, 4.5, 1.5]", b"[6.7, 3.0, 5.2, 2.3]"]
 POISON = [b"[5.1, 3.5", b'["a", 3.5, 1.4, 0.2]', b"[1, 2]", b'{"features": null}']
 # A killed member is missed soon, and a new one does not wait long.
-QUICK = {"kafka_session_timeout_ms": 3000, "kafka_heartbeat_interval_ms": 500}
+QUICK: dict[str, Any] = {"kafka_session_timeout_ms": 3000, "kafka_heartbeat_interval_ms": 500}
 
 
 def _messages(count: int, poison: int = 0) -> list[dict[str, Any]]:
@@ -112,6 +113,10 @@ def test_kafka_exactly_once_loses_nothing_when_it_is_killed(kafka: KafkaCluster,
     _wait_for_keys(kafka, ("scores",), count, 60)
 
 
+def _has_grown(redis: RedisProcess, before: int) -> bool:
+    return int(redis.client.xlen("bar-scores")) > before
+
+
 def test_redis_loses_nothing(redis: RedisProcess, consume: StartConsumer) -> None:
     """20,000 entries, 3 consumers, 4 kills at random times, each followed by a new consumer."""
     count, choices = 20_000, random.Random(7)
@@ -128,7 +133,7 @@ def test_redis_loses_nothing(redis: RedisProcess, consume: StartConsumer) -> Non
     servers = [start() for _ in range(3)]
     for _ in range(4):
         done = redis.client.xlen("bar-scores")
-        wait_until(lambda done=done: redis.client.xlen("bar-scores") > done, "predictions", 60)
+        wait_until(partial(_has_grown, redis, done), "predictions", 60)
         time.sleep(choices.random() * 0.3)
         servers.pop(choices.randrange(len(servers))).signal(signal.SIGKILL)
         servers.append(start())

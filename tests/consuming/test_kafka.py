@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -27,7 +28,7 @@ ROW = b"[5.1, 3.5, 1.4, 0.2]"
 def test_messages_become_predictions_and_an_absent_broker_is_waited_for(
     kafka: KafkaCluster, consume: StartConsumer
 ) -> None:
-    kept = {"timestamp": 1_700_000_000_123, "headers": [("trace", b"t1"), ("trace", b"t2")]}
+    kept: dict[str, Any] = {"timestamp": 1_700_000_000_123, "headers": [("trace", b"t1"), ("trace", b"t2")]}
     kafka.produce("rows", [{"value": ROW, "key": b"k1", **kept}, {"value": b"[1", "key": b"k2", **kept}])
     server = consume(f"{kafka.url}/rows", "--to", f"{kafka.url}/scores", "--dead", "dead")
     (score,), (dead,) = kafka.read("scores", 1), kafka.read("dead", 1)

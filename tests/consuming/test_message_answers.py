@@ -91,7 +91,15 @@ def test_rows_records_and_bodies_in_one_batch(iris: MessageAnswers) -> None:
 
 
 def test_bad_messages_alone_have_no_prediction(iris: MessageAnswers) -> None:
-    bad = [None, b"[1, 2", b"", [1, 2], {}, {"features": [SETOSA], "outputs": ["x"]}, {"features": [SETOSA], "typo": 1}]
+    bad: list[Any] = [
+        None,
+        b"[1, 2",
+        b"",
+        [1, 2],
+        {},
+        {"features": [SETOSA], "outputs": ["x"]},
+        {"features": [SETOSA], "typo": 1},
+    ]
     bad += [{"features": SETOSA, "model": "people"}, b"[" + b" " * 10_001 + b"]", "text", None]
     mixed = [value for each in bad for value in (each, SETOSA)]
     found = ask(iris, *mixed)

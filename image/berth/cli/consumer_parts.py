@@ -124,7 +124,7 @@ class _Brokers:
 def observe_batches(
     answers: MessageAnswers, pipeline: Pipeline, metrics: Metrics, model: Model
 ) -> Callable[[Sequence[Message]], list[MessageOutcome]]:
-    """The answers, inside the gate, so that /livez sees a prediction that does not end, and counted as requests."""
+    """What predicts, inside the gate, so that /livez sees a prediction that does not end, and counted as requests."""
     bound = metrics.bind(model.name, model.version)
 
     def answer(messages: Sequence[Message]) -> list[MessageOutcome]:

@@ -41,4 +41,4 @@ def with_headers(message: Message, value: bytes | None, *more: tuple[str, str]) 
     names = {name for name, _ in more}
     kept = [header for header in message.headers if header[0] not in names]
     added = [(name, text.encode("utf-8", "replace")) for name, text in more]
-    return message._replace(value=value, headers=(*kept, *added))
+    return Message(value, message.key, message.timestamp_ms, (*kept, *added), message.position)

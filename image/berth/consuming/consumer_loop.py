@@ -2,8 +2,8 @@
 
     source --take--> messages --one model call--> outcomes --sink, dead topic--> acknowledged --commit--> source
 
-A batch is committed before the next one is taken, so a process that ends anywhere in between leaves at most one batch
-to be processed again. The stop is seen between batches: the one in hand is finished.
+A batch is committed before the loop takes the next one, so a process that ends anywhere in between leaves at most one
+batch to be processed again. The stop is seen between batches: the one in hand is finished.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Delivery(Protocol):
     """Sends and commits what belongs together."""
 
     def deliver(self, taken: Sequence[Message], results: Sequence[Message], dead: Sequence[Message]) -> bool:
-        """Whether it is done; False where the messages will be taken again. Raises BrokerError."""
+        """Whether it is done; False where the messages come again. Raises BrokerError."""
 
 
 class AtLeastOnce:

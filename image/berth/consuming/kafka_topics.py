@@ -205,7 +205,7 @@ class KafkaTransactions:
             found = error.args[0]
             if not found.txn_requires_abort():
                 raise BrokerError(f"{self._source.name} ends the transactions: {found.str()}") from error
-            log("a transaction is given up; its messages are taken again", error=found.str())
+            log("a transaction is given up; its messages come again", error=found.str())
             self._repeat(lambda: self._producer.abort_transaction(_TRANSACTION_SECONDS))
             self._source.rewind(taken)
             return False

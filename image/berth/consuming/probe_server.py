@@ -53,7 +53,7 @@ def _make_handler(pipeline: Pipeline) -> type[BaseHTTPRequestHandler]:
 
 
 def start_probes(pipeline: Pipeline, host: str, port: int) -> ThreadingHTTPServer:
-    """Respond to probes on a thread. Raises OSError where the port is taken."""
+    """Respond to probes on a thread. Raises OSError where another process has the port."""
     server = ThreadingHTTPServer((host, port), _make_handler(pipeline))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()

@@ -81,7 +81,7 @@ class _Hub:
     def __init__(self, repository: str, environ: Mapping[str, str], persistence: Persistence) -> None:
         from huggingface_hub import HfApi, utils
 
-        utils.disable_progress_bars()
+        utils.disable_progress_bars()  # type: ignore[attr-defined]  # it is in its documentation
         self.url = environ.get("HF_ENDPOINT") or _HUB
         self._repository, self._persistence = repository, persistence
         self._api = HfApi(endpoint=self.url.rstrip("/"), token=environ.get("HF_TOKEN") or False, library_name="berth")

@@ -10,15 +10,21 @@ from typing import Any
 from berth.models.model import Model
 from berth.telemetry.feedback.tally import find_labels
 from berth.tensors.arrays import DATATYPES
+from berth.tensors.codec import encode_json
 from berth.tensors.schema import column_names
 from berth.web.examples import example_request, example_rows, example_tensors
 from berth.web.exchange import BINARY, CSV, JSON
+from berth.web.ndjson import NDJSON
 from berth.web.openapi.model_schemas import JsonSchema, features_schema, reference, takes_rows
 
 Models = Sequence[Model]
 _OBJECT = {"type": "object"}
 # Generators of clients want to know the items of every list, and one type for every alternative.
 _LIST: JsonSchema = {"type": "array", "items": {}}
+_LINES: JsonSchema = {
+    "type": "string",
+    "description": "A row a line, as an element of `features`; a response line each.",
+}
 _BYTES: JsonSchema = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -81,7 +87,15 @@ def predict_content(models: Models) -> JsonSchema:
         if (features := features_schema(model)) is not None:
             kinds.append(_object(common | {"features": features}, ["features", *needed]))
         kinds.append(_object(common | {"inputs": reference(model, "inputs")}, ["inputs", *needed]))
-    return {JSON: _content(_any_of(kinds), _examples(models, lambda m: example_request(m) | addressing(models, m)))}
+    return {
+        JSON: _content(_any_of(kinds), _examples(models, lambda m: example_request(m) | addressing(models, m))),
+        NDJSON: _content(_LINES, _examples(models[:1], _example_lines)),
+    }
+
+
+def _example_lines(model: Model) -> str | None:
+    rows = example_rows(model) if model.batchable else None
+    return None if rows is None else "".join(encode_json(row).decode() + "\n" for row in rows)
 
 
 def _example_infer(model: Model) -> dict[str, Any]:

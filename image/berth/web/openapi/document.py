@@ -11,6 +11,7 @@ from berth.models.model import Model
 from berth.tensors.codec import encode_json
 from berth.web.access import stand_ins, visible_models
 from berth.web.exchange import BINARY, HTML, JSON, LENGTH_HEADER, ApiFacts, Backend, Endpoint, Exchange, Reply
+from berth.web.ndjson import NDJSON
 from berth.web.openapi.bodies import BODIES
 from berth.web.openapi.model_schemas import model_components
 from berth.web.openapi.responses import ANSWERS, STATUSES
@@ -57,6 +58,8 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
     }
     if endpoint.page is not None:
         content[HTML] = {"schema": {"type": "string"}}
+    if endpoint.body == "predict":
+        content[NDJSON] = {"schema": {"type": "string"}}
     if endpoint.body == "infer":
         content[BINARY] = {"schema": {"type": "string", "format": "binary"}}
     answer: dict[str, Any] = {"description": endpoint.summary, "headers": _HEADERS, "content": content}

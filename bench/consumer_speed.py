@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Messages a second of `berth consume`: logistic regression on iris, librdkafka's mock cluster, one consumer.
+
+Usage: bench/consumer_speed.py [--messages 200000] [--batch-rows 1000] [--guarantee at-least-once]
+
+The time is that from the first commit to the last: the start of the process is left out, the producer's work is done
+before. The mock cluster runs in this process and so shares the machine with the consumer. BAR is 20,000 rows a second.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+BAR = 20_000
+_ROWS = [b"[5.1, 3.5, 1.4, 0.2]", b"[6.0, 2.9, 4.5, 1.5]", b"[6.7, 3.0, 5.2, 2.3]"]
+
+
+def _consumed(port: int) -> float:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as response:
+            lines = response.read().decode().splitlines()
+    except OSError:
+        return 0.0
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("berth_consumed_total{"))
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What a process has used so far, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _consumer(store: Path, port: int, arguments: list[str]) -> Iterator[int]:
+    environ = {"PATH": os.environ["PATH"], "BERTH_MODEL_STORE": str(store), "BERTH_PORT": str(port)}
+    environ |= {"BERTH_HOST": "127.0.0.1", "BERTH_LOG_LEVEL": "warning"}
+    process = subprocess.Popen([sys.executable, "-m", "berth", "consume", *arguments], env=environ)
+    try:
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def measure(store: Path, messages: int, batch_rows: int, guarantee: str) -> tuple[float, float]:
+    """Messages a second, from the first ones that are committed to the last, and CPU seconds of a message."""
+    sys.path.append(str(ROOT / "tests"))
+    from consuming.brokers import KafkaCluster
+    from live.server import free_port
+
+    cluster, port = KafkaCluster({"rows": 6, "scores": 6}), free_port()
+    cluster.produce("rows", [{"key": b"%d" % at, "value": _ROWS[at % 3]} for at in range(messages)])
+    places = [f"{cluster.url}/rows", "--to", f"{cluster.url}/scores"]
+    with _consumer(
+        store, port, [*places, "--batch-rows", str(batch_rows), "--guarantee", guarantee, "--model", "iris"]
+    ) as pid:
+        while (first := _consumed(port)) == 0:
+            time.sleep(0.02)
+        began, used = time.monotonic(), _cpu_seconds(pid)
+        while (last := _consumed(port)) < messages:
+            time.sleep(0.02)
+        seconds, used = time.monotonic() - began, _cpu_seconds(pid) - used
+    cluster.close()
+    return (last - first) / seconds, used / (last - first)
+
+
+@click.command()
+@click.option("--messages", default=200_000, show_default=True, type=click.IntRange(1000))
+@click.option("--batch-rows", default=1000, show_default=True, type=click.IntRange(1))
+@click.option("--guarantee", default="at-least-once", type=click.Choice(["at-least-once", "exactly-once"]))
+def main(messages: int, batch_rows: int, guarantee: str) -> None:
+    """Print the figure beside the bar."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder, "store")
+        recipe = [sys.executable, str(ROOT / "model_store" / "recipes" / "iris.py"), "--store", str(store)]
+        subprocess.run(recipe, check=True, capture_output=True)
+        rate, cpu = measure(store, messages, batch_rows, guarantee)
+    load = os.getloadavg()[0]
+    click.echo(f"{guarantee}, {batch_rows} a batch: {rate:,.0f} messages a second (bar {BAR:,})")
+    click.echo(
+        f"{cpu * 1e6:.0f} us of CPU a message, of which one core computes {1 / cpu:,.0f} a second; load {load:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
