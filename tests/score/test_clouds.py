@@ -1,9 +1,8 @@
-"""`berth score` and `berth pull` with the three clouds' own libraries, against servers that speak their APIs."""
+"""`berth score` and `berth pull` with the clouds' own libraries (Amazon's, Google's), against servers that speak their APIs."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +19,6 @@ from other_venv import ROOT, VENVS, other_venv
 from score.row_models import add_row_model
 
 pytestmark = pytest.mark.slow
-AZURITE = "azurite@3.35.0"
-# The emulator's own, printed in its documentation.
-_AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 ROWS = [f"r{at},{at * 0.3:.1f},{at},{'x' if at % 10 == 9 else 1},4" for at in range(23)]
 _FILL = """
 import sys, fsspec
@@ -51,19 +47,6 @@ class Cloud:
         return subprocess.run([sys.executable, *words], env=environ, capture_output=True, text=True, timeout=120)
 
 
-def _azurite() -> str:
-    """Its script; skips the test, with npm's reason, where it cannot be installed."""
-    script = VENVS / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-    if not script.exists():
-        if shutil.which("npm") is None:
-            pytest.skip("npm, which installs Azurite, is not on PATH")
-        words = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(VENVS / "azurite")]
-        done = subprocess.run([*words, AZURITE], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"Azurite cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
-    return str(script)
-
-
 def _s3(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
     command = [str(programs / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
@@ -72,26 +55,12 @@ def _s3(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, s
 
 def _gs(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     command = [str(programs / "gcp-storage-emulator"), "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
-    return command, {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}", "FSSPEC_GS_TOKEN": "anon"}
+    environ = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}", "FSSPEC_GS_TOKEN": "anon"}
+    # Else gcsfs looks over gRPC for a bucket with folders, which the emulator does not speak.
+    return command, {**environ, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
 
 
-def _az(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    command = [
-        "node",
-        _azurite(),
-        "--blobPort",
-        str(port),
-        "--location",
-        str(folder),
-        "--skipApiVersionCheck",
-        "--silent",
-    ]
-    account = f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={_AZURE_KEY}"
-    place = f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
-    return command, {"AZURE_STORAGE_CONNECTION_STRING": f"{account};{place};"}
-
-
-STARTS: dict[str, Callable[[Path, Path, int], tuple[list[str], dict[str, str]]]] = {"s3": _s3, "gs": _gs, "az": _az}
+STARTS: dict[str, Callable[[Path, Path, int], tuple[list[str], dict[str, str]]]] = {"s3": _s3, "gs": _gs}
 
 
 def _answers(port: int) -> bool:
@@ -146,7 +115,7 @@ def test_shards_from_bucket_to_bucket(cloud: Cloud, rows_store: Path, tmp_path: 
     for index in range(2):
         shard = ("--shard", f"{index}/2", *options)
         done = cloud.run("-m", "berth", "score", f"{bucket}/rows/in.csv", f"{bucket}/parts", *shard)
-        assert done.returncode == 1, done.stderr[-2000:]
+        assert done.returncode == (1, 0)[index], done.stderr[-2000:]  # both bad rows are in chunks of the first
         assert f"-> {bucket}/parts/part-0000{index}-of-00002.csv" in done.stdout
     done = cloud.run("-m", "berth", "score", "--join", f"{bucket}/parts", str(tmp_path / "joined.csv"))
     assert done.returncode == 1, done.stderr[-2000:]
