@@ -1,4 +1,4 @@
-"""`berth score` and `berth pull` with the clouds' own libraries (Amazon's, Google's), against servers that speak their APIs."""
+"""`berth score` and `berth pull` with the libraries of Amazon and Google, against servers that speak their APIs."""
 
 from __future__ import annotations
 
