@@ -57,8 +57,8 @@ def test_a_container_that_is_killed(blue: Release) -> None:
         assert done.stdout.strip(), done.stderr
         eventually(lambda: restarts(blue.namespace, pod) > 0, "the container has restarted", 60)
 
-    # The node refuses new connections to the pod until the kubelet has noticed: a second's worth at most.
-    promise = "failed ≤ in flight on that pod, and new connections to it for 1 s"
+    # The node refuses new connections to the pod until then: two seconds' worth, as half of them are for this pod.
+    promise = "failed ≤ in flight on that pod, and new connections to it until the kubelet notices"
     measure(blue, Fault("2", "a container is SIGKILLed", promise), kill, RATE)
 
 

@@ -46,7 +46,8 @@ def test_a_model_of_many_columns_is_added_in_little_memory(
 ) -> None:
     file = make(tmp_path / "wide.joblib")
     command = [sys.executable, "-m", "berth", "add", str(file), "--name", "wide", "--store", str(tmp_path / "store")]
-    process = subprocess.Popen(command, env={**os.environ, "BERTH_ACCELERATE": accelerate})
+    environ = {**os.environ, "BERTH_ACCELERATE": accelerate, "BERTH_LOAD_SECONDS": "900"}
+    process = subprocess.Popen(command, env=environ)
     # Of the command and of the child in which it loads the file, the larger.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
