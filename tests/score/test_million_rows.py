@@ -8,17 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from berth.loaders.formats import LoadOptions
 from berth.models.model import Model
 from berth.models.store import find_version
-from berth.publishing.adding import AddRequest, add_version
 from berth.score import Done, Job, Places, Shard, find_format, join_shards, score_file
 from berth.serving.opening import open_version
+from score.row_models import add_row_model
 
 ROWS = 1_000_000
 _NAMES = ["a", "b", "c", "d"]
@@ -48,12 +46,8 @@ score_file(job, model, lambda source, done: None, on_chunk)
 
 @pytest.fixture(scope="module")
 def rows_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a classifier of four numbers, quicker to make than the one that all tests share."""
-    folder = tmp_path_factory.mktemp("rows")
-    values = np.random.default_rng(1).uniform(0, 7, (200, 4))
-    joblib.dump(LogisticRegression().fit(values, values.sum(axis=1) > 14), folder / "m.joblib")
-    add_version(folder / "store", folder / "m.joblib", AddRequest("rows", "1"), LoadOptions())
-    return folder / "store"
+    """A store with a classifier of four numbers."""
+    return add_row_model(tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")
