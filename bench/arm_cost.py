@@ -28,7 +28,7 @@ from wrk import run_wrk
 RATE, P99 = 0.95, 1.05
 ONE, ARMS, SHADOW = "one model", "two arms", "a shadow"
 _VERSIONS = ("1", "2")
-_EXPERIMENTS = {
+_EXPERIMENTS: dict[str, dict[str, object]] = {
     ARMS: {"arms": [{"model": f"lr@{version}"} for version in _VERSIONS]},
     SHADOW: {"shadow": {"model": "lr@2", "share": 1}},
 }

@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.stats
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import RandomizedSearchCV
@@ -133,6 +133,21 @@ def _dates() -> Made:
     return _alone(model.fit(table, Y), table.iloc[:1])
 
 
+def _postal_codes() -> Made:
+    """Texts that a table of them shows as numbers and truths."""
+    table = pd.DataFrame({"code": ["02139", "10001"] * 40, "member": ["True", "True", "False", "False"] * 20})
+    table = table.assign(age=PEOPLE["age"])
+    model = make_pipeline(columns(["age"], ["code", "member"]), LogisticRegression()).fit(table, Y)
+    return _alone(model, pd.DataFrame({"code": ["02139"], "member": ["True"], "age": [30.0]}))
+
+
+def _truths_with_gaps() -> Made:
+    member = pd.array([True, None, False, True] * 20, dtype="boolean")
+    table = PEOPLE[["age"]].assign(member=member)
+    row = pd.DataFrame({"age": [30.0], "member": pd.array([None], dtype="boolean")})
+    return _alone(HistGradientBoostingClassifier(max_iter=5).fit(table, Y), row)
+
+
 def _of_main() -> Made:
     """As a notebook saves it: the function belongs to __main__."""
     main = sys.modules["__main__"]
@@ -159,6 +174,8 @@ MODELS: dict[str, Callable[[], Made]] = {
     "random_search": _random_search,
     "memory": lambda: _matrix(make_pipeline(StandardScaler(), LogisticRegression(), memory=joblib.Memory(None))),
     "odd_names": _odd_names,
+    "postal_codes": _postal_codes,
+    "truths_with_gaps": _truths_with_gaps,
     "parts": _parts,
     "dates": _dates,
     "strings": lambda: _alone(

@@ -105,6 +105,22 @@ volumes:
 - --timeout-seconds={{ .root.Values.verify.timeoutSeconds }}
 {{- end -}}
 
+{{/* berth.analysisArgs: arguments with which verify compares the canary with the active slot. */}}
+{{- define "berth.analysisArgs" -}}
+{{- $analysis := .Values.canary.analysis -}}
+{{- $canary := include "berth.slot" (dict "root" $ "slot" (include "berth.otherSlot" .)) | fromYaml -}}
+- --release={{ .Release.Name }}
+- --live-host={{ include "berth.host" (dict "root" $ "name" (include "berth.name" (dict "root" $ "suffix" (printf "%s-pods" .Values.activeSlot)))) }}
+- --canary-host={{ include "berth.host" (dict "root" $ "name" (include "berth.name" (dict "root" $ "suffix" (printf "%s-pods" $canary.name)))) }}
+- --canary-fingerprint={{ $canary.fingerprint }}
+- --canary-seconds={{ int64 $analysis.seconds }}
+- --canary-min-requests={{ int64 $analysis.minRequests }}
+- --canary-max-error-increase={{ toJson $analysis.maxErrorIncrease }}
+- --canary-max-latency-ratio={{ toJson $analysis.maxLatencyRatio }}
+- --canary-max-drift={{ toJson $analysis.maxDrift }}
+- --canary-inconclusive={{ $analysis.inconclusive }}
+{{- end -}}
+
 {{/* berth.routeArgs: arguments with which verify asks through the route, or nothing. An Ingress leads to the active Service, whatever the canary. */}}
 {{- define "berth.routeArgs" -}}
 {{- $values := .Values -}}

@@ -17,6 +17,7 @@ CONTRACT = """
 quickstart production gpu blue-green-1-install blue-green-2-stage blue-green-3-switch blue-green-4-retire canary
 pvc-model s3-model mlflow-model batch-scoring autoscaling-custom argocd flux istio air-gapped data-residency multi-model
 monitored grpc kafka-consumer signed-model oci-model ab-test bandit shadow ensemble hf-model cloud-identity
+canary-analysis
 """
 
 

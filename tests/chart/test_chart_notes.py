@@ -81,6 +81,17 @@ def test_chart_describes_itself(helm: Helm) -> None:
     assert read_values(CHART / "values.yaml")["slotDefaults"]["image"]["tag"].startswith(description["appVersion"])
 
 
+def test_notes_say_whether_a_canary_is_analysed(helm: Helm) -> None:
+    route = {"httpRoute": {"enabled": True, "parentRefs": [{"name": "web"}]}}
+    values = overlay(overlay(BOTH, route), {"canary": {"weight": 5}})
+    assert "verify Job compares" not in helm.notes(values)
+    on: Values = {"canary": {"analysis": {"enabled": True, "seconds": 90}}}
+    assert "green has 5 % of the route's requests" in helm.notes(overlay(values, on))
+    assert "compares it with blue for 90 s" in helm.notes(overlay(values, on))
+    idle = helm.notes(overlay(BOTH, on))
+    assert "Canary analysis is on, and idle: canary.weight is 0." in idle
+
+
 def test_notes_say_how_labels_are_seen(helm: Helm) -> None:
     assert "berth quality" not in helm.notes(QUICKSTART)
     notes = helm.notes(overlay(QUICKSTART, {"feedback": {"existingSecret": "receipts"}}))

@@ -157,6 +157,31 @@ def test_verify_asks_on_fresh_connections(helm: Helm) -> None:
     ]
 
 
+def test_verify_analyses_a_canary_that_has_a_weight(helm: Helm) -> None:
+    route: Values = {"httpRoute": {"enabled": True, "parentRefs": [{"name": "web"}]}}
+    analysis = {"enabled": True, "seconds": 600, "maxErrorIncrease": 0, "maxLatencyRatio": 2, "inconclusive": "pass"}
+    on = overlay(overlay(BOTH, route), {"canary": {"weight": 0, "analysis": analysis}})
+    weighted = overlay(on, {"canary": {"weight": 5}})
+    key = "Job/iris-berth-verify"
+    idle, job = helm.objects(on)[key]["spec"], helm.objects(weighted)[key]["spec"]
+    assert idle == helm.objects(BOTH)[key]["spec"]
+    args = job["template"]["spec"]["containers"][0]["args"]
+    green = helm.objects(weighted)["Deployment/iris-berth-green"]["spec"]["template"]
+    assert args[6:] == [
+        "--release=iris",
+        "--live-host=iris-berth-blue-pods.shop.svc",
+        "--canary-host=iris-berth-green-pods.shop.svc",
+        f"--canary-fingerprint={green['metadata']['annotations']['berth.dev/fingerprint']}",
+        "--canary-seconds=600",
+        "--canary-min-requests=500",
+        "--canary-max-error-increase=0",
+        "--canary-max-latency-ratio=2",
+        "--canary-max-drift=0",
+        "--canary-inconclusive=pass",
+    ]
+    assert job["activeDeadlineSeconds"] == idle["activeDeadlineSeconds"] + 600
+
+
 def test_examples_pin_every_slot() -> None:
     """A slot without an image of its own restarts when the default moves."""
     for path in (path for path in EXAMPLE_FILES.glob("*.yaml") if path.name not in MANIFESTS):

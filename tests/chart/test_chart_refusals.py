@@ -122,6 +122,10 @@ CASES: dict[str, tuple[Values, str]] = {
         {"istio": {**ON, "hosts": ["a"]}, "canary": {"mirrorPercent": 5}} | green({"mode": "standby"}),
         "canary sends requests to green, whose mode is standby",
     ),
+    "analysis without verify": (
+        {"verify": {"enabled": False}, "canary": {"analysis": ON}},
+        "set verify.enabled=true, or canary.analysis.enabled=false",
+    ),
     "canary without scales": (
         {"ingress": {**ON, "hosts": [{"host": "a", "paths": [{"path": "/", "pathType": "Prefix"}]}]}}
         | {"canary": {"headers": [{"name": "X-Slot", "value": "next"}]}},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import joblib
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from berth import __version__
-from berth.cli.main import berth, main
+from berth import __version__, cli
+from berth.cli.main import MODULES, berth, main
 from berth.settings import TABLE, variable
 
 COMMANDS = ["serve", "add", "list", "inspect", "verify", "predict", "settings", "drain"]
@@ -85,6 +86,19 @@ def test_help_of_all_and_the_version(run: Run) -> None:
         assert set(COMMANDS) <= set(berth.commands)
         assert all(f"\n  {command} " in ran.out for command in berth.commands)
     assert run("--version").out == f"berth, version {__version__}\n"
+
+
+def test_every_command_of_every_module_can_be_run() -> None:
+    modules = {f"berth.cli.{module}": import_module(f"berth.cli.{module}") for module in set(MODULES.values())}
+    named = [command.name for module in modules.values() for command in module.COMMANDS]
+    assert sorted(named) == sorted(berth.commands)
+    files = {f"berth.cli.{path.stem}" for path in Path(cli.__path__[0]).glob("*_command*.py")}
+    assert files == set(modules)
+
+
+def test_a_command_imports_no_other() -> None:
+    code = "import sys, berth.cli.main as m; m.berth.commands['drain']; print('berth.cli.score_command' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
-"""Faults of what is around the release: the image, a node for the gate, helm itself."""
+"""Faults of what is around the release: the image, a node for the gate, two upgrades at once."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,12 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.faults import Fault, Stopwatch
-from cluster.kube import CHART, FLOWER, SMALL, Namespace, Release, Values, eventually, run
+from cluster.kube import CHART, SMALL, Namespace, Release, Values, eventually, run
 from cluster.load import load
 from cluster.two_slots import QUICK, STAGE, SWITCH, stage_both
-
-# The contract has ten; fewer while something is tried.
-KILLS = int(os.environ.get("TEST_KILLS", "10"))
 
 
 @pytest.fixture(scope="module")
@@ -87,28 +82,6 @@ def test_no_node_for_the_gate(both: Release) -> None:
         assert both.active_slot() == "green"
         both.upgrade(STAGE, QUICK)
     Fault("16b", "no node admits the gate's pod", "refused at the timeout; the next works").record(counts)
-    assert counts["failed"] == 0, counts["faults"]
-
-
-@pytest.mark.slow
-def test_helm_that_is_killed(both: Release) -> None:
-    namespace, chance = both.namespace, random.Random(14)
-    with load(namespace.client(), both.url) as counts:
-        for at in range(KILLS):
-            values = SWITCH if both.active_slot() == "blue" else STAGE
-            command = ["helm", "-n", namespace.name, "upgrade", both.name, str(CHART), "-f", str(values)]
-            process = subprocess.Popen([*command, "--set-json", _json(SMALL)], stdout=subprocess.DEVNULL)
-            time.sleep(chance.uniform(0.5, 8.0))
-            process.kill()
-            process.wait()
-            assert both.active_slot() in ("blue", "green"), at
-            # The documented command, whatever state the release is in.
-            both.helm("rollback", both.name, "--timeout=120s")
-            assert namespace.client().ask(f"{both.url}/predict", FLOWER).status == 200
-        both.upgrade(STAGE, QUICK)
-    assert both.active_slot() == "blue"
-    what = f"helm is killed at {KILLS} random moments of switches"
-    Fault("15", what, "0 failed; `helm rollback` repairs").record(counts)
     assert counts["failed"] == 0, counts["faults"]
 
 

@@ -167,7 +167,8 @@ def _weigh(counts: Array) -> Array:
     """The weights that follow from what each server was told ([servers, arms, (rewards, sum)])."""
     rewards = [coin(int(count), int(heads)) for count, heads in counts.sum(axis=0).tolist()]
     weights = np.array(choose_weights(PRICES, rewards, [each.count for each in rewards]))
-    return weights / weights.sum()
+    normal: Array = weights / weights.sum()
+    return normal
 
 
 def _simulate(servers: int, rng: np.random.Generator) -> tuple[float, float]:

@@ -202,6 +202,7 @@ INPUTS = {
     ),
     "IMAGE_TAG": (["", "1.0.0", "1.0.0@" + DIGEST], ["1.0.0@sha256:5", "a,b=c", "a\nb", "-a", "$(id)"]),
     "TAG": (["1.0.0", "f" * 40], ["", "a:b", "a b", "a\nslot=green"]),
+    "WEIGHTS": (["5", "5,25,50", "1,99"], ["", "0", "100", "5,", ",5", "5 25", "5,25%", "5;id", "-5"]),
     "TRAIN_IMAGE": (
         ["localhost/berth:0.1.0-train", "ghcr.io/a/b@" + DIGEST],
         ["", "--privileged", "a@sha256:5", "a b"],

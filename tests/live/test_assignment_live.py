@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,7 +29,7 @@ _REQUEST = (
 _ARM = re.compile(rb"\r\nX-Berth-Arm: churn@(\d)\r\n")
 
 
-def weighted(first: int, second: int) -> dict[str, object]:
+def weighted(first: int, second: int) -> Mapping[str, object]:
     arms = [{"model": "churn@1", "weight": first}, {"model": "churn@2", "weight": second}]
     return SPLIT | {"arms": arms}
 

@@ -9,19 +9,25 @@ from pathlib import Path
 
 import pytest
 
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
+from berth.tensors.arrays import TensorSpec
 from live.berths import ask, running_ready
 from live.browser import Browser, find_browser
 from live.server import HOST, Server
 from live.test_page import CONTRAST, tab_to
-from web.test_experiments import SECRET, SPLIT, arms_store, write
+from web.test_experiments import SECRET, SPLIT, write
 
-__all__ = ["arms_store"]
 PROGRAM = find_browser()
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(PROGRAM is None, reason="no chromium on PATH; install it to look at the pages"),
 ]
 USERS = 500
+CODE = """
+def load(directory):
+    return lambda inputs: {"prediction": inputs["x"][:, 0]}
+"""
 EXPERIMENTS = (
     SPLIT | {"model": "best"},
     SPLIT | {"name": "checkout", "model": "price", "policy": "thompson"},
@@ -35,7 +41,7 @@ def send_users(server: Server) -> list[str]:
     connection, arms, items = http.client.HTTPConnection(HOST, server.port, timeout=30), [], []
     for user in range(USERS):
         fields = {"Content-Type": "application/json", "X-User-Id": f"user-{user}"}
-        connection.request("POST", "/predict", json.dumps({"model": "best", "features": [1.0, 7.0]}), fields)
+        connection.request("POST", "/predict", json.dumps({"model": "best", "features": [[1.0]]}), fields)
         response = connection.getresponse()
         response.read()
         arms.append(response.headers["X-Berth-Arm"])
@@ -53,13 +59,19 @@ def arms() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def server(arms_store: Path, arms: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An experiment that is decided, a bandit without rewards, and a shadow alone."""
+def server(arms: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An experiment that is decided, a bandit without rewards, and a shadow alone; models that need no library."""
     folder = tmp_path_factory.mktemp("experiments")
+    (folder / "code").mkdir()
+    (folder / "code" / "model.py").write_text(CODE, "utf-8")
+    inputs, outputs = (TensorSpec("x", "FP64", (-1, 1)),), (TensorSpec("prediction", "FP64", (-1,)),)
+    for version in ("1", "2"):
+        request = AddRequest("churn", version, "python", inputs=inputs, outputs=outputs)
+        add_version(folder / "store", folder / "code", request, LoadOptions(allow_code=True))
     (folder / "secret").write_text(SECRET, "utf-8")
     file = write(folder / "experiments.json", *EXPERIMENTS)
     settings = {"models": "churn@1,churn@2", "experiment_file": file, "feedback_key_file": folder / "secret"}
-    with running_ready(arms_store, folder, workers=1, **settings) as running:
+    with running_ready(folder / "store", folder, workers=1, allow_code=True, **settings) as running:
         arms += send_users(running)
         yield running
 

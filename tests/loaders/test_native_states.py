@@ -16,7 +16,6 @@ from sklearn.tree import DecisionTreeClassifier
 from berth.errors import LoadError, UnsafeArtifact
 from berth.loaders.estimator import read_estimator
 from berth.loaders.formats import LoadOptions
-from berth.loaders.unpickle import loading
 from berth.loaders.unpickle.loading import default_allow, load_pickle
 from berth.loaders.unpickle.native_states import check_native_state, check_native_states
 from estimator_files import DUMPS
@@ -111,7 +110,7 @@ def test_honest_estimators_pass(name: str) -> None:
     check_native_states(ESTIMATORS[name]()[0])
 
 
-def test_the_check_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_costs_little(tmp_path: Path) -> None:
     """A forest of 100 trees: about 4 % of its load on an idle machine; the bound allows for a busy one."""
     rng = np.random.RandomState(0)
     forest = RandomForestClassifier(100, random_state=0).fit(rng.normal(size=(150, 4)), np.arange(150) % 3)
@@ -127,5 +126,5 @@ def test_the_check_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return min(once() for _ in range(12))
 
     checking = quickest(lambda: check_native_states(forest))
-    monkeypatch.setattr(loading, "check_native_states", lambda loaded: None)
-    assert checking < 0.1 * quickest(lambda: load_pickle(path, default_allow()))
+    whole = quickest(lambda: load_pickle(path, default_allow()))  # the check is part of it
+    assert checking < 0.1 * (whole - checking)

@@ -18,6 +18,7 @@ from berth.publishing.adding import AddRequest, add_version
 from berth.serving.opening import open_version
 from berth.serving.predictor import Predictor
 from berth.web.predict import answer_request
+from web.asking import MakeApp
 
 OPTIONS = LoadOptions()
 
@@ -75,3 +76,32 @@ def test_a15_inputs_of_one_column_each_are_columns(tmp_path: Path) -> None:
     assert ask(model, {"features": row, "outputs": ["label"]})["label"].tolist() == wanted
     sent = {"inputs": {name: [value] for name, value in row.items()}, "outputs": ["label"]}
     assert ask(model, sent)["outputs"]["label"].tolist() == wanted
+
+
+def _graph(onnx: Any, operator: Any, kind: int, shape: list[Any], weights: list[Any]) -> Any:
+    x = onnx.helper.make_tensor_value_info("x", kind, shape)
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    graph = onnx.helper.make_graph([operator], "g", [x], [y], weights)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(("case", "sent"), [("width", [[1.0, 2.0]]), ("cast", ["abc"])])
+def test_b15_what_an_onnx_model_cannot_compute_with_is_400(
+    case: str, sent: Any, make_app: MakeApp, tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    if case == "width":
+        weights = onnx.numpy_helper.from_array(np.ones((4, 2), np.float32), "w")
+        node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+        model = _graph(onnx, node, onnx.TensorProto.FLOAT, ["n", "width"], [weights])
+        (tmp_path / "request.json").write_text('{"inputs": {"x": [[1, 2, 3, 4]]}}', "utf-8")
+    else:
+        node = onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT)
+        model = _graph(onnx, node, onnx.TensorProto.STRING, ["n"], [])
+        (tmp_path / "request.json").write_text('{"inputs": {"x": ["1.5"]}}', "utf-8")
+    onnx.save(model, tmp_path / "m.onnx")
+    request = AddRequest("m", sample=tmp_path / "request.json")
+    add_version(tmp_path / "store", tmp_path / "m.onnx", request, OPTIONS)
+    answer = make_app(tmp_path / "store").post("/predict", json={"inputs": {"x": sent}})
+    assert answer.status_code == 400, answer.data

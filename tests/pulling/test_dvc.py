@@ -77,6 +77,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     run("git", "init", "-q", "-b", "main")
     run("dvc", "init", "-q")
     run("dvc", "remote", "add", "-d", "store", str(remote))
+    (folder / "notes").mkdir()
+    (folder / "notes" / "why.txt").write_text("git's own")
     digests = []
     for number in (1, 2):
         joblib.dump(LogisticRegression(C=number).fit([[0.0], [1.0]], [0, 1]), folder / "m.joblib")
@@ -108,7 +110,7 @@ def test_a_tracked_file(tracked: Tracked, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rest", "said"), [("@v9:m.joblib", "v9"), (":absent.joblib", "absent.joblib"), (":.dvc", "is a folder")]
+    ("rest", "said"), [("@v9:m.joblib", "v9"), (":absent.joblib", "absent.joblib"), (":notes", "is a folder")]
 )
 def test_what_is_refused(tracked: Tracked, tmp_path: Path, rest: str, said: str) -> None:
     done = tracked.add(f"dvc:{tracked.folder}{rest}", tmp_path)

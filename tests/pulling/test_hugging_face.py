@@ -95,8 +95,8 @@ def _handler(hub: Hub, role: str) -> type[BaseHTTPRequestHandler]:
                 return self._json({"id": "acme/churn", "sha": commit, "siblings": [], "tags": [], "downloads": 0})
             if self.path.startswith("/acme/churn/resolve/") and self.path.endswith("model.joblib"):
                 commit = self.path.split("/")[4]
-                linked = {"X_Linked_Etag": f'"{hub.digest}"', "X_Linked_Size": str(len(hub.content))}
-                return self._send(302, X_Repo_Commit=commit, Location=f"{hub.elsewhere}/blob?sig=1", **linked)
+                etag, size, there = f'"{hub.digest}"', str(len(hub.content)), f"{hub.elsewhere}/blob?sig=1"
+                return self._send(302, X_Repo_Commit=commit, Location=there, X_Linked_Etag=etag, X_Linked_Size=size)
             if self.path.startswith("/acme/churn/resolve/") and self.path.endswith("config.json"):
                 return self._send(200, SMALL, X_Repo_Commit=self.path.split("/")[4], ETag=f'"{hub.small_digest}"')
             return self._send(404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")

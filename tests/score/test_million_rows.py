@@ -8,12 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from berth.loaders.formats import LoadOptions
 from berth.models.model import Model
 from berth.models.store import find_version
+from berth.publishing.adding import AddRequest, add_version
 from berth.score import Done, Job, Places, Shard, find_format, join_shards, score_file
 from berth.serving.opening import open_version
 
@@ -37,16 +40,26 @@ def on_chunk(done):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-model = open_version(find_version(Path(store), "iris", "2"), LoadOptions(), "warn")
+model = open_version(find_version(Path(store), "rows"), LoadOptions(), "warn")
 job = job_of(Path(source), Path(output), Shard(int(index), int(count)))
 score_file(job, model, lambda source, done: None, on_chunk)
 """
 
 
 @pytest.fixture(scope="module")
-def model(store: Path) -> Model:
-    """A classifier of four numbers."""
-    return open_version(find_version(store, "iris", "2"), LoadOptions(), "warn")
+def rows_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a classifier of four numbers, quicker to make than the one that all tests share."""
+    folder = tmp_path_factory.mktemp("rows")
+    values = np.random.default_rng(1).uniform(0, 7, (200, 4))
+    joblib.dump(LogisticRegression().fit(values, values.sum(axis=1) > 14), folder / "m.joblib")
+    add_version(folder / "store", folder / "m.joblib", AddRequest("rows", "1"), LoadOptions())
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def model(rows_store: Path) -> Model:
+    """That classifier."""
+    return open_version(find_version(rows_store, "rows"), LoadOptions(), "warn")
 
 
 def _write_rows(path: Path) -> None:
@@ -86,7 +99,7 @@ def _kill(store: Path, source: Path, output: Path, shard: Shard, chunks: int) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_joined_shards_are_one_run(store: Path, model: Model, tmp_path: Path, ending: str) -> None:
+def test_joined_shards_are_one_run(rows_store: Path, model: Model, tmp_path: Path, ending: str) -> None:
     source, whole = tmp_path / f"in.{ending}", tmp_path / f"whole.{ending}"
     _write_rows(source)
     done = _run(job_of(source, whole), model)
@@ -99,7 +112,7 @@ def test_joined_shards_are_one_run(store: Path, model: Model, tmp_path: Path, en
             output = shard.file(folder, f".{ending}")
             if shard == Shard(1, 3):
                 for chunks in (4, 5):
-                    _kill(store, source, output, shard, chunks)
+                    _kill(rows_store, source, output, shard, chunks)
             _run(job_of(source, output, shard), model)
         joined = Places(tmp_path / f"joined-{count}.{ending}", tmp_path / f"joined-{count}.errors")
         summary = join_shards(folder, joined, overwrite=False)

@@ -163,7 +163,6 @@ def test_the_table_is_the_contracts() -> None:
     bound.observe_reward(1.0)
     bound.observe_delay(60.0)
     bound.set_reference("accuracy", 0.9)
-    bound.count_unit("q4", "iris@3", True)
     bound.set_experiment_file(True)
     bound.count_shadow("agree")
     bound.observe_shadow(0.01, [0.5])

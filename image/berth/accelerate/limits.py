@@ -1,11 +1,11 @@
-"""What the native model rejects, found by trying it, so that the accelerated model rejects the same.
+"""What the native model rejects, so that the accelerated model rejects the same.
 
 onnxruntime computes on with a NaN where scikit-learn raises ValueError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,13 +16,7 @@ from berth.tensors.schema import required
 
 # From here on a double becomes infinity as float32.
 FLOAT32_EDGE = 2.0**128 - 2.0**103
-_UNKNOWN: dict[str, Any] = {"BYTES": "\ufdd1unknown", "FP64": 1234567.5, "INT64": 1234567}
-_MOST_CANDIDATES = 2000
-# A try is a prediction. Of a table of this many cells it takes milliseconds.
-_MOST_TRIES = 10_000
-_MOST_CELLS = 1 << 18
 _FEW = 32
-_HUGE = 1e39
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,119 +46,6 @@ def decode_limits(document: Mapping[str, list[dict[str, Any]]]) -> Limits:
         return ColumnLimits(column["missing"], column["infinite"], column["huge"], tuple(known) if known else None)
 
     return {name: tuple(read(column) for column in columns) for name, columns in document.items()}
-
-
-class _Asker:
-    """Tries whether the model accepts a row with some cells changed; at most `_MOST_TRIES` times."""
-
-    def __init__(self, takes: Callable[[Tensors], bool], row: Tensors, inputs: Sequence[TensorSpec]) -> None:
-        self._takes = takes
-        self._row = row
-        self._tries = 0
-        self.cells = [(spec, at) for spec in inputs for at in range(row[spec.name].size)]
-
-    def takes(self, places: Iterable[int], values: Sequence[Any]) -> bool:
-        """Whether all of the values are accepted in those places, each in a row of its own."""
-        self._tries += 1
-        if self._tries > _MOST_TRIES:
-            raise ValueError(f"what it accepts in its {len(self.cells)} columns takes more than {_MOST_TRIES} tries")
-        changed = {name: np.repeat(array, len(values), axis=0) for name, array in self._row.items()}
-        for place in places:
-            spec, at = self.cells[place]
-            changed[spec.name].reshape(len(values), -1)[:, at] = values
-        return self._takes(changed)
-
-    def taken(self, places: Sequence[int], value: Any, mixed: bool) -> set[int]:
-        """Which of the cells may hold the value: all that may do so together, else found by halving."""
-        if not places or self.takes(places, [value]):
-            return set(places)
-        if len(places) == 1 or not mixed:
-            return set()
-        half = len(places) // 2
-        return self.taken(places[:half], value, mixed) | self.taken(places[half:], value, mixed)
-
-    def accepted(self, place: int, values: Sequence[Any]) -> list[Any]:
-        """Which of the values the cell may hold, in their order. An encoder's follow one another, so halves are few."""
-        rows = max(_MOST_CELLS // len(self.cells), 1)
-        if len(values) <= rows and (not values or self.takes([place], values)):
-            return list(values)
-        if len(values) == 1:
-            return []
-        half = len(values) // 2
-        return self.accepted(place, values[:half]) + self.accepted(place, values[half:])
-
-
-def _is_mixed(estimator: Any) -> bool:
-    """Whether its columns go different ways."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import FeatureUnion
-
-    from berth.loaders.fitted import walk_fitted
-
-    return any(isinstance(part, (ColumnTransformer, FeatureUnion)) for part in walk_fitted(estimator))
-
-
-def candidates(estimator: Any) -> dict[bool, list[Any]]:
-    """Every category that any encoder in it knows: the texts, and the numbers."""
-    from berth.loaders.fitted import walk_fitted
-
-    texts: dict[str, None] = {"": None}
-    numbers: dict[float, None] = {0.0: None}
-    for part in walk_fitted(estimator):
-        categories = getattr(part, "categories_", None)
-        for values in categories if isinstance(categories, list) else ():
-            for value in np.asarray(values).tolist():
-                if isinstance(value, str):
-                    texts[value] = None
-                elif isinstance(value, (int, float)) and value == value:
-                    numbers[float(value)] = None
-    return {True: list(texts), False: list(numbers)}
-
-
-def _known(asker: _Asker, place: int, values: Sequence[Any]) -> tuple[Any, ...] | None:
-    """The only values that a column may have, where an unknown one is not accepted; None if it may have any."""
-    if asker.cells[place][0].datatype == "BOOL":
-        taken = tuple(asker.accepted(place, (False, True)))
-        return None if len(taken) == 2 else taken
-    if len(values) > _MOST_CANDIDATES:
-        raise ValueError(f"{len(values)} categories are too many to try one by one")
-    return tuple(asker.accepted(place, values))
-
-
-def _closed(asker: _Asker, kinds: Sequence[str]) -> set[int]:
-    """The columns that do not accept every value of their datatype."""
-    found = {place for place, kind in enumerate(kinds) if kind == "BOOL"}
-    for datatype, unknown in _UNKNOWN.items():
-        places = [place for place, kind in enumerate(kinds) if kind == datatype]
-        found |= set(places) - asker.taken(places, unknown, mixed=True)
-    return found
-
-
-def learn_limits(
-    estimator: Any, takes: Callable[[Tensors], bool], row: Tensors, inputs: Sequence[TensorSpec]
-) -> Limits | None:
-    """The limits of the model behind `takes`; None if it does not even accept `row`.
-
-    Raises ValueError where finding them out would take too long.
-    """
-    if not takes(row):
-        return None
-    inputs = required(inputs)
-    asker, mixed = _Asker(takes, row, inputs), _is_mixed(estimator)
-    kinds = [spec.datatype for spec, _ in asker.cells]
-    floats = [place for place, kind in enumerate(kinds) if kind == "FP64"]
-    texts = [place for place, kind in enumerate(kinds) if kind == "BYTES"]
-    missing = asker.taken(floats, np.nan, mixed) | asker.taken(texts, None, mixed=True)
-    infinite = asker.taken(floats, np.inf, mixed) & asker.taken(floats, -np.inf, mixed)
-    huge = asker.taken(floats, _HUGE, mixed) & asker.taken(floats, -_HUGE, mixed)
-    values = candidates(estimator)
-    encodes = mixed or len(values[True]) + len(values[False]) > 2
-    closed = _closed(asker, kinds) if encodes else set()
-    found: dict[str, list[ColumnLimits]] = {spec.name: [] for spec in inputs}
-    for place, (spec, _) in enumerate(asker.cells):
-        known = _known(asker, place, values[spec.datatype == "BYTES"]) if place in closed else None
-        found[spec.name].append(ColumnLimits(place in missing, place in infinite, place in huge, known))
-    return {name: tuple(limits) for name, limits in found.items()}
 
 
 def _check_known(array: Array, at: int, known: tuple[Any, ...], name: str) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 from berth.accelerate.blame import find_step
 from berth.accelerate.convert import convert, encode_model, unwrap
-from berth.accelerate.limits import Limits, encode_limits, learn_limits
+from berth.accelerate.limits import Limits, encode_limits
 from berth.accelerate.prove import Proof, prove
 from berth.accelerate.proving_rows import ROWS, make_rows
 from berth.accelerate.refusal import Refusal, one_line, step_name
 from berth.accelerate.session import load_accelerated
+from berth.accelerate.tried_limits import learn_limits
 from berth.loaders.columns import is_text_part, takes_text
 from berth.loaders.estimator import serve_estimator
 from berth.loaders.fitted import walk_fitted
@@ -33,6 +34,8 @@ _BATCH_TIMES = 3.0
 # What the compared rows may take together: fewer rows of a model of tens of thousands of columns.
 _MOST_VALUES = 10_000_000
 _FEWEST_ROWS = 100
+# Each is a node of the graph and a column of the frame that the native model predicts.
+_MOST_INPUTS = 5000
 _NEEDED = ("onnx", "onnxruntime", "skl2onnx")
 _DATATYPES = {"FP64", "INT64", "BOOL", "BYTES"}
 
@@ -135,6 +138,8 @@ def _check_form(task: _Task) -> Refusal | None:
         return Refusal(step_name("", (texts or [estimator])[0]), "ONNX splits text into words in another way")
     if odd := [spec for spec in task.inputs if spec.datatype not in _DATATYPES or -1 in spec.shape[1:]]:
         return Refusal(name, f"the input {odd[0].name} is {odd[0].datatype} {list(odd[0].shape)}")
+    if len(task.inputs) > _MOST_INPUTS:
+        return Refusal(name, f"its {len(task.inputs)} inputs are too many to convert")
     if len(outputs) > 2 or any(-1 in spec.shape[1:] for spec in outputs):
         return Refusal(name, f"it has the outputs {', '.join(spec.name for spec in outputs)}")
     return None

@@ -123,8 +123,8 @@ def _fill_each(graph: Graph, operator: Any, imputer: Any) -> tuple[list[str], li
         gaps.append(_gaps(graph, column, imputer.missing_values, text))
         value = np.array([statistic], object if text else np.float64)
         filled.append(graph.apply("Where", gaps[-1], graph.constant(value), column))
-    told = [] if imputer.indicator_ is None else [gaps[at] for at in imputer.indicator_.features_.tolist()]
-    return filled, told
+    marked = [] if imputer.indicator_ is None else [gaps[at] for at in imputer.indicator_.features_.tolist()]
+    return filled, marked
 
 
 def _fill_all(graph: Graph, imputer: Any) -> tuple[list[str], list[str]]:
@@ -146,8 +146,8 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     if any(_is_missing(value) for value in imputer.statistics_.tolist()):
         raise ValueError("it drops a column that had no values")
     whole = len(graph.columns()) == 1 and not is_text(operator.inputs[0])
-    filled, told = _fill_all(graph, imputer) if whole else _fill_each(graph, operator, imputer)
-    filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in told]
+    filled, marked = _fill_all(graph, imputer) if whole else _fill_each(graph, operator, imputer)
+    filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in marked]
     graph.apply("Concat", *filled, into=graph.output(0), axis=1)
 
 

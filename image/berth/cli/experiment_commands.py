@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from berth.cli.pods import find_pods
+from berth.cli.pods import fetch_document, find_pods
 from berth.errors import OperatorError
 from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
 from berth.experiments.count_state import CountState, decode_state, encode_state, merge_states
@@ -24,17 +24,8 @@ _UNDECIDED = 3
 
 def fetch_pod(url: str, key: str) -> tuple[tuple[Experiment, ...], CountState]:
     """What /experiments/state of one pod says. Raises OperatorError."""
-    import httpx
-
     address = f"{url.rstrip('/')}/experiments/state"
-    headers = {"X-Api-Key": key} if key else {}
-    try:
-        response = httpx.get(address, headers=headers, timeout=10, trust_env=False)
-        document = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise OperatorError(f"{address}: {error or type(error).__name__}; is it the address of Berth?") from error
-    if response.status_code != 200:
-        raise OperatorError(f"{address}: {response.status_code} {document.get('error', '')}")
+    document = fetch_document(address, key)
     try:
         found = {"experiments": document["experiments"]}
         return parse_experiments(json.dumps(found)), decode_state(document["state"])

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from berth.cli.canary_options import canary_options, make_canary_plan
+from berth.switchgate.analysing import analyse_canary
 from berth.switchgate.asking import Caller, key_headers
 from berth.switchgate.decide import Outcome, Verdict
 from berth.switchgate.inquiry import Inquiry
@@ -97,11 +99,12 @@ def _conclude(verdict: Verdict) -> None:
 @click.option("--max-latency-ms", type=click.IntRange(min=1), help="Slowest sample prediction that passes.")
 @click.option("--require-agreement", is_flag=True, help="The active slot must return the same for the sample.")
 @click.option("--max-drift", type=click.FloatRange(min=0, min_open=True), help="Highest psi in parts of its threshold.")
-@click.option("--pod-port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="For --max-drift.")
+@click.option("--pod-port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the pods.")
 @click.option("--route-url", callback=_url, help="For --verify: the ingress controller or gateway before the Service.")
 @click.option("--route-host", default="", help="For --route-url: the host that clients ask for.")
 @click.option("--route-shares", is_flag=True, help="For --route-url: a canary has a share, either slot may respond.")
 @click.option("--request", callback=_request, metavar="JSON", help="Body for /predict [default: the model's example].")
+@canary_options
 @click.option(
     "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File that holds the API key to send."
 )
@@ -121,13 +124,23 @@ def gate(
     berth gate --release=iris --active-url=http://iris-berth --target-url=http://iris-berth-green \\
       --target-slot=green --fingerprint=cc03860f492d --headless-host=iris-berth-green-pods --other-mode=serve
     berth gate --verify --active-url=http://iris-berth --target-slot=green
+
+    With --canary-host, --verify also compares the other slot, which has a share of the traffic, with the live one.
     """
     seconds = timeout_seconds or (_VERIFY_SECONDS if verify else _SWITCH_SECONDS)
-    inquiry = Inquiry(Caller(key_headers(key)), seconds, click.echo)
+    canary = make_canary_plan(given)
+    if canary is not None and not verify:
+        raise click.UsageError("--canary-host needs --verify")
+    caller = Caller(key_headers(key))
+    inquiry = Inquiry(caller, seconds, click.echo)
     if verify:
         through = (route_url or "", route_host, route_shares)
         plan = VerifyPlan(given["active_url"], given["target_slot"], connections, seconds, given["request"], *through)
-        _conclude(verify_traffic(plan, inquiry))
+        verdict = verify_traffic(plan, inquiry)
+        if canary is not None and verdict.outcome is Outcome.PASS:
+            click.echo(f"ok    {verdict.sentence}")
+            verdict = analyse_canary(canary, caller, inquiry, click.echo)
+        _conclude(verdict)
     if route_url:
         raise click.UsageError("--route-url is for --verify: a switch is judged before its route changes")
     _conclude(judge_switch(_plan_switch(given | {"timeout_seconds": seconds}), inquiry))

@@ -6,35 +6,55 @@ Exit codes: 0 it worked, 1 it failed or something was found, 2 the command or th
 from __future__ import annotations
 
 import sys
+from collections import UserDict
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import click
 
 from berth import __version__
-from berth.cli import (
-    bench_command,
-    check_commands,
-    consume_command,
-    drift_command,
-    experiment_commands,
-    gate_command,
-    health_command,
-    import_command,
-    openapi_command,
-    optimize_command,
-    process_commands,
-    pull_command,
-    push_command,
-    quality_command,
-    score_command,
-    serve_command,
-    sign_command,
-    store_commands,
-)
 from berth.errors import BerthError, SettingsError
 
+# The module of each command: only that of the one that runs is imported, as some take half a second.
+MODULES = {
+    "serve": "serve_command",
+    "add": "store_commands",
+    "list": "store_commands",
+    "sign": "sign_command",
+    "inspect": "check_commands",
+    "verify": "check_commands",
+    "predict": "check_commands",
+    "score": "score_command",
+    "consume": "consume_command",
+    "openapi": "openapi_command",
+    "settings": "process_commands",
+    "drain": "process_commands",
+    "gate": "gate_command",
+    "pull": "pull_command",
+    "push": "push_command",
+    "health": "health_command",
+    "drift": "drift_command",
+    "experiment": "experiment_commands",
+    "quality": "quality_command",
+    "bench": "bench_command",
+    "optimize": "optimize_command",
+    "import-mlserver": "import_command",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class _Commands(UserDict[str, Any]):
+    """The commands of MODULES by their names, imported when they are looked up."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = import_module(f"berth.cli.{self.data[name]}")
+        found: click.Command = next(command for command in module.COMMANDS if command.name == name)
+        return found
+
+
+@click.group(
+    commands=_Commands(MODULES), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="berth")
 def berth() -> None:
     """Serve a verified model behind an address.
@@ -44,30 +64,6 @@ def berth() -> None:
     berth add model.joblib --name iris     put it into the model store
     berth serve                            everything in the store, at its latest version
     """
-
-
-_MODULES = (
-    serve_command,
-    store_commands,
-    sign_command,
-    check_commands,
-    score_command,
-    consume_command,
-    openapi_command,
-    process_commands,
-    gate_command,
-    pull_command,
-    push_command,
-    health_command,
-    drift_command,
-    experiment_commands,
-    quality_command,
-    bench_command,
-    optimize_command,
-    import_command,
-)
-for command in (command for module in _MODULES for command in module.COMMANDS):
-    berth.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

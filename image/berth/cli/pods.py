@@ -58,12 +58,11 @@ def choose_urls(targets: Sequence[str], headless_host: str | None, port: int, ot
     return urls
 
 
-def fetch_reports(url: str, path: str, key_file: Path | None) -> list[Report]:
-    """The models' reports at a path of one server. Raises OperatorError."""
+def fetch_document(address: str, key: str) -> Any:
+    """The JSON document at an address of one server; `key` is an API key or empty. Raises OperatorError."""
     import httpx
 
-    headers = {} if key_file is None else {"X-Api-Key": key_file.read_text("utf-8").strip()}
-    address = f"{url.rstrip('/')}{path}"
+    headers = {"X-Api-Key": key} if key else {}
     try:
         response = httpx.get(address, headers=headers, timeout=10, trust_env=False)
         document = response.json()
@@ -71,7 +70,13 @@ def fetch_reports(url: str, path: str, key_file: Path | None) -> list[Report]:
         raise OperatorError(f"{address}: {error or type(error).__name__}; is it the address of Berth?") from error
     if response.status_code != 200:
         raise OperatorError(f"{address}: {response.status_code} {document.get('error', '')}")
-    models: list[Report] = document["models"]
+    return document
+
+
+def fetch_reports(url: str, path: str, key_file: Path | None) -> list[Report]:
+    """The models' reports at a path of one server. Raises OperatorError."""
+    key = "" if key_file is None else key_file.read_text("utf-8").strip()
+    models: list[Report] = fetch_document(f"{url.rstrip('/')}{path}", key)["models"]
     return models
 
 

@@ -61,7 +61,7 @@ def _quietly() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class _Told:
+class _Progress:
     """What people see meanwhile: a bar on a terminal, a line every ten seconds otherwise."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class _Told:
         self._bar: Any = None
         self._stack = ExitStack()
 
-    def __enter__(self) -> _Told:
+    def __enter__(self) -> _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,18 +88,18 @@ class _Told:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"))
+        columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[progress]}"))
         self._bar = self._stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-        self._bar.add_task("", total=source.size, completed=done.position, told="")
+        self._bar.add_task("", total=source.size, completed=done.position, progress="")
 
     def go_on(self, done: Done) -> None:
         """A chunk is written."""
-        told = f"{done.rows:,} rows, {done.failed:,} failed"
+        progress = f"{done.rows:,} rows, {done.failed:,} failed"
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done.position, told=told)
+            self._bar.update(self._bar.task_ids[0], completed=done.position, progress=progress)
         elif time.monotonic() - self._said > _TELL_SECONDS:
             self._said = time.monotonic()
-            click.echo(told, err=True)
+            click.echo(progress, err=True)
 
     def sum_up(self, done: Done) -> str:
         """The whole run in a sentence."""
@@ -156,9 +156,9 @@ def _join(folder: Place, output: Place, errors: Place | None, overwrite: bool) -
 
 def _score(entry: Entry, model: Model, scored: ScoredFile, job: Job) -> int:
     """How many rows failed."""
-    with _quietly(), _Told() as told:
-        done = score_file(job, model, told.open, told.go_on)
-        summary = told.sum_up(done)
+    with _quietly(), _Progress() as progress:
+        done = score_file(job, model, progress.open, progress.go_on)
+        summary = progress.sum_up(done)
     click.echo(f"{entry.key}: {summary} -> {scored.shown}")
     return done.failed
 

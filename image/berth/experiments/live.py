@@ -50,7 +50,7 @@ class Decision(NamedTuple):
         """How a receipt names the arm."""
         return f"{self.experiment}/{self.arm.key}"
 
-    def count(self, seconds: float, status: int) -> None:
+    def count_request(self, seconds: float, status: int) -> None:
         """The request is about to get its response."""
         if self.place is not None:
             self.place.count_request(self.unit, self.sticky, seconds, status >= 500)

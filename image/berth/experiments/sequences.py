@@ -20,7 +20,7 @@ TIGHTEST = 10_000
 # Too few for a normal approximation.
 LEAST_REWARDS = 100
 ALARM = 0.001
-# What 65,536 cells can tell apart: with so many units, about 32 of them are still free.
+# Beyond so many units, 65,536 cells count no more: about 32 of them are still free.
 MOST_UNITS = 500_000
 FULL_CELLS = round(CELLS * (1 - math.exp(-MOST_UNITS / CELLS)))
 

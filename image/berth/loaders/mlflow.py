@@ -147,7 +147,11 @@ def _other_method(
     output = {"predict_proba": "probabilities", "predict_log_proba": "probabilities"}.get(method, method)
     spec = next((spec for spec in loaded.outputs if spec.name == output), None)
     if spec is None:
-        raise LoadError(f"{_FILE}: predict_fn is {method!r}, which the model does not have; save it with another")
+        offered = ", ".join(known.name for known in loaded.outputs)
+        raise LoadError(
+            f"{_FILE}: predict_fn is {method!r}, but the outputs of this model are {offered}; "
+            "save it with another pyfunc_predict_fn"
+        )
     change = np.log if method == "predict_log_proba" else np.asarray
     return spec, lambda tensors: change(predict(tensors, [output])[output])
 

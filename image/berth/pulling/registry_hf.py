@@ -79,10 +79,9 @@ class _Hub:
     """A repository of the Hub at one commit."""
 
     def __init__(self, repository: str, environ: Mapping[str, str], persistence: Persistence) -> None:
-        from huggingface_hub import HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub import HfApi, utils
 
-        disable_progress_bars()
+        utils.disable_progress_bars()  # type: ignore[attr-defined]  # it is in its documentation
         self.url = environ.get("HF_ENDPOINT") or _HUB
         self._repository, self._persistence = repository, persistence
         self._api = HfApi(endpoint=self.url.rstrip("/"), token=environ.get("HF_TOKEN") or False, library_name="berth")

@@ -138,7 +138,8 @@ class Line:
         content = response.read(_BODY_BYTES)
         took = time.monotonic() - began
         slot = response.headers.get("X-Berth-Slot") or ""
-        return Heard(f"{method} {self._url}{path}", Name.KNOWN, response.status, slot, _parse(content), took)
+        request = f"{method} {self._url}{path}"
+        return Heard(request, Name.KNOWN, response.status, slot, _parse(content), took, body=content)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> Heard:
         """One request on this connection, in at most `seconds` once the name is resolved."""

@@ -27,6 +27,7 @@ class Heard:
     document: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     fault: str = ""
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def told(self) -> str:

@@ -10,6 +10,12 @@ from urllib.parse import urlsplit
 _SERVICE = re.compile(r"[^.]+\.(?P<namespace>[^.]+)\.svc(\..*)?")
 
 
+def namespace_of(host: str) -> str:
+    """`-n NAMESPACE ` as kubectl and helm accept it, where a Service's host name has it."""
+    found = _SERVICE.fullmatch(host)
+    return f"-n {found['namespace']} " if found else ""
+
+
 @dataclass(frozen=True, slots=True)
 class SwitchPlan:
     """`berth gate`: may the release's traffic go to `target_slot`?"""
@@ -39,8 +45,7 @@ class SwitchPlan:
     @property
     def namespace(self) -> str:
         """`-n NAMESPACE ` as kubectl and helm accept it, where the Service's name has it."""
-        found = _SERVICE.fullmatch(urlsplit(self.active_url).hostname or "")
-        return f"-n {found['namespace']} " if found else ""
+        return namespace_of(urlsplit(self.active_url).hostname or "")
 
     def upgrade(self, changes: str) -> str:
         """The helm command that makes these changes and no others."""

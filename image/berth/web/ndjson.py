@@ -81,7 +81,7 @@ class LineAnswers:
     @property
     def columns(self) -> tuple[str, ...]:
         """The keys of a line: the outputs, and what else it says where no output has that name."""
-        more = (ARM,) if self.arms is not None else ()
+        more: tuple[str, ...] = (ARM,) if self.arms is not None else ()
         more += (RECEIPT,) if self.make_receipt is not None else ()
         return (*self.outputs, *(name for name in more if name not in self.outputs))
 

@@ -94,7 +94,7 @@ def new_buffer(data: object) -> ArrowBuffer:
 
 
 def _bits(buffer: ArrowBuffer, offset: int, length: int) -> Array:
-    """A bitmap, the least significant bit first."""
+    """A bitmap, in whose bytes the lowest bit comes first."""
     raw = np.frombuffer(buffer.data, np.uint8)
     if len(raw) * 8 < offset + length:
         raise _refuse("a bitmap of Arrow is too short")

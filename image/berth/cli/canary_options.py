@@ -1,0 +1,69 @@
+"""The options with which `berth gate --verify` analyses a canary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from berth.switchgate.canary_plan import CanaryLimits, CanaryPlan
+from berth.switchgate.plan import namespace_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_PREFIX = "canary_"
+_OPTIONS = (
+    click.option("--canary-host", help="With --verify, compare the pods behind this name with the live ones."),
+    click.option("--live-host", help="Name whose addresses are the live slot's ready pods."),
+    click.option("--canary-fingerprint", help="What /info of the canary's pods must say."),
+    click.option(
+        "--canary-seconds", type=click.FloatRange(min=1), default=120, show_default=True, help="Time to compare."
+    ),
+    click.option(
+        "--canary-min-requests", type=click.IntRange(1), default=500, show_default=True, help="In each of both slots."
+    ),
+    click.option(
+        "--canary-max-error-increase", type=click.FloatRange(0, 1), default=0.005, show_default=True,
+        help="Of the shares of failed and of rejected responses.",
+    ),
+    click.option(
+        "--canary-max-latency-ratio", type=click.FloatRange(min=0), default=1.3, show_default=True,
+        help="Of the p99; 0 for any.",
+    ),
+    click.option(
+        "--canary-max-drift", type=click.FloatRange(min=0), default=0, show_default=True,
+        help="Of the predictions, psi in parts of its threshold; 0 for any.",
+    ),
+    click.option("--canary-inconclusive", type=click.Choice(["fail", "pass"]), default="fail", help="Too few of them."),
+)  # fmt: skip
+
+
+def canary_options(command: Command) -> Command:
+    """Add the options; make_canary_plan takes them out of the keywords again."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def make_canary_plan(given: dict[str, Any]) -> CanaryPlan | None:
+    """The plan, None without --canary-host; what belongs to it leaves `given`. Raises click.UsageError."""
+    own = {name.removeprefix(_PREFIX): given.pop(name) for name in list(given) if name.startswith(_PREFIX)}
+    own["live_host"] = given.pop("live_host")
+    host = own.pop("host")
+    if host is None:
+        return None
+    for name, option in (("live_host", "--live-host"), ("fingerprint", "--canary-fingerprint")):
+        if own[name] is None:
+            raise click.UsageError(f"missing {option}, which --canary-host needs")
+    limits = ("min_requests", "max_error_increase", "max_latency_ratio", "max_drift")
+    return CanaryPlan(
+        release=given["release"] or "",
+        live_slot=given["target_slot"],
+        canary_host=host,
+        limits=CanaryLimits(**{name: own.pop(name) for name in limits}),
+        pod_port=given["pod_port"],
+        namespace=namespace_of(urlsplit(given["active_url"]).hostname or ""),
+        **own,
+    )
