@@ -27,7 +27,9 @@ BAR = 20_000
 _ROWS = [b"[5.1, 3.5, 1.4, 0.2]", b"[6.0, 2.9, 4.5, 1.5]", b"[6.7, 3.0, 5.2, 2.3]"]
 
 
-def _consumed(port: int) -> float:
+def _consumed(process: subprocess.Popen[bytes], port: int) -> float:
+    if process.poll() is not None:
+        raise click.ClickException(f"the consumer ended with {process.returncode}")
     try:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as response:
             lines = response.read().decode().splitlines()
@@ -43,12 +45,12 @@ def _cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def _consumer(store: Path, port: int, arguments: list[str]) -> Iterator[int]:
+def _consumer(store: Path, port: int, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     environ = {"PATH": os.environ["PATH"], "BERTH_MODEL_STORE": str(store), "BERTH_PORT": str(port)}
     environ |= {"BERTH_HOST": "127.0.0.1", "BERTH_LOG_LEVEL": "warning"}
     process = subprocess.Popen([sys.executable, "-m", "berth", "consume", *arguments], env=environ)
     try:
-        yield process.pid
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
@@ -65,13 +67,13 @@ def measure(store: Path, messages: int, batch_rows: int, guarantee: str) -> tupl
     places = [f"{cluster.url}/rows", "--to", f"{cluster.url}/scores"]
     with _consumer(
         store, port, [*places, "--batch-rows", str(batch_rows), "--guarantee", guarantee, "--model", "iris"]
-    ) as pid:
-        while (first := _consumed(port)) == 0:
+    ) as process:
+        while (first := _consumed(process, port)) == 0:
             time.sleep(0.02)
-        began, used = time.monotonic(), _cpu_seconds(pid)
-        while (last := _consumed(port)) < messages:
+        began, used = time.monotonic(), _cpu_seconds(process.pid)
+        while (last := _consumed(process, port)) < messages:
             time.sleep(0.02)
-        seconds, used = time.monotonic() - began, _cpu_seconds(pid) - used
+        seconds, used = time.monotonic() - began, _cpu_seconds(process.pid) - used
     cluster.close()
     return (last - first) / seconds, used / (last - first)
 

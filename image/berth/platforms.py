@@ -65,6 +65,11 @@ def with_platform(environ: Mapping[str, str]) -> Mapping[str, str]:
     return {**environ, **found} if found else environ
 
 
+def bucket_of_platform(environ: Mapping[str, str], store: str) -> str:
+    """The bucket that the platform names as the model store, to be fetched first; empty where it names none."""
+    return store if store.startswith("gs://") and store == environ.get("AIP_STORAGE_URI") else ""
+
+
 def _read_route(environ: Mapping[str, str], name: str) -> str:
     route = environ.get(name, "")
     if route and _ROUTE.fullmatch(route) is None:

@@ -23,6 +23,7 @@ from berth.errors import SettingsError
 from berth.load_settings import load_options
 from berth.loaders.formats import find_model_file
 from berth.models.store import WORD, list_names, select_models
+from berth.platforms import bucket_of_platform
 from berth.publishing.adding import AddRequest, add_version
 from berth.settings import (
     Settings,
@@ -109,6 +110,40 @@ def _store_of(target: Path, name: str | None, given: dict[str, Any], settings: S
     return str(target)
 
 
+def _fetch_platforms(settings: Settings) -> Path | None:
+    """The model that Vertex AI has in a bucket, fetched into a folder of its own; None where there is none.
+
+    Raises StoreError.
+    """
+    if not (uri := bucket_of_platform(read_environment(), settings.model_store)):
+        return None
+    from berth.pulling.loose_files import fetch_loose_files
+
+    folder = Path(tempfile.mkdtemp(prefix="berth-fetched-"))
+    try:
+        fetch_loose_files(uri, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _choose_store(
+    target: Path | None, name: str | None, given: dict[str, Any], settings: Settings, run_dir: Path
+) -> Settings:
+    """The settings with the store to serve."""
+    fetched = _fetch_platforms(settings) if target is None else None
+    folder = target or fetched or store_directory(settings)
+    if target is None and not folder.is_dir():
+        return settings
+    store = _store_of(folder, name, given, settings, run_dir)
+    if fetched is not None and store != str(fetched):
+        shutil.rmtree(fetched, ignore_errors=True)
+    elif fetched is not None and (mark := run_dir / MADE_HERE).exists():
+        mark.write_text(store, "utf-8")
+    return replace(settings, model_store=store)
+
+
 def discard(run_dir: Path) -> None:
     """Remove a run directory that was made here, and the store that was made for it."""
     mark = run_dir / MADE_HERE
@@ -169,9 +204,7 @@ def serve(
     run_dir = make_run_dir(settings.run_dir)
     try:
         settings = settle(settings, run_dir)
-        folder = target or store_directory(settings)
-        if target is not None or folder.is_dir():
-            settings = replace(settings, model_store=_store_of(folder, name, given, settings, run_dir))
+        settings = _choose_store(target, name, given, settings, run_dir)
         select_models(store_directory(settings), settings.models, settings.model_version)
         if not gunicorn_file().exists():
             raise SettingsError(f"{gunicorn_file()} is missing; install berth again")

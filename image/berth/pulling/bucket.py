@@ -14,7 +14,7 @@ from berth.pulling.transfer import CHUNK_BYTES, Cut, Stream
 # What each scheme needs, and what installs it.
 LIBRARIES = {
     "s3": ("s3fs", "berth[s3]"),
-    "gs": ("gcsfs", "gcsfs"),
+    "gs": ("gcsfs", "berth[gs]"),
     "az": ("adlfs", "adlfs"),
     "abfs": ("adlfs", "adlfs"),
 }
