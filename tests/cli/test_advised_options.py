@@ -25,6 +25,7 @@ _OTHERS = {
     "--no-hooks": "",
     "--set": "",
     "--reset-then-reuse-values": "helm",
+    "--rollback-on-failure": "upgrade",
     "--help": "",
 }
 

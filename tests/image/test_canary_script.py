@@ -109,7 +109,8 @@ def test_a_weight_that_stays_is_an_exit_code_of_its_own(stage: Stage) -> None:
 
 
 def test_a_canary_that_is_interrupted_takes_its_weight_back(stage: Stage) -> None:
-    command = [str(ROOT / "ci" / "deploy"), "canary", "5"]
+    # A script cannot trap a signal that is ignored when it starts, as SIGINT is in a shell's background jobs.
+    command = ["env", "--default-signal=INT", str(ROOT / "ci" / "deploy"), "canary", "5"]
     environ = {**os.environ, **stage.environ, "HANGS": "5"}
     process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_until(lambda: stage.weights() == [5], "the upgrade")

@@ -53,6 +53,7 @@ def test_only_signed_versions_are_loaded(serve: Serve, tmp_path: Path) -> None:
         tmp_path / "store",
         tmp_path / "run",
         models="signed,unsigned,foreign,edited",
+        workers=1,
         signature_keys_file=key.with_suffix(".pub"),
         allow_code="true",
     )

@@ -40,11 +40,16 @@ class Cloud:
     scheme: str
     environ: Mapping[str, str]
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Python with the clouds' libraries beside Berth's."""
+    @property
+    def variables(self) -> dict[str, str]:
+        """An environment with the clouds' libraries beside Berth's."""
         libraries = next((VENVS / "clouds" / "lib").glob("python*/site-packages"))
-        environ = {**os.environ, **self.environ, "PYTHONPATH": f"{ROOT / 'image'}:{libraries}"}
-        return subprocess.run([sys.executable, *words], env=environ, capture_output=True, text=True, timeout=120)
+        return {**os.environ, **self.environ, "PYTHONPATH": f"{ROOT / 'image'}:{libraries}"}
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Python in that environment."""
+        command = [sys.executable, *words]
+        return subprocess.run(command, env=self.variables, capture_output=True, text=True, timeout=120)
 
 
 def _s3(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
@@ -128,3 +133,27 @@ def test_what_is_not_there(cloud: Cloud, rows_store: Path, tmp_path: Path) -> No
     assert done.returncode == 2
     assert f"there is no file '{uri}'" in " ".join(done.stderr.replace("│", " ").split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_vertex_ai_names_a_folder_in_a_bucket(cloud: Cloud, tmp_path: Path) -> None:
+    if cloud.scheme != "gs":
+        pytest.skip("Vertex AI has Google's buckets only")
+    port = free_port()
+    platform = {
+        "AIP_HTTP_PORT": str(port), "AIP_HEALTH_ROUTE": "/health", "AIP_PREDICT_ROUTE": "/predict",
+        "AIP_STORAGE_URI": "gs://models/store", "BERTH_HOST": "127.0.0.1", "BERTH_WORKERS": "1",
+        "TMPDIR": str(tmp_path),
+    }  # fmt: skip
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "berth", "serve"]
+        server = subprocess.Popen(command, env=cloud.variables | platform, stdout=log, stderr=log)
+    try:
+        wait_until(
+            lambda: _answers(port) and httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, "readiness"
+        )
+        body = {"instances": [[1, 1, 1, 1], [6, 6, 6, 6]]}
+        assert httpx.post(f"http://127.0.0.1:{port}/predict", json=body).json() == {"predictions": [False, True]}
+    finally:
+        server.terminate()
+        assert server.wait(60) == 0, (tmp_path / "log").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["log"], "what was fetched is removed"

@@ -25,10 +25,12 @@ class World:
         def hold() -> None:
             assert self.places.take()
             self.places.expect(seconds)
+            begun.set()
+            threading.Event().wait()  # as long as the test: another thread gets another identity
 
-        thread = threading.Thread(target=hold)
-        thread.start()
-        thread.join()
+        begun = threading.Event()
+        threading.Thread(target=hold, daemon=True).start()
+        assert begun.wait(10)
 
     def model(self, *calls: tuple[float, int], batch_rows: int = 1) -> CallEstimate:
         """A model that has taken (seconds, rows)."""
@@ -78,7 +80,7 @@ def test_requests_ahead_times_what_they_take() -> None:
 
 
 def test_every_model_counts_and_slots_share_the_work() -> None:
-    world = World(count=2, most=0.6)
+    world = World(count=2, most=0.64)
     fast, slow = world.model((0.1, 1)), world.model((1.0, 1))
     world.compute(0.1)
     world.compute(0.1)

@@ -155,4 +155,6 @@ def load_catboost(directory: Path, manifest: Manifest, options: LoadOptions) -> 
         return {name: answers[name](rows) for name in wanted}
 
     specs = tuple(spec for spec, _ in outputs)
-    return Loaded(predict, inputs, specs, {"catboost": catboost.__version__})
+    # A category may be a whole number as well as text: the file has their hashes alone.
+    either = tuple(spec.name for spec in inputs if spec.datatype == "BYTES")
+    return Loaded(predict, inputs, specs, {"catboost": catboost.__version__}, guessed=either)

@@ -155,7 +155,7 @@ def _open(load: Callable[[Manifest], Loaded], manifest: Manifest, request: AddRe
     """The artifact with inputs and rows; read again where the first reading had to guess what it accepts."""
     loaded = load(manifest)
     path = None if is_request(request.sample) else request.sample
-    sample = read_sample(path, loaded.inputs) if path else None
+    sample = read_sample(path, loaded.inputs, loaded.guessed) if path else None
     inputs = _describe_inputs(loaded, request, sample)
     if sample is None and request.sample is not None:
         rows, unusual = read_request(request.sample, inputs), True

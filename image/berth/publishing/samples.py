@@ -52,10 +52,10 @@ def _texts(told: Sequence[TensorSpec], columns: Sequence[str]) -> frozenset[str]
     return frozenset(spec.name for spec in told if spec.datatype == "BYTES" and not spec.optional)
 
 
-def read_sample(path: Path, told: Sequence[TensorSpec] = ()) -> Sample:
+def read_sample(path: Path, told: Sequence[TensorSpec] = (), guessed: Collection[str] = ()) -> Sample:
     """A CSV file; its first line is a header unless it is numbers alone. `told` are the inputs that the model names.
 
-    Raises LoadError.
+    Of the `guessed` ones the cells say what they are. Raises LoadError.
     """
     try:
         body = path.read_bytes()
@@ -64,7 +64,7 @@ def read_sample(path: Path, told: Sequence[TensorSpec] = ()) -> Sample:
             width = body.partition(b"\n")[0].count(b",") + 1
             body = ",".join(f"x{at}" for at in range(width)).encode() + b"\n" + body.removeprefix(b"\xef\xbb\xbf")
         cells = parse_csv(body, {}, "BYTES", _MOST_ROWS)
-        texts = _texts(told, cells.columns)
+        texts = _texts(told, cells.columns) - set(guessed)
         datatypes = tuple(
             "BYTES" if name in texts else guess_datatype(column)
             for name, column in zip(cells.columns, cells.values, strict=True)
