@@ -135,3 +135,9 @@ class Browser:
         self._process.terminate()
         self._process.wait(PATIENCE_SECONDS)
         os.close(self._in)
+
+
+def text_of(browser: Browser, selector: str) -> str:
+    """The text of the first element that a CSS selector finds on the page."""
+    text: str = browser.evaluate(f"document.querySelector({selector!r}).textContent")
+    return text

@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from live.berths import Serve, add_sleeper
+from live.browser import Browser, find_browser
 from live.gating import Lookup
 from live.server import HOST, Server, free_port
 
@@ -58,6 +59,14 @@ def sleeper_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lookup() -> Lookup:
     """DNS with one pod behind the headless name."""
     return Lookup()
+
+
+@pytest.fixture(scope="module")
+def browser(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser for the module's server. It ends before the server, which would wait for its connections."""
+    found = Browser(find_browser() or "", tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sklearn.datasets import load_iris
 
 from berth.web.auth import encode_key
 from live.berths import ask, running_ready
-from live.browser import Browser, find_browser
+from live.browser import Browser, find_browser, text_of
 from live.server import Server
 from live.test_page import CONTRAST, tab_to
 
@@ -37,14 +37,6 @@ def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """It ends before the server, which would wait for its connections."""
-    found = Browser(PROGRAM or "", tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
-
-
 def open_drift(browser: Browser, server: Server, width: int = 1280, dark: bool = False) -> None:
     """The page, once a key was typed and it shows the features."""
     browser.events.clear()
@@ -55,11 +47,6 @@ def open_drift(browser: Browser, server: Server, width: int = 1280, dark: bool =
     browser.type(KEY)
     browser.press("Enter")
     browser.wait(f"{CARDS}.length === 5 && document.querySelector('#key-form').hidden")
-
-
-def text_of(browser: Browser, selector: str) -> str:
-    text: str = browser.evaluate(f"document.querySelector({selector!r}).textContent")
-    return text
 
 
 def test_what_drifted_is_on_top_in_words_and_in_red(browser: Browser, server: Server) -> None:

@@ -13,7 +13,7 @@ from berth.loaders.formats import LoadOptions
 from berth.publishing.adding import AddRequest, add_version
 from berth.tensors.arrays import TensorSpec
 from live.berths import ask, running_ready
-from live.browser import Browser, find_browser
+from live.browser import Browser, find_browser, text_of
 from live.server import HOST, Server
 from live.test_page import CONTRAST, tab_to
 from web.test_experiments import SECRET, SPLIT, write
@@ -76,23 +76,10 @@ def server(arms: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """It ends before the server, which would wait for its connections."""
-    found = Browser(PROGRAM or "", tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
-
-
 def open_experiments(browser: Browser, server: Server, width: int = 1280, dark: bool = False) -> None:
     browser.events.clear()
     browser.open(f"{server.url}/experiments", width, dark=dark)
     browser.wait("document.querySelector('table.arms') !== null")
-
-
-def text_of(browser: Browser, selector: str) -> str:
-    text: str = browser.evaluate(f"document.querySelector({selector!r}).textContent")
-    return text
 
 
 def test_the_verdict_stands_above_the_arms(browser: Browser, server: Server, arms: list[str]) -> None:

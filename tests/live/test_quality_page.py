@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from berth.loaders.formats import LoadOptions
 from berth.publishing.adding import AddRequest, add_version
 from live.berths import ask, running_ready
-from live.browser import Browser, find_browser
+from live.browser import Browser, find_browser, text_of
 from live.server import Server
 from live.test_page import CONTRAST, tab_to
 
@@ -47,23 +47,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """It ends before the server, which would wait for its connections."""
-    found = Browser(PROGRAM or "", tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
-
-
 def open_quality(browser: Browser, server: Server, width: int = 1280, dark: bool = False) -> None:
     browser.events.clear()
     browser.open(f"{server.url}/drift", width, dark=dark)
     browser.wait("document.querySelector('.quality') !== null")
-
-
-def text_of(browser: Browser, selector: str) -> str:
-    text: str = browser.evaluate(f"document.querySelector({selector!r}).textContent")
-    return text
 
 
 def test_a_worse_model_is_named_in_words_and_in_red(browser: Browser, server: Server) -> None:

@@ -122,7 +122,7 @@ def _fetch_platforms(settings: Settings) -> Path | None:
     folder = Path(tempfile.mkdtemp(prefix="berth-fetched-"))
     try:
         fetch_loose_files(uri, folder)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the caller does not know the folder yet
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
@@ -209,7 +209,7 @@ def serve(
         if not gunicorn_file().exists():
             raise SettingsError(f"{gunicorn_file()} is missing; install berth again")
         _log_start(settings)
-    except BaseException:  # Ctrl-C too: nobody else knows of the directory
+    except BaseException:  # Ctrl-C too: only this function knows the directory
         discard(run_dir)
         raise
     start_gunicorn(settings)

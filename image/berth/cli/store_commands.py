@@ -85,7 +85,7 @@ def add(
     from rich.console import Console
     from rich.status import Status
 
-    told: list[str] = []
+    notes: list[str] = []
 
     def busy() -> Status:
         return Console(stderr=True).status(f"adding {file or name}: load, describe, prove")
@@ -93,18 +93,18 @@ def add(
     where, options = find_store(store), load_options(read_settings())
     if file is None:
         recipe = make_recipe(where, _split(ensemble), combine, parse_weights(weights))
-        entry = add_ensemble(where, recipe, request, options, told.append, busy)
+        entry = add_ensemble(where, recipe, request, options, notes.append, busy)
     else:
         with _model_at(file) as fetched:
             if fetched.source:
                 request = replace(request, metadata={**request.metadata, "source": dict(fetched.source)})
-            entry = add_version(where, fetched.path, request, options, told.append, busy)
+            entry = add_version(where, fetched.path, request, options, notes.append, busy)
     manifest = read_manifest(entry)
     click.echo(f"added {entry.key} ({manifest.format}, sha256 {manifest.sha256})")
     for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):
         for spec in specs:
             click.echo(f"  {kind} {spec.name}: {spec.datatype} {list(spec.shape)}")
-    for line in told:
+    for line in notes:
         click.echo(f"  {line}")
 
 
@@ -145,8 +145,8 @@ def list_(as_json: bool, store: str | None) -> None:
     table = Table("model", "version", "format", "bytes", "created", "sha256")
     for row in rows:
         star = " (latest)" if row[LATEST] else ""
-        told = [row.get("error", row.get("format", "")), str(row.get("bytes", "")), row.get("created", "")]
-        table.add_row(row["name"], row["version"] + star, *told, row.get("sha256", "")[:12])
+        details = [row.get("error", row.get("format", "")), str(row.get("bytes", "")), row.get("created", "")]
+        table.add_row(row["name"], row["version"] + star, *details, row.get("sha256", "")[:12])
     Console().print(table)
 
 

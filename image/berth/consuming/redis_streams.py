@@ -191,7 +191,7 @@ class RedisSource:
         self._server.ask(lambda: self._server.client.xack(self._stream, self._group, *entries))
 
     def read_lag(self) -> int | None:
-        """Entries that nobody was given (Redis 7 counts them), and those that are not acknowledged."""
+        """Entries that are not delivered yet (Redis 7 counts them), and those that are not acknowledged."""
         groups: list[dict[str, Any]] = []
         try:
             groups = self._server.ask_once(lambda: self._server.client.xinfo_groups(self._stream), groups)

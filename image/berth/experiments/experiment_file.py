@@ -58,7 +58,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """A version that predicts a share of the requests a second time; nobody gets its predictions."""
+    """A version that predicts a share of the requests a second time; no client gets its predictions."""
 
     arm: Arm
     share: float

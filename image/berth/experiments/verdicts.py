@@ -59,12 +59,12 @@ def judge(comparisons: Sequence[Comparison], mismatch: float, margin: float = MA
     worse = [each for each in comparisons if each.high < 0]
     if better:
         best = max(better, key=lambda each: each.difference)
-        told = f"{best.arm} is better by {best.difference:.4g} (between {best.low:.4g} and {best.high:.4g})"
-        return Ruling(GOOD, told + "".join(f"; {each.arm} is worse" for each in worse))
+        sentence = f"{best.arm} is better by {best.difference:.4g} (between {best.low:.4g} and {best.high:.4g})"
+        return Ruling(GOOD, sentence + "".join(f"; {each.arm} is worse" for each in worse))
     if worse:
         worst = min(worse, key=lambda each: each.difference)
-        told = f"{worst.arm} is worse by {-worst.difference:.4g} (between {-worst.high:.4g} and {-worst.low:.4g})"
-        return Ruling(STOP, f"{told}: stop")
+        sentence = f"{worst.arm} is worse by {-worst.difference:.4g} (between {-worst.high:.4g} and {-worst.low:.4g})"
+        return Ruling(STOP, f"{sentence}: stop")
     if comparisons and all(-margin < each.low and each.high < margin for each in comparisons):
         return Ruling(GOOD, f"no difference that matters: every interval lies within ±{margin:g}")
     return Ruling(UNDECIDED, "keep going: nothing is decided yet")

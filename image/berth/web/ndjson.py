@@ -46,7 +46,7 @@ def _decode_line(line: bytes) -> Any:
         return MalformedJson(error.message.replace("the body", "the line", 1))
 
 
-class Served(NamedTuple):
+class ServedLines(NamedTuple):
     """What one version predicted of a chunk: its lines, the lines of its response, and its last call.
 
     `decisions` are those of single lines, each with the status that it would have had as a request.
@@ -122,7 +122,7 @@ class LineAnswers:
             put_back(columns, self._predict(part, choose_rows(tensors, group), [decisions[at] for at in group]), group)
         return columns
 
-    def answer(self, lines: Sequence[Numbered]) -> tuple[bytes, list[Served]]:
+    def answer(self, lines: Sequence[Numbered]) -> tuple[bytes, list[ServedLines]]:
         """The lines that respond to these, and which version predicted which of them.
 
         Raises Overloaded, DeadlineExceeded, which concern all of them.
@@ -141,7 +141,7 @@ class LineAnswers:
 
 def list_served(
     lines: Sequence[Numbered], written: Sequence[bytes], parts: Sequence[ArmPart], failed: Mapping[int, int]
-) -> list[Served]:
+) -> list[ServedLines]:
     """Each version's part of a chunk; lines that reached no arm belong to the first one. `failed`: status by place."""
     reached = {place for part in parts for place in part.decisions}
     others = [place for place in range(len(lines)) if place not in reached]
@@ -151,7 +151,7 @@ def list_served(
         decisions = [(decision, failed.get(place, 200)) for place, decision in part.decisions.items()]
         request = b"\n".join(lines[place][1] for place in places)
         response = b"".join(written[place] for place in places)
-        found.append(Served(part.model, request, response, decisions, part.tensors, part.outputs))
+        found.append(ServedLines(part.model, request, response, decisions, part.tensors, part.outputs))
     return found
 
 

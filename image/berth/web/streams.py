@@ -24,7 +24,7 @@ from berth.errors import (
 )
 from berth.web import predict
 from berth.web.exchange import Backend, Exchange, Reply
-from berth.web.ndjson import CHUNK_ROWS, NDJSON, LineAnswers, Numbered, Served, error_line, error_lines, open_lines
+from berth.web.ndjson import CHUNK_ROWS, NDJSON, LineAnswers, Numbered, ServedLines, error_line, error_lines, open_lines
 from berth.web.pipeline import Finished, Pipeline
 
 # A chunk is what comes within this time of its first line.
@@ -137,7 +137,7 @@ class StreamAnswers:
             self._finish_part(exchange, part, time.monotonic() - began)
         return written
 
-    def _finish_part(self, exchange: Exchange, part: Served, seconds: float) -> None:
+    def _finish_part(self, exchange: Exchange, part: ServedLines, seconds: float) -> None:
         """Count and record what one version predicted of a chunk, as if it was a request."""
         exchange.model, exchange.body, exchange.line_decisions = part.model, part.request, part.decisions
         exchange.tensors, exchange.outputs = part.tensors, part.outputs
