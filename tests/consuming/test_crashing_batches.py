@@ -32,7 +32,7 @@ def load(directory):
         return {{"y": inputs["x"]}}
     return predict
 """
-QUICK = {"kafka_session_timeout_ms": 3000, "kafka_heartbeat_interval_ms": 500}
+QUICK = {"kafka_session_timeout_ms": 3000, "kafka_heartbeat_interval_ms": 500, "kafka_max_poll_interval_ms": 10_000}
 
 
 def _messages(*offsets: int, topic: str = "rows") -> list[Message]:
