@@ -73,9 +73,9 @@ def observe_requests(
         if exchange.counts:
             bind(exchange).observe_request(endpoint.protocol, status, seconds)
             if (decision := exchange.decision) is not None:
-                decision.count_request(seconds, status)
+                decision.count_response(seconds, status)
             for each, line_status in exchange.line_decisions:
-                each.count_request(seconds, line_status)
+                each.count_response(seconds, line_status)
             if exchange.shadowing is not None:
                 offer_shadow(exchange)
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)
