@@ -34,7 +34,7 @@ _PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ArmShare:
-    """An arm with the probability that it has now, where it is counted, and what its requests are told and log."""
+    """An arm with the probability that it has now, where it is counted, and what its responses and log lines say."""
 
     experiment: str
     arm: Arm
