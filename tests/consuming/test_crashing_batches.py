@@ -144,7 +144,7 @@ def _count_deaths(start: Callable[[], Server], is_done: Callable[[Server], bool]
             server = start()
         return is_done(server)
 
-    wait_until(step, f"the predictions; log:\n{server.log()}")
+    wait_until(step, f"the predictions; log:\n{server.log()}", 120)
     return deaths
 
 
