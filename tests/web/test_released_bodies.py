@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import run_wsgi_app
 
 from berth.worker.filling import open_body
 from berth.worker.outbox import Outbox
@@ -46,10 +47,9 @@ def post(client: FlaskClient, path: str, body: bytes) -> tuple[str, weakref.ref[
         "CONTENT_TYPE": "application/json",
         "gunicorn.socket": Outbox(ours),
     }
-    said: list[str] = []
     with ours, theirs:
-        b"".join(client.application(environ, lambda status, headers: said.append(status)))
-    return said[0], weakref.ref(held)
+        _, status, _ = run_wsgi_app(client.application, environ)
+    return status, weakref.ref(held)
 
 
 @pytest.mark.usefixtures("no_search_for_cycles")
