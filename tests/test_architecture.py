@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 
 # The rooms, the lowest first: imports point down. Files right below berth/ are rooms of their own.
 ORDER = [
-    *("errors", "platforms", "settings", "cpu", "tensors", "models", "telemetry", "loaders", "accelerate", "serving"),
+    *("errors", "whole_files", "cgroups", "platforms", "settings", "cpu"),
+    *("tensors", "models", "telemetry", "loaders", "accelerate", "serving"),
     *("experiments", "publishing", "pulling", "score", "switchgate", "web", "rpc", "consuming", "worker"),
     *("load_settings", "cpu_settings", "batch", "app", "cli", "__main__"),
 ]

@@ -100,7 +100,7 @@ class Settings:
         "Threads per worker; auto is BERTH_MAX_INFLIGHT plus headroom for probes.", low=2, high=4096
     )
     cpu_threads: int | None = _auto(
-        "OMP, BLAS, torch and onnxruntime threads per worker; auto divides the CPUs among the workers.",
+        "OMP, BLAS, torch and onnxruntime threads of a worker; auto divides the CPUs by the workers.",
         low=1,
         high=1024,
     )
@@ -167,16 +167,12 @@ class Settings:
         high=86400,
         parse=_number,
     )
-    load_memory_bytes: int | None = _auto(
-        "Memory limit for trying a model; auto is most of the free memory.", low=1 << 20
-    )
+    load_memory_bytes: int | None = _auto("Memory for trying a model; auto is most of the free memory.", low=1 << 20)
     feedback_key_file: str = _text(
         "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
     )
     experiment_file: str = _text("JSON file with experiments: which versions share a model's requests.", shown="unset")
-    experiment_state_dir: str = _text(
-        "Directory that keeps the experiments' counts when all pods are replaced.", shown="unset"
-    )
+    experiment_state_dir: str = _text("Directory that keeps the experiments' counts across restarts.", shown="unset")
     peers: str = _text("HOST:PORT,… of the pods that share the experiments' counts; set by the chart.")
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
     api_keys_file: str = _text("File with name:sha256-of-key lines; turns on authentication.", shown="unset")
