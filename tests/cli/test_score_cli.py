@@ -100,7 +100,7 @@ def test_rows_that_fail(run: Run, tmp_path: Path) -> None:
         (["s3://bucket", "out.csv"], 2, "names no file or folder: want s3://BUCKET/PATH"),
         (["in.csv", "file://host/out.csv"], 2, "want file:///PATH"),
         (["in.csv", "out.csv", "--chunk-rows", "0"], 2, "--chunk-rows"),
-        (["in.csv", "out.csv", "--outputs", "score"], 2, "unknown output 'score'; the model gives 'prediction'"),
+        (["in.csv", "out.csv", "--outputs", "score"], 2, "unknown output 'score'; the model has 'prediction'"),
         (["in.csv", "out.csv", "--keep", "id,id"], 2, "names one twice"),
         (["in.csv", "out.csv", "--keep", "prediction"], 2, "--keep prediction: an output has that name"),
         (["in.csv", "out.csv", "--keep", "name"], 3, "no column 'name' to keep; the input has id, age, city, member"),

@@ -195,7 +195,7 @@ def open_lines(exchange: Exchange, backend: Backend) -> LineAnswers:
     if "outputs" in query:
         outputs = tuple(name_outputs(query["outputs"].split(","), model.outputs).values())
     if not model.batchable:
-        raise InvalidInput(f"{model.name} does not process several rows at once; send one request a row")
+        raise InvalidInput(f"{model.name} does not process several rows at once; send one request per row")
     arms = assign_lines(exchange, backend, query.get("model"))
     make_receipt = _make_receipts(backend, exchange, query.get("receipts", "false"))
     called = outputs
