@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from berth.cli.option_types import FILE
-from berth.cli.pods import fetch_document, find_pods, pod_options
+from berth.cli.pods import choose_urls, fetch_document, pod_options
 from berth.errors import OperatorError
 from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
 from berth.experiments.count_state import CountState, decode_state, encode_state, merge_states
@@ -109,10 +109,8 @@ def report(
 
     Exit code 0: decided (an arm is better, or no difference matters). 1: stop. 3: undecided, keep going.
     """
-    addresses = [*urls, *(find_pods(headless_host, port) if headless_host else [])]
-    if not addresses:
-        raise click.UsageError("give the URL of a server, or --headless-host HOST")
     key = "" if api_key_file is None else api_key_file.read_text("utf-8").strip()
+    addresses = choose_urls(urls, headless_host, port, "both")
     experiments, state = add_states([fetch_pod(url, key) for url in addresses])
     chosen = [each for each in experiments if name in (None, each.name)]
     if not chosen:

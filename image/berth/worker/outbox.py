@@ -38,17 +38,13 @@ class Outbox:
         """Whether `who` responds to the request: the first to claim it does."""
         if self._answers.setdefault("by", who) != who:
             return False
-        if who != "main":  # it refers to the request, which refers to this: a cycle would keep large bodies for long
-            self._expire = None
+        self._expire = None  # it refers to the request, which refers to this: a cycle would keep large bodies for long
         return True
 
     def expire(self) -> Any:
         """The response (web's Finished) for a request that is out of time; None where nothing may respond."""
         make = self._expire
-        if make is None or not self.claim("main"):
-            return None
-        self._expire = None
-        return make()
+        return make() if make is not None and self.claim("main") else None
 
     def sendall(self, data: bytes) -> None:
         """Send, or keep. Raises OSError when the client is gone, or takes too little of a response in many pieces."""
