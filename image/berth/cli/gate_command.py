@@ -90,6 +90,7 @@ def _conclude(verdict: Verdict) -> None:
 @click.option("--target-slot", required=True, type=click.Choice(["blue", "green"]), help="The slot to become active.")
 @click.option("--fingerprint", callback=_fingerprint, help="What /info of the target must say.")
 @click.option("--headless-host", help="Name whose addresses are the target's ready pods.")
+@click.option("--every-pod-host", default="", help="The same of all its pods, ready or not: they say why none is.")
 @click.option("--other-mode", type=click.Choice(["serve", "standby", "absent"]), help="Mode of the other slot.")
 @click.option("--min-ready", type=click.IntRange(min=0), default=1, show_default=True, help="Minimum of ready pods.")
 @click.option("--successes", type=click.IntRange(1, 1000), default=5, show_default=True, help="Predictions in a row.")
