@@ -16,6 +16,7 @@ from other_venv import ROOT
 
 _GH = '#!/bin/sh\necho "$*" >>"$(dirname "$0")/gh.log"\n'
 _VALUES = "values.yaml"
+_PERSON = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Proposals:
         request = (self.folder.parent / "gh.log").read_text("utf-8").splitlines()[-1]
         return Proposed(yaml.safe_load(pushed), request)
 
+    def commit(self, values: Mapping[str, Any]) -> None:
+        """Make these the values of main, as merging a proposal or a person's commit does."""
+        self.values_file.write_text(yaml.safe_dump(dict(values)), "utf-8")
+        done = self._run("git", *_PERSON, "commit", "--quiet", "--all", "--message=Values")
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def refused(self, source: str, name: str, version: str) -> str:
         """What a proposal says that fails and pushes nothing."""
         done = self._propose(source, name, version)
@@ -72,12 +79,11 @@ def new_proposals(folder: Path, values: Mapping[str, Any], environ: Mapping[str,
     gh.write_text(_GH, "utf-8")
     gh.chmod(0o755)
     proposals = Proposals(folder, environ)
-    person = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
     for words in (
         ("init", "--quiet", "--bare", str(folder.parent / "origin.git")),
         ("init", "--quiet", "--initial-branch=main", "."),
         ("add", _VALUES),
-        (*person, "commit", "--quiet", "--message=Values"),
+        (*_PERSON, "commit", "--quiet", "--message=Values"),
         ("remote", "add", "origin", str(folder.parent / "origin.git")),
         ("push", "--quiet", "origin", "main"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -124,6 +125,21 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(_REFUSED if refused else _TEMPORARY)
 
 
+@contextmanager
+def _stops_when_told() -> Iterator[None]:
+    """SIGTERM ends the run with 75. As the first process of a container it would have no effect without a handler."""
+
+    def stop(number: int, frame: object) -> None:
+        click.echo("berth: stopped by SIGTERM; the same command goes on from here", err=True)
+        sys.exit(_TEMPORARY)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _choose_shard(given: str | None, count: int | None) -> Shard | None:
     """The shard of the option, else of the Job's index where BERTH_SHARDS is set; None for the whole file."""
     if given is not None:
@@ -204,14 +220,14 @@ def score(
     the folder OUTPUT, by a shard every N-th.
 
     Exit codes: 0 scored; 1 scored, but some rows failed; 2 wrong usage; 3 refused, such as another model or other
-    columns; 75 a temporary fault, such as a full disk: run it again.
+    columns; 75 a temporary fault, such as a full disk, or SIGTERM: run it again.
 
     \b
     berth score customers.csv parts --shard 0/3      …1/3, 2/3, on any machines
     berth score --join parts scores.csv
     """
     settings = read_settings(model_store=store)
-    with _exit_codes():
+    with _exit_codes(), _stops_when_told():
         if joins:
             _join(input_, output, errors, overwrite)
             return

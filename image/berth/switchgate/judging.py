@@ -46,7 +46,7 @@ class _Target:
     def _explained(self, verdict: Verdict) -> Verdict:
         """A refusal that time may change, with the reason that the pods give; the last one is kept."""
         host = self._plan.every_pod_host
-        if not host or verdict.outcome is not Outcome.REFUSE or verdict.patience is not Patience.LONG:
+        if not host or verdict.outcome is not Outcome.REFUSE or verdict.patience is Patience.NONE:
             return verdict
         pods = self._inquiry.get_pods(host, self._plan.pod_port, "/health")
         self._reason = explain_unready(pods, self._plan) or self._reason

@@ -1,4 +1,4 @@
-"""Why a slot is not ready: what its pods say of their models at /health, which they answer before they are ready."""
+"""Why a slot is not ready: what its pods say of their models at /health, which responds before they are ready."""
 
 from __future__ import annotations
 
