@@ -11,7 +11,8 @@ from cluster.kube import restricted_pod as pod
 
 SHARDS, CHUNK, CHUNKS = 4, 10_000, 60
 ROWS = CHUNK * CHUNKS
-# The identity, half a second a chunk. In the third chunk of shard 2 it takes all memory while /data/hungry is there.
+# The identity. While /data/held is there, it stops in the third chunk of shard 1, and says so with /data/holding; while
+# /data/hungry is there, it takes all memory in that of shard 2.
 FILL = f"""
 import os, pathlib, subprocess
 folder = pathlib.Path("/tmp/model")
@@ -20,14 +21,16 @@ folder.mkdir()
 import pathlib, time
 
 def load(directory):
-    hungry = pathlib.Path("/data/hungry")
+    held, holding, hungry = (pathlib.Path("/data", name) for name in ("held", "holding", "hungry"))
     def predict(inputs):
         x = inputs["x"][:, 0]
-        if len(x) > 100:
-            time.sleep(0.5)
-            if x[0] == {CHUNK * (2 + 2 * SHARDS)} and hungry.exists():
-                hungry.unlink()
-                b"x" * (1 << 30)
+        if len(x) > 100 and x[0] == {CHUNK * (1 + 2 * SHARDS)}:
+            holding.touch()
+            while held.exists():
+                time.sleep(0.1)
+        if len(x) > 100 and x[0] == {CHUNK * (2 + 2 * SHARDS)} and hungry.exists():
+            hungry.unlink()
+            b"x" * (1 << 30)
         return {{"prediction": x}}
     return predict
 ''')
@@ -37,6 +40,7 @@ with open("/data/in.csv", "w") as file:
     file.write("x\\n")
     file.writelines(f"{{row}}\\n" for row in range({ROWS}))
 pathlib.Path("/data/hungry").touch()
+pathlib.Path("/data/held").touch()
 pathlib.Path("/data/scores").mkdir()
 """
 # Whether every row is there once and in order, and how many shards the run had.
@@ -95,11 +99,10 @@ def test_a_deleted_and_a_starved_pod_lose_no_row(desk: Namespace, release: Relea
     eventually(lambda: bool(pods_of(desk, 1)), "the pod of index 1")
     (deleted,) = pods_of(desk, 1)
     desk.kubectl("wait", f"pod/{deleted}", "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
-    started = "import os, sys; sys.exit(not any('part-00001-of' in name for name in os.listdir('/data/scores')))"
-    eventually(
-        lambda: not desk.try_kubectl("exec", "desk", "--", "python", "-c", started).returncode, "rows of index 1", 60
-    )
+    exec_ = ("exec", "desk", "--", "test", "-e")
+    eventually(lambda: not desk.try_kubectl(*exec_, "/data/holding").returncode, "index 1 is in its third chunk", 60)
     desk.kubectl("delete", "pod", deleted)
+    desk.kubectl("exec", "desk", "--", "rm", "/data/held")
     desk.kubectl("wait", "job/today", "--for=condition=Complete", "--timeout=150s")
     assert desk.kubectl("exec", "desk", "--", "python", "-c", CHECK).split() == (
         f'["prediction", true, {ROWS}, 0, {SHARDS}]'.split()
