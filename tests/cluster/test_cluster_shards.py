@@ -101,7 +101,7 @@ def test_a_deleted_and_a_starved_pod_lose_no_row(desk: Namespace, release: Relea
     desk.kubectl("wait", f"pod/{deleted}", "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
     exec_ = ("exec", "desk", "--", "test", "-e")
     eventually(lambda: not desk.try_kubectl(*exec_, "/data/holding").returncode, "index 1 is in its third chunk", 60)
-    desk.kubectl("delete", "pod", deleted)
+    desk.kubectl("delete", "pod", deleted, "--grace-period=2")
     desk.kubectl("exec", "desk", "--", "rm", "/data/held")
     desk.kubectl("wait", "job/today", "--for=condition=Complete", "--timeout=150s")
     assert desk.kubectl("exec", "desk", "--", "python", "-c", CHECK).split() == (

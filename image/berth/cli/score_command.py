@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -68,14 +68,20 @@ class _Progress:
     def __init__(self) -> None:
         self._began = self._said = time.monotonic()
         self._before = 0
+        self._stopped = False
         self._bar: Any = None
         self._stack = ExitStack()
 
     def __enter__(self) -> _Progress:
+        self._stack.enter_context(_listening(self._stop))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _stop(self) -> None:
+        """The run ends after this chunk: within a model's call, an exception would be taken for its own."""
+        self._stopped = True
 
     def open(self, source: RowSource, done: Done) -> None:
         """Say what is not as people may think, and begin."""
@@ -95,6 +101,9 @@ class _Progress:
 
     def go_on(self, done: Done) -> None:
         """A chunk is written."""
+        if self._stopped:
+            click.echo("berth: stopped by SIGTERM; the same command goes on from here", err=True)
+            sys.exit(_TEMPORARY)
         progress = f"{done.rows:,} rows, {done.failed:,} failed"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done.position, progress=progress)
@@ -126,14 +135,9 @@ def _exit_codes() -> Iterator[None]:
 
 
 @contextmanager
-def _stops_when_told() -> Iterator[None]:
-    """SIGTERM ends the run with 75. As the first process of a container it would have no effect without a handler."""
-
-    def stop(number: int, frame: object) -> None:
-        click.echo("berth: stopped by SIGTERM; the same command goes on from here", err=True)
-        sys.exit(_TEMPORARY)
-
-    before = signal.signal(signal.SIGTERM, stop)
+def _listening(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM calls `stop`. Without a handler it would have no effect on the first process of a container."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: stop())
     try:
         yield
     finally:
@@ -227,7 +231,7 @@ def score(
     berth score --join parts scores.csv
     """
     settings = read_settings(model_store=store)
-    with _exit_codes(), _stops_when_told():
+    with _exit_codes():
         if joins:
             _join(input_, output, errors, overwrite)
             return
