@@ -1,8 +1,7 @@
 """Run by MLflow's own Python: logs a model, registers it as `churn` and prints run, model id and version as JSON.
 
-mlflow_log.py SLOPE [EXPERIMENT ARTIFACTS] [ROWS]: a linear model of one column, in an experiment whose artifacts are
-there; with ROWS, nearest neighbours that hold as many rows of 16 bytes.
-mlflow_log.py alias VERSION: @champion is VERSION from now on.
+mlflow_log.py SLOPE [EXPERIMENT ARTIFACTS [BYTES]]: a linear model of one column, in an experiment whose artifacts are
+there; it holds an array of as many bytes. mlflow_log.py alias VERSION: @champion is VERSION from now on.
 """
 
 import json
@@ -11,7 +10,6 @@ import sys
 import mlflow
 import numpy as np
 from sklearn.linear_model import LinearRegression
-from sklearn.neighbors import KNeighborsRegressor
 
 
 def main() -> None:
@@ -22,11 +20,12 @@ def main() -> None:
         return
     slope, *place = sys.argv[1:]
     experiment = mlflow.create_experiment(place[0], artifact_location=place[1]) if place else None
-    rows = np.arange(float(place[2]) if place[2:] else 3.0)[:, None]
-    model = KNeighborsRegressor(1, algorithm="brute") if place[2:] else LinearRegression()
+    rows = np.array([[0.0], [1.0], [2.0]])
+    fitted = LinearRegression().fit(rows, rows[:, 0] * float(slope))
+    if place[2:]:
+        fitted.residuals_ = np.random.default_rng(1).integers(0, 256, int(place[2]), np.uint8)
     with mlflow.start_run(experiment_id=experiment) as run:
-        fitted = model.fit(rows, rows[:, 0] * float(slope))
-        info = mlflow.sklearn.log_model(fitted, name="model", registered_model_name="churn", input_example=rows[:3])
+        info = mlflow.sklearn.log_model(fitted, name="model", registered_model_name="churn", input_example=rows)
     print(json.dumps({"run": run.info.run_id, "id": info.model_id, "version": str(info.registered_model_version)}))
 
 

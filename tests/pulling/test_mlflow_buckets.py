@@ -21,8 +21,8 @@ from score.test_clouds import Cloud
 from tracking_server import Tracking, running_tracking
 
 pytestmark = pytest.mark.slow
-# Of 16 bytes each: more than the 32 MiB above which an address is asked for.
-_ROWS = "2200000"
+# More than the 32 MiB above which an address is asked for.
+_BYTES = str(33 << 20)
 _BOTO = ("boto3", "botocore", "s3transfer", "jmespath")
 
 
@@ -47,7 +47,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
     with running_s3(folder / "s3", "models") as aws:
         environ = {**aws, "MLFLOW_S3_ENDPOINT_URL": aws["AWS_ENDPOINT_URL"], "PYTHONPATH": str(folder / "boto")}
         with running_tracking(folder, "s3://models/served", environ) as server:
-            large = server.log("2", "large", "mlflow-artifacts:/large", _ROWS)
+            large = server.log("2", "large", "mlflow-artifacts:/large", _BYTES)
             server.log("3", "direct", "s3://models/direct")
             yield Logged(server, aws, f"large/models/{large['id']}/artifacts/")
 

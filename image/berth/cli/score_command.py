@@ -80,7 +80,7 @@ class _Progress:
         self._stack.close()
 
     def _stop(self) -> None:
-        """The run ends after this chunk: within a model's call, an exception would be taken for its own."""
+        """The run ends after this chunk: within a model's call, an exception would look like its own."""
         self._stopped = True
 
     def open(self, source: RowSource, done: Done) -> None:
