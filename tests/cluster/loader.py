@@ -6,6 +6,7 @@ Runs in a pod beside the release, so it needs nothing but Python. A request fail
 comes within ten seconds, or when its connection breaks under it; nothing is tried again. Connections that the server
 ends with `Connection: close` are opened anew, as every HTTP client does, and after a hundred requests in any case; a
 share FRESH of them (0 to 1) is closed after each request. A fault is stamped with the time at which its request began.
+`refused` counts the failed requests that no model has seen: a refused connection, or 503.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import collections
 import http.client
 import json
+import re
 import sys
 import threading
 import time
 from urllib.parse import urlsplit
 
 REQUESTS_PER_CONNECTION = 100
+REFUSED = re.compile("ConnectionRefused|status 503")
 
 
 class Load:
@@ -80,14 +83,16 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        took = sorted(self._seconds)
+        took, seconds = sorted(self._seconds), time.monotonic() - began
         return {
             "sent": len(took),
             "failed": sum(self._faults.values()),
+            "refused": sum(count for fault, count in self._faults.items() if REFUSED.search(fault)),
             "faults": dict(self._faults),
             "statuses": dict(self._statuses),
             "slots": dict(self._slots),
-            "rate": round(len(took) / (time.monotonic() - began), 1),
+            "seconds": round(seconds, 1),
+            "rate": round(len(took) / seconds, 1),
             "p99_ms": round(1000 * took[len(took) * 99 // 100], 1),
             "slowest_ms": round(1000 * took[-1], 1),
         }
