@@ -30,6 +30,7 @@ def test_a_tmp_that_is_full(release: Release) -> None:
         eventually(evicted, "the kubelet evicts the pod", 150)
         print(f"evicted: {seen[-1]}")
         assert "16Mi" in seen[-1]
+        release.namespace.kubectl("delete", "pod", pod)  # what is left of it: its name and the reason
 
     fault = Fault("12b", "a pod's /tmp has more than `tmpSize`", "evicted; failed ≤ in flight on that pod")
     measure(release, fault, fill, CONNECTIONS)
