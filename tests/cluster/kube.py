@@ -109,7 +109,7 @@ class Namespace:
         """Make or change objects."""
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(objects))
 
-    def client(self, name: str = "client", labels: dict[str, str] | None = None, cpu: str = "250m") -> Client:
+    def client(self, name: str = "client", labels: dict[str, str] | None = None, cpu: str = "100m") -> Client:
         """A pod with Python that asks from inside the cluster, made where it is not there yet; `cpu` is its request."""
         image = f"{REPOSITORY}:{TAG}"
         # Without a request of its own it would starve first on a busy node, and count its own delays as failures.
