@@ -260,6 +260,11 @@ class Release:
         assert self.selector() == before
         return done.stdout + done.stderr
 
+    def state(self) -> str:
+        """What helm says of the release, such as deployed or pending-upgrade; empty where there is none."""
+        done = self.try_helm("status", self.name, "-o=json")
+        return str(json.loads(done.stdout)["info"]["status"]) if done.returncode == 0 else ""
+
     def selector(self) -> dict[str, str]:
         """Whom the active Service selects."""
         selector: dict[str, str] = self.namespace.get("service", self.full)["spec"]["selector"]

@@ -1,11 +1,13 @@
-"""Load at a steady rate until standard input ends; prints what became of each request as JSON.
+"""Load at a steady rate until a file is there; prints what became of each request as JSON.
 
-    python loader.py URL RATE CONNECTIONS BODY [FRESH]
+    python loader.py URL RATE CONNECTIONS BODY FRESH STOP
 
 Runs in a pod beside the release, so it needs nothing but Python. A request fails when its answer is not 200, when none
 comes within ten seconds, or when its connection breaks under it; nothing is tried again. Connections that the server
 ends with `Connection: close` are opened anew, as every HTTP client does, and after a hundred requests in any case; a
-share FRESH of them (0 to 1) is closed after each request. A fault is stamped with the time at which its request began.
+share FRESH of them (0 to 1) is closed after each request. It ends when the file STOP is there.
+
+A fault is stamped with the time at which its request began.
 `refused` counts the failed requests that no model has seen: a refused connection, or 503.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import collections
 import http.client
 import json
+import os
 import re
 import sys
 import threading
@@ -21,13 +24,15 @@ import time
 from urllib.parse import urlsplit
 
 REQUESTS_PER_CONNECTION = 100
+# A test that has broken off leaves no load behind.
+MOST_SECONDS = 900
 REFUSED = re.compile("ConnectionRefused|status 503")
 
 
 class Load:
     """Threads with a connection each; the counts are theirs together."""
 
-    def __init__(self, url: str, rate: float, connections: int, body: str, fresh: float = 0.0) -> None:
+    def __init__(self, url: str, rate: float, connections: int, body: str, fresh: float) -> None:
         self._url, self._body = urlsplit(url), body.encode()
         self._pause = connections / rate
         self._fresh = round(fresh * connections)
@@ -74,12 +79,13 @@ class Load:
                 line.close()
         line.close()
 
-    def run(self) -> dict[str, object]:
-        """Ask until standard input ends; the counts."""
+    def run(self, stop: str) -> dict[str, object]:
+        """Ask until the file `stop` is there; the counts."""
         began = time.monotonic()
         for thread in self._threads:
             thread.start()
-        sys.stdin.read()
+        while not os.path.exists(stop) and time.monotonic() < began + MOST_SECONDS:
+            time.sleep(0.1)
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -99,5 +105,5 @@ class Load:
 
 
 if __name__ == "__main__":
-    fresh = float(sys.argv[5]) if len(sys.argv) > 5 else 0.0
-    print(json.dumps(Load(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], fresh).run()))
+    load = Load(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
+    print(json.dumps(load.run(sys.argv[6])))

@@ -20,17 +20,11 @@ def test_a_tmp_that_is_full(release: Release) -> None:
 
     def fill(pod: str) -> None:
         in_pod(release.namespace, pod, _FILL)
-        gone = ["get", "pod", pod, "-o=jsonpath={.status.reason}{.status.message}"]
-        seen: list[str] = []
-
-        def evicted() -> bool:
-            seen.append(release.namespace.try_kubectl(*gone).stdout)
-            return seen[-1].startswith("Evicted")
-
-        eventually(evicted, "the kubelet evicts the pod", 150)
-        print(f"evicted: {seen[-1]}")
-        assert "16Mi" in seen[-1]
-        release.namespace.kubectl("delete", "pod", pod)  # what is left of it: its name and the reason
+        phase = ["get", "pod", pod, "-o=jsonpath={.status.phase}"]
+        eventually(lambda: release.namespace.try_kubectl(*phase).stdout == "Failed", "the pod is evicted", 150)
+        why = ["get", "events", "--field-selector=reason=Evicted", "-o=jsonpath={.items[*].message}"]
+        assert 'EmptyDir volume "tmp" exceeds the limit "16Mi"' in release.namespace.kubectl(*why)
+        release.namespace.kubectl("delete", "pod", pod)  # what is left of it: its name
 
     fault = Fault("12b", "a pod's /tmp has more than `tmpSize`", "evicted; failed ≤ in flight on that pod")
     measure(release, fault, fill, CONNECTIONS)
