@@ -8,7 +8,7 @@ ends with `Connection: close` are opened anew, as every HTTP client does, and af
 share FRESH of them (0 to 1) is closed after each request. It ends when the file STOP is there.
 
 A fault is stamped with the time at which its request began.
-`refused` counts the failed requests that no model has seen: a refused connection, or 503.
+`refused` counts the failed requests that no model has seen: they got no connection, or 503.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 REQUESTS_PER_CONNECTION = 100
 # A test that has broken off leaves no load behind.
 MOST_SECONDS = 900
-REFUSED = re.compile("ConnectionRefused|status 503")
+REFUSED = re.compile("no connection|status 503")
 
 
 class Load:
@@ -46,6 +46,11 @@ class Load:
 
     def _ask(self, line: http.client.HTTPConnection) -> tuple[int, str]:
         """Status and slot. Raises OSError or HTTPException."""
+        if line.sock is None:
+            try:
+                line.connect()
+            except OSError as error:
+                raise ConnectionError(f"no connection: {type(error).__name__}: {error}") from error
         line.request("POST", self._url.path or "/predict", self._body, {"Content-Type": "application/json"})
         answer = line.getresponse()
         answer.read()

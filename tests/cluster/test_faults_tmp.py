@@ -6,7 +6,7 @@ import pytest
 
 from cluster.faults import Fault
 from cluster.kube import EXAMPLES, Release, eventually
-from cluster.load import CONNECTIONS
+from cluster.load import CONNECTIONS, RATE
 from cluster.two_pods import in_pod, measure
 
 INSTALL = EXAMPLES / "blue-green-1-install.yaml"
@@ -26,5 +26,6 @@ def test_a_tmp_that_is_full(release: Release) -> None:
         assert 'EmptyDir volume "tmp" exceeds the limit "16Mi"' in release.namespace.kubectl(*why)
         release.namespace.kubectl("delete", "pod", pod)  # what is left of it: its name
 
-    fault = Fault("12b", "a pod's /tmp has more than `tmpSize`", "evicted; failed ≤ in flight on that pod")
-    measure(release, fault, fill, CONNECTIONS)
+    # The kubelet does not wait for preStop here: connections to the pod fail until the Service has forgotten it.
+    promise = "evicted; failed ≤ in flight on that pod; new connections to it fail until the Service forgets it"
+    measure(release, Fault("12b", "a pod's /tmp has more than `tmpSize`", promise), fill, CONNECTIONS, refused=RATE)
