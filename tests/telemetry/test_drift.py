@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from scipy.stats import chi2
 
 from berth.models.profile import ColumnProfile, make_column, make_profile
 from berth.telemetry.drift.monitor import DriftMonitor
+from berth.telemetry.drift.packing import BLOCK
 from berth.telemetry.drift.psi import chi_squared_quantile, find_threshold, measure_psi
 from berth.telemetry.drift.report import describe_features
 from berth.telemetry.drift.ring import SLOTS, CountRing, sum_rings
@@ -139,21 +142,16 @@ def test_every_row_is_counted_once(tmp_path: Path) -> None:
 
     def send() -> None:
         for rows in (1, 2, 3):
-            watcher.offer(0, *request(rows), rows)
+            watcher.offers(0)(*request(rows), rows)
 
     threads = [threading.Thread(target=send) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    watcher.count_queue()
-    deadline = threading.Event()
+    watcher.count_waiting()
 
-    for _ in range(100):
-        rows, counts = split_counts(model.profile, sum_rings(tmp_path, [model.size], 60, time.time())[0])
-        if rows == 120:
-            break
-        deadline.wait(0.05)
+    rows, counts = split_counts(model.profile, sum_rings(tmp_path, [model.size], 60, time.time())[0])
     assert rows == 120
     assert [int(each.bins.sum()) for each in counts] == [120, 120, 120]
 
@@ -163,11 +161,10 @@ def test_beyond_the_limit_rows_are_dropped_and_counted(tmp_path: Path) -> None:
     model = watched(on_drop=dropped.append)
     watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 100)
     watcher._queue.append((0, *request(1000), 1000))
-    watcher.count_queue()
+    watcher.count_waiting()
     assert sum(dropped) == 900
     for _ in range(QUEUE + 5):
-        watcher._filled.set()  # the thread sleeps
-        watcher.offer(0, *request(1), 1)
+        watcher.offers(0)(*request(1), 1)
     assert sum(dropped) == 905
 
 
@@ -175,14 +172,13 @@ def test_the_queue_is_bounded_by_its_bytes(tmp_path: Path) -> None:
     dropped: list[int] = []
     model = watched(on_drop=dropped.append)
     watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**9)
-    watcher._filled.set()  # the thread sleeps
     rows = QUEUE_BYTES // 24  # two columns and a prediction
     for _ in range(3):
-        watcher.offer(0, *request(rows // 2), rows // 2)
+        watcher.offers(0)(*request(rows // 2), rows // 2)
     assert dropped == [rows // 2]
-    watcher.count_queue()
-    watcher.offer(0, *request(2 * rows), 2 * rows)  # too large for the bound, but alone
-    watcher.offer(0, *request(1), 1)
+    watcher.count_waiting()
+    watcher.offers(0)(*request(2 * rows), 2 * rows)  # too large for the bound, but alone
+    watcher.offers(0)(*request(1), 1)
     assert dropped == [rows // 2, 1]
 
 
@@ -190,10 +186,9 @@ def test_the_queue_is_bounded_by_its_bytes(tmp_path: Path) -> None:
 def test_much_that_waits_is_counted_at_once(tmp_path: Path, rows: int, requests: int) -> None:
     model = watched()
     watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**9)
-    watcher._filled.set()  # the thread sleeps
     woken = []
     for _ in range(requests):
-        watcher.offer(0, *request(rows), rows)
+        watcher.offers(0)(*request(rows), rows)
         woken.append(watcher._many.is_set())
     assert woken == [False] * (requests - 1) + [True]
 
@@ -201,12 +196,11 @@ def test_much_that_waits_is_counted_at_once(tmp_path: Path, rows: int, requests:
 def test_requests_of_other_dtypes_are_counted_too(tmp_path: Path) -> None:
     model = watched()
     watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**6)
-    watcher._filled.set()  # the thread sleeps
     tensors, outputs = request(2)
-    watcher.offer(0, tensors, outputs, 2)
-    watcher.offer(0, tensors, {"prediction": np.ones(2, np.int64)}, 2)
-    watcher.offer(0, tensors, {}, 2)
-    watcher.count_queue()
+    watcher.offers(0)(tensors, outputs, 2)
+    watcher.offers(0)(tensors, {"prediction": np.ones(2, np.int64)}, 2)
+    watcher.offers(0)(tensors, {}, 2)
+    watcher.count_waiting()
     rows, counts = split_counts(model.profile, sum_rings(tmp_path, [model.size], 60, time.time())[0])
     assert rows == 6
     assert [int(each.bins.sum()) for each in counts] == [6, 6, 4]
@@ -276,6 +270,91 @@ def test_without_room_for_its_counts_nothing_breaks(tmp_path: Path) -> None:
     assert monitor.report()[0]["rows"] == 0
 
 
+MATRIX = [TensorSpec("x", "FP32", (-1, 3))]
+
+
+def watched_matrix(**more: Any) -> Watched:
+    rows = {"x": np.random.default_rng(1).normal(0, 1, (500, 3)).astype(np.float32)}
+    return Watched(MATRIX, make_profile(MATRIX, rows, np.arange(500) % 2, True), **more)
+
+
+def send_matrix(watcher: Watcher, rows: int, dtype: Any = np.float32, predicted: Any = np.int64) -> None:
+    watcher.offers(0)({"x": np.ones((rows, 3), dtype)}, {"prediction": np.ones(rows, predicted)}, rows)
+
+
+def counted_rows(folder: Path, model: Watched) -> int:
+    return split_counts(model.profile, sum_rings(folder, [model.size], 60, time.time())[0])[0]
+
+
+@given(sizes=st.lists(st.integers(1, 200), max_size=12), odd=st.integers(0, 11))
+def test_packed_rows_are_counted_as_others(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], odd: int
+) -> None:
+    rng, model = np.random.default_rng(sum(sizes)), watched_matrix()
+    totals = []
+    for step in (1, 2):  # the second time as views, which come with another stride
+        folder = tmp_path_factory.mktemp("counts")
+        watcher = Watcher([model], CountRing(folder / "1.counts", [model.size], 60), 10**9)
+        expected = np.zeros(model.size, np.int64)
+        for at, rows in enumerate(sizes):
+            tensors = {"x": rng.normal(0, 3, (rows * step, 3)).astype(np.float64 if at == odd else np.float32)[::step]}
+            answers = {"prediction": rng.integers(0, 2, rows * step)[::step]}
+            watcher.offers(0)(tensors, answers, rows)
+            expected += count_block(model, tensors, answers, rows)
+        watcher.count_waiting()
+        totals.append(sum_rings(folder, [model.size], 60, time.time())[0].tolist() == expected.tolist())
+    assert totals == [True, True]
+
+
+def test_a_full_block_is_counted_by_the_request_that_fills_it(tmp_path: Path) -> None:
+    model = watched_matrix()
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**9)
+    for _ in range(BLOCK):
+        send_matrix(watcher, 1)
+    assert counted_rows(tmp_path, model) == 0
+    send_matrix(watcher, 1)
+    assert counted_rows(tmp_path, model) == BLOCK + 1
+
+
+def test_no_request_waits_while_another_thread_counts(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    model = watched_matrix(on_drop=dropped.append)
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**9)
+    with watcher._counting:
+        for _ in range(2 * BLOCK + QUEUE + 3):
+            send_matrix(watcher, 1)
+    watcher.count_waiting()
+    assert (counted_rows(tmp_path, model), sum(dropped)) == (2 * BLOCK + QUEUE, 3)
+
+
+def test_predictions_of_another_dtype_are_not_packed(tmp_path: Path) -> None:
+    model = watched_matrix()
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 10**9)
+    for predicted in (np.int64, np.float64, np.int64, object):
+        send_matrix(watcher, 2, predicted=predicted)
+    send_matrix(watcher, 2, dtype=np.float64)
+    watcher.offers(0)({"x": np.ones((2, 3), np.float32)}, {}, 2)
+    watcher.count_waiting()
+    assert counted_rows(tmp_path, model) == 12
+
+
+def test_the_thread_leaves_a_growing_block_and_counts_all_others(tmp_path: Path) -> None:
+    models = [watched_matrix(), watched_matrix()]
+    ring = CountRing(tmp_path / "1.counts", [model.size for model in models], 60)
+    watcher = Watcher(models, ring, 10**9)
+    for _ in range(BLOCK // 2):
+        watcher.offers(0)({"x": np.ones((1, 3), np.float32)}, {"prediction": np.ones(1, np.int64)}, 1)
+    watcher.offers(1)({"x": np.ones((1, 3), np.float32)}, {"prediction": np.ones(1, np.int64)}, 1)
+
+    def rows() -> list[int]:
+        watcher.look()
+        sums = sum_rings(tmp_path, [model.size for model in models], 60, time.time())
+        return [split_counts(model.profile, each)[0] for model, each in zip(models, sums, strict=True)]
+
+    assert rows() == [0, 1]
+    assert rows() == [BLOCK // 2, 1]  # no more came
+
+
 def test_every_kth_row_over_all_requests_is_counted(tmp_path: Path) -> None:
     dropped: list[int] = []
     model = watched(on_drop=dropped.append)
@@ -284,11 +363,11 @@ def test_every_kth_row_over_all_requests_is_counted(tmp_path: Path) -> None:
         size = {0: 7, 7: 13, 20: 10}[start]
         tensors = {"age": np.arange(start, start + size, dtype=float), "city": np.array(["Rom"] * size, object)}
         watcher._queue.append((0, tensors, {"prediction": np.ones(size)}, size))
-    watcher.count_queue()
+    watcher.count_waiting()
     rows, counts = split_counts(model.profile, sum_rings(tmp_path, [model.size], 60, time.time())[0])
     wanted = np.bincount(model.profile.columns[0].find_bins(np.arange(0.0, 30.0, 3)), minlength=len(counts[0].bins))
     assert (rows, sum(dropped)) == (10, 20)
     assert counts[0].bins.tolist() == wanted.tolist()
     watcher._queue.append((0, *request(5), 5))  # the second's rows are used up
-    watcher.count_queue()
+    watcher.count_waiting()
     assert sum(dropped) in (20, 25)  # 20 where the second has just ended

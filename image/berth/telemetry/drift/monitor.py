@@ -11,7 +11,7 @@ from typing import Any
 
 from berth.telemetry.drift.report import describe_features
 from berth.telemetry.drift.ring import CountRing, sum_rings
-from berth.telemetry.drift.watcher import Watched, Watcher, split_counts
+from berth.telemetry.drift.watcher import Offer, Watched, Watcher, split_counts
 from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors
 
@@ -34,11 +34,10 @@ class DriftMonitor:
     ) -> None:
         self._folder = folder
         self._watched = dict(watched)
-        self._places = {key: at for at, key in enumerate(self._watched)}
         self._minutes = minutes
         self._rows_per_second = rows_per_second
         self._now = now
-        self._watcher: Watcher | None = None
+        self._offers: dict[Key, Offer] = {}
 
     @property
     def keys(self) -> Sequence[Key]:
@@ -54,15 +53,17 @@ class DriftMonitor:
         except OSError as error:
             log("drift is not watched: its counts cannot be written", level=logging.WARNING, error=str(error))
             return
-        self._watcher = Watcher(list(self._watched.values()), ring, self._rows_per_second)
+        watcher = Watcher(list(self._watched.values()), ring, self._rows_per_second)
+        self._offers = {key: watcher.offers(at) for at, key in enumerate(self._watched)}
+        watcher.start()
 
     def _sizes(self) -> list[int]:
         return [watched.size for watched in self._watched.values()]
 
     def offer(self, key: Key, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> None:
         """Count a prediction's rows, soon. Never waits, never raises."""
-        if self._watcher is not None and (place := self._places.get(key)) is not None:
-            self._watcher.offer(place, tensors, outputs, rows)
+        if (offer := self._offers.get(key)) is not None:
+            offer(tensors, outputs, rows)
 
     def find(self, key: Key) -> Watched | None:
         """A model's profile and inputs; None for one without a profile."""

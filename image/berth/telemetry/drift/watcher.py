@@ -1,9 +1,12 @@
 """Watching: what was predicted goes into a queue, and a thread of its own counts it into bins.
 
-A request pays for one append. The thread starts with the first rows, after the fork, and wakes up a few times a second,
-or when much waits; it counts whole blocks at once. While it does, requests wait for the interpreter's lock: a block
-costs a tenth of a millisecond beside its rows, so few blocks are better. Rows beyond the limit a second, and what the
+A request pays for one append. The thread starts after the fork and wakes up a few times a second, or when much waits;
+it counts whole blocks at once. While it does, requests wait for the interpreter's lock: a block costs a tenth of a
+millisecond beside its rows, so few blocks are better. Rows beyond the limit a second, and what the
 queue has no room for, by its entries and its bytes, are dropped and counted.
+
+Small requests wait as bytes (packing.py). Where many come, the one that completes a block counts it: on a busy machine
+a thread that takes turns with the requests costs them several times what it does.
 
 The bytes are added up without a lock: two requests at once may lose an addition, which the next emptying of the queue,
 a quarter of a second later, makes up for by starting again from 0.
@@ -15,8 +18,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any
@@ -24,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from berth.models.profile import PREDICTION, UNUSUAL, ColumnProfile, Profile, split_columns
+from berth.telemetry.drift.packing import BLOCK, PackedRows, can_pack
 from berth.telemetry.drift.ring import CountRing
 from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors, TensorSpec
@@ -35,8 +40,13 @@ QUEUE_BYTES = 16 << 20
 _PAUSE_SECONDS = 0.25
 # Or at once when so many requests wait, about half a megabyte of small ones, or so many bytes of large ones.
 _MANY, _MANY_BYTES = 512, 1 << 20
+# A request that completes a block of packed ones counts it, in about half a millisecond, if features are few.
+_FEW_FEATURES = 16
+# The thread leaves more than so many packed requests to them while more come.
+_FEW_PACKED = 256
 _DTYPE, _SHAPE = attrgetter("dtype"), attrgetter("shape")
 _Job = tuple[int, Tensors, Mapping[str, Array], int]
+Offer = Callable[[Tensors, Mapping[str, Array], int], None]
 
 
 @dataclass(frozen=True)
@@ -156,19 +166,28 @@ class Watcher:
         self._ring = ring
         self._limit = rows_per_second
         self._queue: deque[_Job] = deque()
+        self._packed = {at: self._pack(at) for at, each in enumerate(watched) if can_pack(each.inputs)}
+        self._seen: dict[int, int] = {}  # packed requests at the thread's last look
         self._queued_bytes = 0
-        self._filled, self._many = threading.Event(), threading.Event()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._many, self._counting = threading.Event(), threading.Lock()
         self._second, self._taken = 0, 0
 
-    def offer(self, model: int, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> None:
-        """Count rows of the watched model of this index, soon. Never waits, never raises."""
-        size = 0
-        for array in tensors.values():
-            size += array.nbytes
-        for array in outputs.values():
-            size += array.nbytes
+    def _pack(self, model: int) -> PackedRows:
+        few = len(self._watched[model].profile.features) <= _FEW_FEATURES
+        on_full = partial(self._count_here, model) if few else self._many.set
+        return PackedRows(self._watched[model].inputs[0], on_full, partial(self._enqueue, model))
+
+    def start(self) -> None:
+        """Count from now on, in a thread of this process."""
+        threading.Thread(target=self._run, name="drift", daemon=True).start()
+
+    def offers(self, model: int) -> Offer:
+        """What counts rows of the watched model of this index, soon. It never waits and never raises."""
+        packed = self._packed.get(model)
+        return partial(self._enqueue, model) if packed is None else packed.offer
+
+    def _enqueue(self, model: int, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> None:
+        size = sum(array.nbytes for arrays in (tensors, outputs) for array in arrays.values())
         waiting = len(self._queue)
         if waiting >= QUEUE or (waiting and self._queued_bytes + size > QUEUE_BYTES):
             self._watched[model].on_drop(rows)
@@ -177,34 +196,42 @@ class Watcher:
         self._queue.append((model, tensors, outputs, rows))
         if (waiting >= _MANY or self._queued_bytes > _MANY_BYTES) and not self._many.is_set():
             self._many.set()
-        if not self._filled.is_set():
-            self._filled.set()
-            self._start()
 
-    def _start(self) -> None:
-        if self._thread is None or not self._thread.is_alive():  # a thread does not survive a fork
-            with self._starting:
-                if self._thread is None or not self._thread.is_alive():
-                    self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
-                    self._thread.start()
+    def _count_here(self, model: int) -> None:
+        """Count a model's packed requests on this thread, if no other does it."""
+        if self._counting.acquire(blocking=False):
+            try:
+                self._count_or_drop([(model, *self._packed[model].take())])
+            finally:
+                self._counting.release()
 
     def _run(self) -> None:
         while True:
-            self._filled.wait()
             self._many.wait(_PAUSE_SECONDS)
             self._many.clear()
-            self._filled.clear()
-            self.count_queue()
+            self.look()
 
-    def count_queue(self) -> None:
-        """Count what is queued."""
-        self._queued_bytes = 0
-        for jobs in _group_jobs([self._queue.popleft() for _ in range(len(self._queue))]):
-            try:
-                self._count_jobs(jobs)
-            except Exception as error:  # one odd block must not end the watching
-                self._watched[jobs[0][0]].on_drop(sum(job[3] for job in jobs))
-                log("rows could not be counted for drift", level=logging.WARNING, error=repr(error))
+    def look(self) -> None:
+        """Count what waits, but for packed requests of which so many come that they will be counted without this."""
+        seen, self._seen = self._seen, {model: len(packed) for model, packed in self._packed.items()}
+        self.count_waiting({at for at, now in self._seen.items() if _FEW_PACKED < now < BLOCK and now != seen.get(at)})
+
+    def count_waiting(self, but: Container[int] = ()) -> None:
+        """Count what waits, but for the packed requests of some models."""
+        with self._counting:
+            self._queued_bytes = 0
+            for jobs in _group_jobs([self._queue.popleft() for _ in range(len(self._queue))]):
+                self._count_or_drop(jobs)
+            for model, packed in self._packed.items():
+                if packed and model not in but:
+                    self._count_or_drop([(model, *packed.take())])
+
+    def _count_or_drop(self, jobs: list[_Job]) -> None:
+        try:
+            self._count_jobs(jobs)
+        except Exception as error:  # one odd block must not end the watching
+            self._watched[jobs[0][0]].on_drop(sum(job[3] for job in jobs))
+            log("rows could not be counted for drift", level=logging.WARNING, error=repr(error))
 
     def _count_jobs(self, jobs: list[_Job]) -> None:
         model, (_, tensors, outputs, _) = jobs[0][0], jobs[0]

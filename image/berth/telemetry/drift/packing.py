@@ -1,0 +1,83 @@
+"""The rows of small requests as bytes, until they are counted.
+
+Thousands of small arrays that wait cost more than they say: their memory is not used again by the requests that
+follow, and joining them takes longer than counting them. Bytes are small, and are joined at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from berth.models.profile import PREDICTION
+from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec
+
+# Requests of a block, of which a full one is counted at once; so many more may wait while it cannot be.
+BLOCK = 2048
+_MOST = 2 * BLOCK
+# Of a request's input; what is larger is kept as it is.
+_MOST_BYTES = 1024
+
+
+class PackedRows:
+    """The rows of a model whose input is one matrix of numbers. Safe for any thread, but for `take`: one at a time.
+
+    `on_full` is called with each request above a block, `other` with those that are not of the usual form.
+    """
+
+    def __init__(
+        self,
+        matrix: TensorSpec,
+        on_full: Callable[[], object],
+        other: Callable[[Tensors, Mapping[str, Array], int], None],
+    ) -> None:
+        self._name, self._dtype, self._width = matrix.name, DATATYPES[matrix.datatype], matrix.shape[1]
+        self._on_full, self._other = on_full, other
+        # As the first request's; others than these are not packed.
+        self._predicted: np.dtype[Any] | None = None
+        self._kept: deque[tuple[bytes, bytes]] = deque()
+        self._most_rows = _MOST_BYTES // (self._width * self._dtype.itemsize)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def offer(self, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> None:
+        """Keep a request's rows until they are counted. Its shapes have been checked: the model has predicted them."""
+        given, predicted = tensors.get(self._name), outputs.get(PREDICTION)
+        if (
+            given is None
+            or predicted is None
+            or given.dtype is not self._dtype
+            or rows > self._most_rows
+            or (predicted.dtype is not self._predicted and not self._accepts(predicted.dtype))
+            or (waiting := len(self._kept)) >= _MOST
+        ):
+            self._other(tensors, outputs, rows)
+            return
+        self._kept.append((given.tobytes(), predicted.tobytes()))
+        if waiting >= BLOCK:
+            self._on_full()
+
+    def _accepts(self, dtype: np.dtype[Any]) -> bool:
+        if self._predicted is None and dtype.kind in "fiub":
+            self._predicted = dtype
+        return dtype is self._predicted
+
+    def take(self) -> tuple[dict[str, Array], dict[str, Array], int]:
+        """All that is kept, as one request's tensors, outputs and rows; it is kept no longer."""
+        kept = [self._kept.popleft() for _ in range(len(self._kept))]
+        given, predicted = map(b"".join, zip(*kept, strict=True)) if kept else (b"", b"")
+        rows = len(given) // (self._width * self._dtype.itemsize)
+        matrix = np.frombuffer(given, self._dtype, rows * self._width).reshape(rows, self._width)
+        return {self._name: matrix}, {PREDICTION: np.frombuffer(predicted, self._predicted)}, rows
+
+
+def can_pack(inputs: Sequence[TensorSpec]) -> bool:
+    """Whether rows of these inputs are packed: one matrix of numbers, of which a row has few bytes."""
+    if len(inputs) != 1 or len(inputs[0].shape) != 2:
+        return False
+    dtype, width = DATATYPES[inputs[0].datatype], inputs[0].shape[1]
+    return dtype.kind in "fiub" and 0 < width <= _MOST_BYTES // dtype.itemsize
