@@ -15,6 +15,7 @@ from berth.cpu_settings import plan_settings
 from berth.errors import BerthError
 from berth.experiments.live import CountPlaces, LiveExperiments, open_experiments
 from berth.experiments.peers import parse_peers
+from berth.experiments.shadowing import ShadowQueue
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.profile import decode_profile
@@ -43,7 +44,7 @@ from berth.telemetry.payloads.payload_log import PayloadLog, open_sink, parse_op
 from berth.telemetry.tracing import Tracing, make_tracing
 from berth.web.auth import KeyRing
 from berth.web.cors import make_cors
-from berth.web.counting import bind_model, make_shadows, observe_requests
+from berth.web.counting import bind_model, observe_requests, shadow_with
 from berth.web.direct import put_in_front
 from berth.web.endpoints import ENDPOINTS
 from berth.web.exchange import ApiFacts, Backend, Endpoint, Exchange
@@ -274,16 +275,16 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
 
     app = make_flask()
     bind = bind_model(metrics, catalog)
-    shadows = make_shadows(gate, catalog, metrics)
-    observe = observe_requests(bind, export_http_metrics(app, metrics.registry, SECONDS), shadows)
+    shadows = ShadowQueue(lambda: gate.inside > 0)
+    observe_http = export_http_metrics(app, metrics.registry, SECONDS)
+    observe = observe_requests(bind, observe_http, shadow_with(shadows, catalog, predictor, metrics))
     recorder = make_recorder(settings, payloads, tracing)
     pipeline = make_pipeline(settings, backend, gate, observe, bind, recorder)
     add_routes(app, pipeline)
     app.wsgi_app = put_in_front(app.wsgi_app, pipeline)  # type: ignore[method-assign,assignment]
-    express = InlineAnswers(pipeline)
     limits = WatchLimits(settings.stuck_seconds, settings.request_timeout_seconds)
     streams, rpc = StreamAnswers(pipeline, settings.max_body_bytes), make_rpc(settings, plan, pipeline)
-    parts = (trials, payloads, tracing, express, drift, experiments, streams, rpc)
+    parts = (trials, payloads, tracing, InlineAnswers(pipeline), drift, experiments, streams, rpc, shadows)
     app.extensions["berth"] = Service(catalog, lifecycle, gate, predictor, limits, *parts)
     app.extensions["berth.pipeline"], app.extensions["berth.metrics"] = pipeline, metrics  # for consumers
     return app

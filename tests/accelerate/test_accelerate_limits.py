@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from accelerating import Both, make_both
-from berth.accelerate.limits import ColumnLimits, decode_limits, encode_limits, make_check
+from berth.accelerate.limits import FLOAT32_EDGE, ColumnLimits, decode_limits, encode_limits, make_check
 from berth.accelerate.make import Accelerated
 from berth.accelerate.session import MISSING
 from berth.tensors.arrays import Array, TensorSpec
@@ -146,6 +146,21 @@ def test_the_message_names_the_column() -> None:
     for bad, word in ((np.nan, "missing"), (np.inf, "infinite"), (1e39, "too large")):
         with pytest.raises(ValueError, match=f"height is {word}"):
             check({"features": np.array([[1.0, bad]])})
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_a_large_number_that_is_accepted_stays(rows: int) -> None:
+    """A sum of squares above the edge's says that it is worth a look, and no more."""
+    spec = TensorSpec("x", "FP64", (-1, 2))
+    check = make_check({"x": (ColumnLimits(missing=False, infinite=False, huge=False),) * 2}, [spec])
+    inside = np.full((rows, 2), np.nextafter(FLOAT32_EDGE, 0))
+    check({"x": inside})
+    check({"x": -inside})
+    for bad, word in ((FLOAT32_EDGE, "too large"), (-FLOAT32_EDGE, "too large"), (1e300, "too large"), (np.nan, "NaN")):
+        array = np.zeros((rows, 2))
+        array[-1, 1] = bad
+        with pytest.raises(ValueError, match=word):
+            check({"x": array})
 
 
 def test_limits_survive_the_file() -> None:

@@ -253,7 +253,7 @@ def test_a_bandit_follows_its_rewards(serve: Callable[..., FlaskClient], tmp_pat
         reward(client, str(at), {"churn@1": 0.0, "churn@2": 1.0})
     service = client.application.extensions["berth"]
     (service.experiments._pod._folder / "mark.json").unlink()  # as if the minute was over
-    wait_for(lambda: service.experiments.running["churn"].shares[1] > 0.9)
+    wait_for(lambda: service.experiments.running["churn"].shares[1].probability > 0.9)
     arms = [client.post("/predict", json={"features": ROW}).headers["X-Berth-Arm"] for _ in range(100)]
     assert arms.count("churn@2") > 85
     (report,) = told(client.get("/experiments"))["experiments"]

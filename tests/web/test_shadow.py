@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 
 from berth.experiments.shadowing import QUEUE, compare_outputs, is_shadowed
 from berth.loaders.formats import LoadOptions
@@ -110,6 +113,47 @@ def test_a_shadow_that_sleeps_loses_its_own_requests(serve: Callable[..., FlaskC
     found = results(client)
     assert found["dropped"] >= 30
     assert found["failed"] == found["differ"] == 0
+
+
+@pytest.fixture(scope="module")
+def linear_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """lr@1 and lr@2, both accelerated: quick ones."""
+    store = tmp_path_factory.mktemp("linear")
+    features, target = load_iris(return_X_y=True)
+    for version, strength in (("1", 1.0), ("2", 0.01)):
+        file = tmp_path_factory.mktemp("files") / "lr.joblib"
+        joblib.dump(LogisticRegression(C=strength, max_iter=500).fit(features, target), file)
+        add_version(store, file, AddRequest("lr", version, "joblib"), LoadOptions(accelerate="auto"))
+    return store
+
+
+def test_quick_shadows_wait_for_the_thread_that_serves(make_app: MakeApp, linear_store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "experiments.json"
+    shadow = {"name": "next", "model": "lr", "shadow": {"model": "lr@2", "share": 1}}
+    file.write_text(json.dumps({"experiments": [shadow]}), "utf-8")
+    client = make_app(linear_store, models="lr@1,lr@2", experiment_file=file)
+    shadows = client.application.extensions["berth"].shadows
+    rows = load_iris().data
+
+    def send(count: int) -> None:
+        for row in rows[:count].tolist():
+            assert client.post("/predict", json={"features": row}).status_code == 200
+
+    shadows.use_this_thread()
+    send(50)
+    assert sum(results(client).values()) == 0
+    for _ in range(50):
+        assert shadows.has_turn
+        shadows.take_quick()
+    assert not shadows.has_turn
+    old, new = (joblib.load(linear_store / "lr" / version / "lr.joblib") for version in ("1", "2"))
+    same = int(np.sum(old.predict(rows[:50]) == new.predict(rows[:50])))
+    assert results(client) == {"agree": same, "differ": 50 - same, "failed": 0, "dropped": 0}
+    send(QUEUE + 3)
+    assert results(client)["dropped"] == 3
+    shadows._slow.add("lr@2")  # as a call that takes long does
+    send(20)
+    wait_for(lambda: sum(results(client).values()) == 73)
 
 
 def test_a_share_is_a_share(serve: Callable[..., FlaskClient]) -> None:

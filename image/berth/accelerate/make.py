@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from berth.accelerate.blame import find_step
+from berth.accelerate.chains import find_chains
 from berth.accelerate.convert import convert, encode_model, unwrap
 from berth.accelerate.limits import Limits, encode_limits
 from berth.accelerate.prove import Proof, prove
@@ -172,6 +173,8 @@ def _exact(estimator: Any, outputs: Sequence[TensorSpec]) -> list[str]:
 def _write(model: Any, path: Path, limits: Limits, outputs: Sequence[TensorSpec]) -> None:
     nodes = dict(zip([spec.name for spec in outputs], [node.name for node in model.graph.output], strict=False))
     meta = {"onnxruntime": version("onnxruntime"), "outputs": nodes, "limits": encode_limits(limits)}
+    if chains := find_chains(model):
+        meta["chains"] = chains
     path.write_bytes(encode_model(model, meta))
 
 

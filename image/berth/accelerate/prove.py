@@ -64,11 +64,13 @@ def prove(
     count, worst = len(next(iter(rows.values()))), 0.0
     for start, stop in _pieces(count):
         began = time.perf_counter()
-        found = fast(_cut(rows, start, stop), names)
+        cut = _cut(rows, start, stop)
+        found = fast(cut, names)
         seconds.append(time.perf_counter() - began)
-        for name in names:
-            error = compare_output(name, wanted[name][start:stop], found[name], name in exact)
-            if isinstance(error, str):
-                return error
-            worst = max(worst, error)
+        for name in names:  # an output that is wanted alone may be computed in another way
+            for each in (found[name], fast(cut, [name])[name]):
+                error = compare_output(name, wanted[name][start:stop], each, name in exact)
+                if isinstance(error, str):
+                    return error
+                worst = max(worst, error)
     return Proof(count, worst, seconds[0], seconds[1])

@@ -28,9 +28,8 @@ def split_buckets(weights: Sequence[float]) -> tuple[int, ...]:
     return tuple(round(BUCKETS * part / total) for part in accumulate(weights))
 
 
-def find_arm(ends: Sequence[int], bucket: int) -> int:
-    """The index of the arm that owns a bucket."""
-    return bisect_right(ends, bucket)
+# (ends, bucket) -> the index of the arm that owns the bucket.
+find_arm = bisect_right
 
 
 def shares_of(ends: Sequence[int]) -> tuple[float, ...]:

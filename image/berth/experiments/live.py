@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from berth.experiments.arm_counts import SHADOW, ArmKey, ArmPlace, CountFile, op
 from berth.experiments.arm_signatures import Manifests, check_arms, read_manifests
 from berth.experiments.assignment import BUCKETS, find_arm, hash_unit, shares_of, split_buckets
 from berth.experiments.count_state import CountState, sum_arms
-from berth.experiments.experiment_file import FIXED, SETTING, Arm, Experiment, Shadow, parse_experiments
+from berth.experiments.experiment_file import FIELD, FIXED, HEADER, SETTING, Arm, Experiment, Shadow, parse_experiments
 from berth.experiments.marks import Mark, PeerCounts
 from berth.experiments.peer_tokens import make_token
 from berth.experiments.peers import fetch_states
@@ -32,28 +32,42 @@ from berth.telemetry.reloaded_file import ReloadedFile
 _PAUSE_SECONDS = 1.0
 
 
-class Decision(NamedTuple):
-    """What one request got: its arm, with which probability, and whether its unit will get it again.
-
-    A tuple, since one is made for each request.
-    """
+@dataclass(frozen=True, slots=True)
+class ArmShare:
+    """An arm with the probability that it has now, where it is counted, and what its responses and log lines say."""
 
     experiment: str
     arm: Arm
     probability: float
-    sticky: bool
-    unit: int = 0
     place: ArmPlace | None = None
+    headers: tuple[tuple[str, str], tuple[str, str]] = field(init=False)
+    receipt: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        headers = (("X-Berth-Experiment", self.experiment), ("X-Berth-Arm", self.arm.key))
+        object.__setattr__(self, "headers", headers)
+        object.__setattr__(self, "receipt", f"{self.experiment}/{self.arm.key}")
+
+
+class Decision(NamedTuple):
+    """What one request got: its arm's share, and whether its unit, of this hash, will get it again.
+
+    A tuple, since one is made for each request.
+    """
+
+    share: ArmShare
+    sticky: bool
+    unit: int
 
     @property
-    def receipt(self) -> str:
-        """How a receipt names the arm."""
-        return f"{self.experiment}/{self.arm.key}"
+    def arm(self) -> Arm:
+        """The arm alone."""
+        return self.share.arm
 
-    def count_request(self, seconds: float, status: int) -> None:
+    def count_response(self, seconds: float, status: int) -> None:
         """The request is about to get its response."""
-        if self.place is not None:
-            self.place.count_request(self.unit, self.sticky, seconds, status >= 500)
+        if (place := self.share.place) is not None:
+            place.count_request(self.unit, self.sticky, seconds, status >= 500)
 
 
 class Running:
@@ -61,9 +75,14 @@ class Running:
 
     def __init__(self, experiment: Experiment, weights: Sequence[float], counts: CountFile | None = None) -> None:
         self.experiment = experiment
+        # The header that the unit is, as WSGI names it, or that it is a column.
+        self.header = experiment.unit.variable if experiment.unit.kind == HEADER else None
+        self.is_by_column = experiment.unit.kind == FIELD
         self.ends = split_buckets(weights)
-        self.shares = shares_of(self.ends)
-        self.places = [None if counts is None else counts.find(self.key(arm)) for arm in experiment.arms]
+        self.shares = [
+            ArmShare(experiment.name, arm, share, None if counts is None else counts.find(self.key(arm)))
+            for arm, share in zip(experiment.arms, shares_of(self.ends), strict=True)
+        ]
 
     def key(self, arm: Arm) -> ArmKey:
         """What the arm's requests and rewards are counted under; the split only where it is the file's."""
@@ -73,9 +92,7 @@ class Running:
     def decide(self, unit: str | None, request_id: str) -> Decision:
         """The arm of a unit; of the request itself where it has none."""
         found = hash_unit(self.experiment.seed, request_id if unit is None else unit)
-        at = find_arm(self.ends, found % BUCKETS)
-        arm = self.experiment.arms[at]
-        return Decision(self.experiment.name, arm, self.shares[at], unit is not None, found, self.places[at])
+        return Decision(self.shares[find_arm(self.ends, found % BUCKETS)], unit is not None, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +126,9 @@ class LiveExperiments:
         self._built: object = None
         self._content: tuple[Experiment, ...] = ()
         self._weights: Mapping[str, Sequence[float]] = {}
-        self._running: Mapping[str, Running] = {}
-        self._shadows: Mapping[str, Shadowing] = {}
+        # By public name: attributes, since every request looks into them.
+        self.running: Mapping[str, Running] = {}
+        self.shadows: Mapping[str, Shadowing] = {}
         self._thread: threading.Thread | None = None
         self.refresh()
 
@@ -147,8 +165,8 @@ class LiveExperiments:
         wanted = (content, id(weights), id(self._counts))
         if wanted != self._built:
             found = [Running(each, self._weights_of(each, weights), self._counts) for each in content if each.arms]
-            self._running = {running.experiment.model: running for running in found}
-            self._shadows = {
+            self.running = {running.experiment.model: running for running in found}
+            self.shadows = {
                 each.model: Shadowing(each.shadow, self._shadow_place(each, each.shadow.arm))
                 for each in content
                 if each.shadow is not None
@@ -177,37 +195,24 @@ class LiveExperiments:
         """What the file says."""
         return self._content
 
-    @property
-    def running(self) -> Mapping[str, Running]:
-        """The experiments with arms, by their public names."""
-        return self._running
-
-    def find(self, model: str) -> Running | None:
-        """The experiment that a public name stands for."""
-        return self._running.get(model)
-
-    def find_shadow(self, model: str) -> Shadowing | None:
-        """The shadow of a public name."""
-        return self._shadows.get(model)
-
     def find_reward(self, receipt_arm: str, key: str) -> tuple[Running, ArmPlace | None] | None:
         """The experiment that a receipt names (as `Decision.receipt` does) and where the arm is counted."""
         name = receipt_arm.partition("/")[0] if "/" in receipt_arm else ""
-        for running in self._running.values():
+        for running in self.running.values():
             if running.experiment.name == name:
-                for arm, place in zip(running.experiment.arms, running.places, strict=True):
-                    if arm.key == key:
-                        return running, place
+                for share in running.shares:
+                    if share.arm.key == key:
+                        return running, share.place
         return None
 
     def report(self) -> list[dict[str, Any]]:
         """What is known of each experiment, with the shares that requests get now."""
         state, now = self.state(), time.time()
         found = [describe_experiment(each, state, now) for each in self._content]
-        shares = {running.experiment.name: running.shares for running in self._running.values()}
+        shares = {running.experiment.name: running.shares for running in self.running.values()}
         for each in found:
             for arm, share in zip(each["arms"], shares.get(each["name"], ()), strict=False):
-                arm["share"] = share
+                arm["share"] = share.probability
         return found
 
     def count_requests(self) -> list[tuple[str, str, str, bool, float]]:

@@ -1,8 +1,12 @@
 """Shadows: a version predicts requests a second time, after their responses, and its predictions are compared.
 
     request thread   finish -> offer: one append, or a drop where 64 wait already; the response leaves
-    shadow thread    waits until the worker is idle, predicts, compares, counts; starts with the first request, after
-                     the fork, and again should it end
+    main thread      of a worker, between the requests that it serves itself: where the shadow's model is quick
+    shadow thread    all others: waits until the worker is idle, predicts, compares, counts; starts with the first
+                     request, after the fork, and again should it end
+
+A thread of its own would take the interpreter's lock from requests for longer than a quick prediction takes. A model
+that turns out not to be quick belongs to the thread from then on.
 
 A shadow calls its model directly: it takes none of the places in which requests compute, and nothing that it raises,
 SystemExit included, reaches one. What waits too long is dropped: a shadow that sleeps delays only itself.
@@ -33,6 +37,8 @@ AGREE, DIFFER, FAILED, DROPPED = "agree", "differ", "failed", "dropped"
 TOLERANCE = 1e-6
 _MOST_WAIT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
+# Of CPU time: a shadow that once takes more is not predicted between requests again.
+_QUICK_SECONDS = 0.005
 _MOST_ROWS = 1 << 30
 
 
@@ -48,8 +54,13 @@ class ShadowMetrics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ShadowJob:
-    """One request to predict again: with what, and what its own model predicted."""
+    """One request to predict again: by which model, with what, and what its own model predicted.
 
+    `is_quick`: the model is over before a thread could wait for its turn, whatever a row says (Predictor.is_quick).
+    """
+
+    key: str
+    is_quick: bool
     find_model: Callable[[], Model]
     tensors: Tensors
     outputs: Mapping[str, Array]
@@ -88,24 +99,52 @@ def compare_outputs(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> 
 
 
 class ShadowQueue:
-    """A bounded queue and the thread that empties it. Safe for any thread; `is_busy` says whether requests compute."""
+    """A bounded queue and the thread that empties it. Safe for any thread; `is_busy` says whether requests compute.
+
+    The thread that calls `use_this_thread` calls `take_quick` where `has_turn`, whenever no request has come.
+    """
 
     def __init__(self, is_busy: Callable[[], bool] = lambda: False) -> None:
         self._is_busy = is_busy
         self._queue: deque[ShadowJob] = deque()
+        self._main_thread = 0
+        # For the main loop; jobs of the slow models are for the thread, whatever was measured.
+        self._quick: deque[ShadowJob] = deque()
+        self._slow: set[str] = set()
         self._filled = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def offer(self, job: ShadowJob) -> None:
         """Predict a request again, soon, or drop it. Never waits, never raises."""
-        if len(self._queue) >= QUEUE:
+        is_quick = job.is_quick and threading.get_ident() == self._main_thread and job.key not in self._slow
+        queue = self._quick if is_quick else self._queue
+        if len(queue) >= QUEUE:
             self._count(job, DROPPED)
             return
-        self._queue.append(job)
+        queue.append(job)
+        if is_quick:
+            return
         if not self._filled.is_set() or self._thread is None or not self._thread.is_alive():
             self._filled.set()
             self._start()
+
+    def use_this_thread(self) -> None:
+        """Predict for quick shadows of this thread's requests on this thread."""
+        self._main_thread = threading.get_ident()
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether `take_quick` has something to do now: no request computes."""
+        return bool(self._quick) and not self._is_busy()
+
+    def take_quick(self) -> None:
+        """Predict one request again, for the main loop that found `has_turn`. Never raises."""
+        job = self._quick.popleft()
+        began = time.thread_time()
+        self._predict(job)
+        if time.thread_time() - began > _QUICK_SECONDS:
+            self._slow.add(job.key)
 
     def _start(self) -> None:
         with self._starting:
@@ -126,6 +165,9 @@ class ShadowQueue:
                 self._count(job, DROPPED)
                 return
             time.sleep(_PAUSE_SECONDS)
+        self._predict(job)
+
+    def _predict(self, job: ShadowJob) -> None:
         began = time.monotonic()
         try:
             model = job.find_model()

@@ -33,6 +33,16 @@ def _reason(error: BaseException) -> str:
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
 
 
+def index_entries(entries: Sequence[Entry]) -> dict[tuple[str | None, str | None], Entry]:
+    """Entries by each name and version that a request may give, either of which it may leave out."""
+    found: dict[tuple[str | None, str | None], Entry] = {}
+    for entry in entries:
+        names = (entry.name, None) if entry.name == entries[0].name else (entry.name,)
+        for words in ((name, version) for name in names for version in (entry.version, None)):
+            found.setdefault(words, entry)
+    return found
+
+
 class Catalog:
     """Every chosen version, ready or not. Loading starts in `start`, never before."""
 
@@ -48,6 +58,7 @@ class Catalog:
         exit_on_failure: bool = False,
     ) -> None:
         self.entries = tuple(entries)
+        self._by_words = index_entries(self.entries)
         self._open = open_model
         self._lifecycle = lifecycle
         self._on_ready = on_ready
@@ -108,10 +119,9 @@ class Catalog:
 
     def find(self, name: str | None, version: str | None = None) -> Entry:
         """The entry behind a request's words: the first one without a name, its first version without a version."""
+        if (entry := self._by_words.get((name, version))) is not None:
+            return entry
         name = self.entries[0].name if name is None else name
-        for entry in self.entries:
-            if entry.name == name and version in (None, entry.version):
-                return entry
         if not (versions := self.versions(name)):
             served = ", ".join(dict.fromkeys(entry.name for entry in self.entries))
             raise ModelNotFound(f"no model {name[:128]!r} here; this server has {served}")

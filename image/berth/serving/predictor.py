@@ -139,6 +139,11 @@ class Predictor:
         prepared = self._prepared.get((model.name, model.version))
         return prepared is not None and (self._cache is not None or prepared.brief)
 
+    def is_quick(self, name: str, version: str, rows: int) -> bool:
+        """Whether so many rows of a prepared model are predicted before a thread could wait for its turn."""
+        prepared = self._prepared.get((name, version))
+        return prepared is not None and prepared.quick and rows <= _FEW_ROWS
+
     def _prepare_once(self, model: Model) -> Prepared:
         key = (model.name, model.version)
         if (prepared := self._prepared.get(key)) is not None:
@@ -169,15 +174,9 @@ class Predictor:
         return Prediction(answer, _rows(tensors), None if made is None else now - made, began, now - began)
 
     def _look_up(
-        self,
-        cache: PredictionCache,
-        model: Model,
-        prepared: Prepared,
-        tensors: Tensors,
-        outputs: Sequence[str],
-        deadline: float,
-        may_wait: bool,
-    ) -> tuple[dict[str, Array], float | None]:
+        self, cache: PredictionCache, model: Model, prepared: Prepared, tensors: Tensors, outputs: Sequence[str],
+        deadline: float, may_wait: bool,
+    ) -> tuple[dict[str, Array], float | None]:  # fmt: skip
         """The outputs, from the cache where it has them, with the time they were computed at (monotonic)."""
         key = encode_key(model.name, model.version, model.sha256, outputs, tensors)
         found = cache.get(key)

@@ -80,9 +80,9 @@ def _choose_arm(exchange: Exchange, backend: Backend, name: str | None, version:
     if (live := backend.experiments) is None or version is not None:
         return None
     name = backend.catalog.entries[0].name if name is None else name
-    if exchange.endpoint.protocol and (shadowing := live.find_shadow(name)) is not None:
+    if live.shadows and exchange.endpoint.protocol and (shadowing := live.shadows.get(name)) is not None:
         note_shadow(exchange, shadowing)
-    if (running := live.find(name)) is None:
+    if (running := live.running.get(name)) is None:
         return None
     if exchange.endpoint.protocol:
         return assign_arm(exchange, backend, running)

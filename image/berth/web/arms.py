@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from berth.errors import ModelNotFound
-from berth.experiments.experiment_file import FIELD, HEADER
 from berth.experiments.live import Running, Shadowing
 from berth.experiments.shadowing import is_shadowed
 from berth.models.model import Model
@@ -18,7 +17,7 @@ def find_running(backend: Backend, name: str | None, version: str | None) -> Run
     live = backend.experiments
     if live is None or version is not None:
         return None
-    return live.find(backend.catalog.entries[0].name if name is None else name)
+    return live.running.get(backend.catalog.entries[0].name if name is None else name)
 
 
 def public_names(backend: Backend) -> list[str]:
@@ -32,15 +31,15 @@ def assign_arm(exchange: Exchange, backend: Backend, running: Running) -> Model:
 
     Raises Forbidden, ModelFailed, NotReady.
     """
-    experiment = running.experiment
-    check_allowed(exchange.api_key, experiment.model)
-    if experiment.unit.kind == FIELD:
+    if exchange.api_key is not None:
+        check_allowed(exchange.api_key, running.experiment.model)
+    if running.is_by_column:
         exchange.unsettled = running
-        arm = experiment.arms[0]
+        arm = running.experiment.arms[0]
     else:
-        unit = exchange.environ.get(experiment.unit.variable) if experiment.unit.kind == HEADER else None
-        exchange.decision = running.decide(unit or None, exchange.request_id)
-        arm = exchange.decision.arm
+        unit = None if running.header is None else exchange.environ.get(running.header)
+        decision = exchange.decision = running.decide(unit or None, exchange.request_id)
+        arm = decision.share.arm
     model = exchange.model = backend.catalog.resolve(arm.model, arm.version)
     return model
 
@@ -57,7 +56,7 @@ def assign_lines(exchange: Exchange, backend: Backend, name: str | None) -> Line
 
     def find() -> Running:  # the shares may change while the stream is open
         live = backend.experiments
-        return running if live is None else live.find(model) or running
+        return running if live is None else live.running.get(model) or running
 
     return LineArms(find, backend.catalog.resolve, exchange.request_id)
 

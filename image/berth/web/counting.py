@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from berth.errors import BerthError, Overloaded
 from berth.experiments.shadowing import ShadowJob, ShadowQueue
-from berth.serving.admission import Gate
 from berth.serving.catalog import Catalog
+from berth.serving.predictor import Predictor
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
 from berth.web.exchange import Exchange
 from berth.web.http_metrics import ObserveHttp
@@ -35,7 +35,7 @@ def bind_model(metrics: Metrics, catalog: Catalog) -> Callable[[Exchange], Model
     return bind
 
 
-def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> ShadowJob | None:
+def make_shadow_job(exchange: Exchange, catalog: Catalog, predictor: Predictor, metrics: Metrics) -> ShadowJob | None:
     """What a shadow has to do for a request that was predicted; None where it has none."""
     found, tensors = exchange.shadowing, exchange.tensors
     if found is None or tensors is None or not exchange.outputs:
@@ -43,6 +43,8 @@ def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> S
     arm = found.shadow.arm
 
     return ShadowJob(
+        arm.key,
+        predictor.is_quick(arm.model, arm.version, exchange.rows),
         lambda: catalog.resolve(arm.model, arm.version),
         tensors,
         exchange.outputs,
@@ -52,12 +54,13 @@ def make_shadow_job(exchange: Exchange, catalog: Catalog, metrics: Metrics) -> S
     )
 
 
-def make_shadows(gate: Gate, catalog: Catalog, metrics: Metrics) -> Callable[[Exchange], None]:
+def shadow_with(
+    queue: ShadowQueue, catalog: Catalog, predictor: Predictor, metrics: Metrics
+) -> Callable[[Exchange], None]:
     """What queues the second prediction of a request that an experiment shadows; nothing starts before there is one."""
-    queue = ShadowQueue(lambda: gate.inside > 0)
 
     def offer(exchange: Exchange) -> None:
-        if (job := make_shadow_job(exchange, catalog, metrics)) is not None:
+        if (job := make_shadow_job(exchange, catalog, predictor, metrics)) is not None:
             queue.offer(job)
 
     return offer
@@ -73,9 +76,9 @@ def observe_requests(
         if exchange.counts:
             bind(exchange).observe_request(endpoint.protocol, status, seconds)
             if (decision := exchange.decision) is not None:
-                decision.count_request(seconds, status)
+                decision.count_response(seconds, status)
             for each, line_status in exchange.line_decisions:
-                each.count_request(seconds, line_status)
+                each.count_response(seconds, line_status)
             if exchange.shadowing is not None:
                 offer_shadow(exchange)
         observe_http(exchange.environ["REQUEST_METHOD"], endpoint.rule, status, seconds)

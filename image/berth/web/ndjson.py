@@ -186,7 +186,7 @@ def _make_receipts(
 
     def make(model: Model, outputs: Mapping[str, Array], decision: Decision | None) -> str | None:
         decision = decision or exchange.decision
-        return backend.tally.make_receipt(model, outputs, "" if decision is None else decision.receipt)
+        return backend.tally.make_receipt(model, outputs, "" if decision is None else decision.share.receipt)
 
     return make
 

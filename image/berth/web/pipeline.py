@@ -198,8 +198,7 @@ class Pipeline:
         elif exchange.model is not None:
             headers.append(("X-Berth-Model", f"{exchange.model.name}@{exchange.model.version}"))
         if exchange.decision is not None:
-            headers.append(("X-Berth-Experiment", exchange.decision.experiment))
-            headers.append(("X-Berth-Arm", exchange.decision.arm.key))
+            headers.extend(exchange.decision.share.headers)
         return headers
 
     def cross_origin(self, exchange: Exchange) -> list[tuple[str, str]]:
@@ -232,7 +231,7 @@ class Pipeline:
     def _make_receipt(self, exchange: Exchange, reply: Reply) -> str | None:
         if exchange.model is None or not exchange.outputs or reply.status != 200 or not self.backend.tally.is_on:
             return None
-        arm = "" if exchange.decision is None else exchange.decision.receipt
+        arm = "" if exchange.decision is None else exchange.decision.share.receipt
         return self.backend.tally.make_receipt(exchange.model, exchange.outputs, arm)
 
     def _log(self, exchange: Exchange, status: int, seconds: float) -> None:
@@ -279,7 +278,7 @@ def describe(exchange: Exchange, status: int, seconds: float, slot: str) -> dict
         "client": exchange.environ.get("REMOTE_ADDR", ""),
     }
     if exchange.decision is not None:
-        fields |= {"experiment": exchange.decision.experiment, "arm": exchange.decision.arm.key}
+        fields["experiment"], fields["arm"] = exchange.decision.share.experiment, exchange.decision.share.arm.key
     if exchange.by_line:
         fields["experiment"] = exchange.by_line
     if exchange.error is not None:

@@ -35,8 +35,8 @@ def describe_payload(exchange: Exchange, reply: Reply, seconds: float, slot: str
         "ms": round(seconds * 1000, 3),
     }
     if (decision := exchange.decision) is not None:  # with the probability, other policies can be evaluated offline
-        chosen = {"experiment": decision.experiment, "arm": decision.arm.key, "probability": decision.probability}
-        fields |= chosen
+        share = decision.share
+        fields |= {"experiment": share.experiment, "arm": share.arm.key, "probability": share.probability}
     if exchange.error is not None:
         fields |= {"code": exchange.error.code, "error": exchange.error.message}
     asked = None

@@ -18,7 +18,7 @@ pins. ThreadWorker gives a thread to each connection that has something to say, 
 4.  A worker whose threads are all busy accepts no connection (another worker, or the backlog, has it), but at a stop
     all. Where there are as many as may be, a new one takes the place of another: silent, then idle.
 5.  A whole small request is served by the main thread itself, if the application can do that without waiting; one
-    request of a connection a turn. What gunicorn refuses by itself gets a response in Berth's one JSON error shape.
+    request of a connection a turn. While none has come, it predicts for shadows (experiments/shadowing.py).
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     exchange_seconds = 30.0  # for its body, for its response to be made, and again for sending that
     most_body_bytes = 16 << 20
     slot = ""  # named in the errors that the application never sees
+    _gate: Any = None  # what counts predictions
+    _inline: Any = None  # what serves without waiting
+    _shadows: Any = None  # what there is to do while no request has come
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Connections whose request a thread has, those that are new, and those that have something to handle.
@@ -82,15 +85,14 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     def _arrivals(self) -> Arrivals:
         return Arrivals(self, self._connections, self.cfg, self.most_body_bytes, self._gate)
 
-    @cached_property
-    def _gate(self) -> Any:
-        """What counts predictions; None with another application."""
-        return getattr(getattr(self.wsgi, "extensions", {}).get("berth"), "gate", None)
-
-    @cached_property
-    def _inline(self) -> Any:
-        """What serves without waiting (InlineAnswers); None with another application."""
-        return getattr(getattr(self.wsgi, "extensions", {}).get("berth"), "express", None)
+    def load_wsgi(self) -> None:
+        """Load the application; another than Berth's has none of these parts."""
+        super().load_wsgi()
+        berth = getattr(self.wsgi, "extensions", {}).get("berth")
+        self._gate, self._inline = getattr(berth, "gate", None), getattr(berth, "express", None)
+        if (shadows := getattr(berth, "shadows", None)) is not None:
+            self._shadows = shadows
+            shadows.use_this_thread()
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -98,8 +100,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             raise SystemExit("Berth's worker speaks no TLS; end TLS in front of it, and give gunicorn no certificate")
 
     def init_process(self) -> None:
-        # The main thread gives the interpreter's lock up at each call of the kernel; by default it would wait 5 ms for
-        # each thread that computes.
+        # By default the main thread would wait 5 ms for the interpreter's lock, which each call of the kernel gives up.
         sys.setswitchinterval(0.0005)
         super().init_process()
 
@@ -140,8 +141,10 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         self._next_end = min(self._connections.next_end(), self._fresh.next_end(), self._working.next_end())
-        wait = 0 if self._ready else max(0, min(timeout, self._next_end - time.monotonic()))
-        super().wait_for_and_dispatch_events(wait)
+        has_more = self._ready or getattr(self._shadows, "has_turn", False)
+        super().wait_for_and_dispatch_events(0 if has_more else max(0, min(timeout, self._next_end - time.monotonic())))
+        if has_more and not self._ready:
+            self._shadows.take_quick()
         for conn, waiting in take_turns(self._ready, getattr(self._inline, "is_prediction", None)):
             self._waiting = waiting
             self._act(conn, self._arrivals.go_on)
@@ -155,10 +158,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         for conn in self._working.take_overdue(now, _EXPIRED_A_TURN):
             self._act(conn, self._answer_late)
         for row, end in (
-            (rows.silent, rows.drop),
-            (rows.idle, rows.drop),
-            (rows.closing, rows.drop),
-            (rows.sending, rows.drop),
+            *((row, rows.drop) for row in (rows.silent, rows.idle, rows.closing, rows.sending)),
             (rows.heads, lambda conn: self.refuse(conn, HeadersTimeout(self.header_seconds))),
             (rows.bodies, lambda conn: self._arrivals.give_up(conn, TimeoutError("the body did not arrive in time"))),
         ):

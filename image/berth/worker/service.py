@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from berth.experiments.live import LiveExperiments
+from berth.experiments.shadowing import ShadowQueue
 from berth.serving.admission import Gate
 from berth.serving.catalog import Catalog
 from berth.serving.lifecycle import Lifecycle
@@ -50,6 +51,7 @@ class Service:
     experiments: LiveExperiments | None = None
     streams: StreamAnswers | None = None
     rpc: RpcServer | None = None
+    shadows: ShadowQueue | None = None
 
     def start(self, respawned: bool = False, notify: Callable[[], None] | None = None) -> None:
         """Load the models in the background and watch for stuck predictions.

@@ -1,0 +1,138 @@
+"""Small graphs as a chain of numpy's functions: for a few rows the way through onnxruntime takes longer than they do.
+
+An output has a chain where each of its nodes reads the one before it and constants: a linear model's label does, behind
+a scaler or not. Its probabilities do not, as onnxruntime computes those as quickly. A chain is proven like the graph
+that it comes from.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from berth.tensors.arrays import Array
+
+# A node's operator, and its constant if it has one, as JSON holds them.
+Step: TypeAlias = tuple[str, Any]
+Link: TypeAlias = Callable[[Array], Array]
+# Of all constants of an output together; a larger model has more to compute than to call.
+_MOST_BYTES = 65_536
+_DTYPES = ("float64", "int64")
+
+
+def _multiply_rows(matrix: Array) -> Link:
+    return lambda rows: np.dot(rows, matrix)
+
+
+def _pick(values: Array) -> Link:
+    return values.take
+
+
+_WITH_CONSTANT: dict[str, Callable[[Array], Link]] = {
+    "MatMul": _multiply_rows,
+    "Add": lambda right: lambda left: left + right,
+    "Sub": lambda right: lambda left: left - right,
+    "Mul": lambda right: lambda left: left * right,
+    "Div": lambda right: lambda left: left / right,
+    "Greater": lambda right: lambda left: left > right,
+    "GreaterOrEqual": lambda right: lambda left: left >= right,
+    "Reshape": lambda shape: partial(np.reshape, shape=tuple(shape.tolist())),
+    "Gather": _pick,
+}
+_ALONE: dict[str, Link] = {
+    "ArgMax": lambda scores: scores.argmax(1),
+    "Cast": lambda values: values.astype(np.int64),
+    "Identity": lambda values: values,
+}
+# What a node of the kind must say of itself for the function above to be what it means.
+_ATTRIBUTES: dict[str, dict[str, int]] = {
+    "ArgMax": {"axis": 1, "keepdims": 0, "select_last_index": 0},
+    "Gather": {"axis": 0},
+}
+
+
+def _encode_constant(values: Array) -> Any:
+    if values.dtype.kind in "OUS":
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    if values.dtype.name not in _DTYPES:
+        raise ValueError(f"a constant is {values.dtype}")
+    data = b64encode(np.ascontiguousarray(values).tobytes()).decode()
+    return {"dtype": values.dtype.name, "shape": list(values.shape), "data": data}
+
+
+def _decode_constant(document: Any) -> Array:
+    if isinstance(document, list):
+        return np.array(document, object)
+    if document["dtype"] not in _DTYPES:
+        raise ValueError(f"a constant is {document['dtype']!r}")
+    return np.frombuffer(b64decode(document["data"]), document["dtype"]).reshape(document["shape"])
+
+
+def _read_step(node: Any, before: str, constants: Mapping[str, Array]) -> Step | None:
+    """The step of a node that reads `before`; None for one that is no link of a chain."""
+    from onnx import TensorProto
+
+    attributes = {each.name: each.i for each in node.attribute}
+    if node.op_type == "Cast":
+        to = attributes["to"]
+        return {TensorProto.DOUBLE: ("Identity", None), TensorProto.INT64: ("Cast", None)}.get(to)
+    if node.op_type in _ALONE:
+        return (node.op_type, None) if attributes == _ATTRIBUTES.get(node.op_type, {}) else None
+    if node.op_type not in _WITH_CONSTANT or attributes != _ATTRIBUTES.get(node.op_type, {}):
+        return None
+    own = [name for name in node.input if name != before]
+    # A constant is on the right but of Gather; Add and Mul mean the same from both sides.
+    place = 0 if node.op_type == "Gather" else 1
+    if len(own) != 1 or own[0] not in constants or (node.input[place] != own[0] and node.op_type not in ("Add", "Mul")):
+        return None
+    return (node.op_type, _encode_constant(constants[own[0]]))
+
+
+def _find_chain(graph: Any, output: str, source: str, constants: Mapping[str, Array]) -> list[Step] | None:
+    makers = {name: node for node in graph.node for name in node.output}
+    steps: list[Step] = []
+    while output != source:
+        node = makers.get(output)
+        before = [name for name in node.input if name not in constants] if node is not None else []
+        if node is None or len(before) != 1 or (step := _read_step(node, before[0], constants)) is None:
+            return None
+        steps.append(step)
+        output = before[0]
+    return steps[::-1]
+
+
+def find_chains(model: Any) -> dict[str, list[Step]]:
+    """The chains of the outputs of an ONNX model, as an object of the onnx library, that have one."""
+    from onnx import numpy_helper
+
+    graph, found = model.graph, {}
+    if len(graph.input) != 1 or sum(len(each.SerializeToString()) for each in graph.initializer) > _MOST_BYTES:
+        return {}
+    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    for output in graph.output:
+        try:
+            steps = _find_chain(graph, output.name, graph.input[0].name, constants)
+        except ValueError:  # a constant of another type
+            continue
+        if steps:
+            found[output.name] = steps
+    return found
+
+
+def read_chain(steps: Sequence[Sequence[Any]]) -> Link:
+    """What computes an output from the input, a matrix of doubles. Raises KeyError, TypeError, ValueError."""
+    links = []
+    for name, constant in steps:
+        if name != "Identity":
+            links.append(_ALONE[name] if constant is None else _WITH_CONSTANT[name](_decode_constant(constant)))
+
+    def compute(rows: Array) -> Array:
+        for link in links:
+            rows = link(rows)
+        return rows
+
+    return compute

@@ -1,0 +1,119 @@
+"""Chains of numpy's functions: which models have one, and that it predicts what the model and onnxruntime do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, Ridge, SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.svm import LinearSVC
+
+from accelerating import make_both
+from berth.accelerate.chains import read_chain
+from berth.accelerate.make import Accelerated
+from berth.accelerate.prove import prove
+from berth.accelerate.session import load_accelerated
+from berth.errors import LoadError
+
+pytest.importorskip("skl2onnx", reason="acceleration needs skl2onnx")
+
+IRIS, CANCER, DIABETES = (load(return_X_y=True) for load in (load_iris, load_breast_cancer, load_diabetes))
+NAMES = (IRIS[0], np.array(["setosa", "versicolor", "virginica"])[IRIS[1]])
+TWO = (DIABETES[0], np.column_stack([DIABETES[1], -DIABETES[1]]))
+LINEAR = {
+    "three classes": (LogisticRegression(max_iter=500), IRIS),
+    "classes of text": (LogisticRegression(max_iter=500), NAMES),
+    "two classes, scaled": (make_pipeline(StandardScaler(), LogisticRegression()), CANCER),
+    "scaled to a range": (make_pipeline(MinMaxScaler(), SGDClassifier(random_state=0)), IRIS),
+    "support vectors": (LinearSVC(), IRIS),
+    "numbers": (Ridge(), DIABETES),
+    "numbers, scaled": (make_pipeline(StandardScaler(), LinearRegression()), DIABETES),
+    "sparse": (Lasso(), DIABETES),
+    "two numbers a row": (Ridge(), TWO),
+}
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(onnx.load(path).metadata_props[0].value)
+    return document
+
+
+def write_meta(path: Path, meta: dict[str, Any]) -> None:
+    model = onnx.load(path)
+    model.metadata_props[0].value = json.dumps(meta)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_linear_models_prediction_is_a_chain(name: str, tmp_path: Path) -> None:
+    estimator, (features, target) = LINEAR[name]
+    both = make_both(estimator.fit(features, target), tmp_path, 300)
+    assert isinstance(both.result, Accelerated), str(both.result)
+    assert both.fast is not None
+    meta = read_meta(tmp_path / "accelerated.onnx")
+    assert meta["outputs"]["prediction"] in meta["chains"]
+    for rows in (features[:1], features, np.tile(features, (12, 1))):  # the last are too many for the chain
+        found = both.fast.predict({"features": rows}, ["prediction"])["prediction"]
+        wanted = estimator.predict(rows)
+        assert found.tolist() == (pytest.approx(wanted, rel=1e-9) if found.dtype.kind == "f" else wanted.tolist())
+
+
+def test_probabilities_and_trees_have_none(tmp_path: Path) -> None:
+    make_both(LogisticRegression(max_iter=500).fit(*IRIS), tmp_path, 100)
+    meta = read_meta(tmp_path / "accelerated.onnx")
+    assert meta["outputs"]["probabilities"] not in meta["chains"]
+    make_both(RandomForestClassifier(3, random_state=0).fit(*IRIS), tmp_path, 100)
+    assert "chains" not in read_meta(tmp_path / "accelerated.onnx")
+
+
+def test_a_large_model_has_none(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 3000))
+    make_both(LogisticRegression(max_iter=5).fit(features, np.arange(40) % 3), tmp_path, 100)
+    assert "chains" not in read_meta(tmp_path / "accelerated.onnx")
+
+
+def test_a_chain_that_is_wrong_is_not_proven(tmp_path: Path) -> None:
+    """The proof computes each output alone as well: with all others the graph serves it."""
+    both = make_both(LogisticRegression(max_iter=500).fit(*IRIS), tmp_path, 100)
+    path, outputs = tmp_path / "accelerated.onnx", both.plain.outputs
+    meta = read_meta(path)
+    (steps,) = meta["chains"].values()
+    assert steps.pop(2)[0] == "Add"  # the intercepts
+    write_meta(path, meta)
+    fast = load_accelerated(path, both.plain.inputs, outputs, 1).predict
+    told = prove(both.plain.predict, fast, {"features": IRIS[0]}, outputs)
+    assert isinstance(told, str)
+    assert "of prediction are wrong" in told
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[["Sort", None]], [["Add", {"dtype": "object", "shape": [1], "data": ""}]], [["Add", {"shape": [1]}]],
+     [["Add", {"dtype": "float64", "shape": [3], "data": "AAAA"}]], [["Gather"]], 7],
+)  # fmt: skip
+def test_a_chain_of_something_else_is_not_loaded(steps: Any, tmp_path: Path) -> None:
+    both = make_both(LogisticRegression(max_iter=500).fit(*IRIS), tmp_path, 100)
+    path = tmp_path / "accelerated.onnx"
+    meta = read_meta(path)
+    write_meta(path, meta | {"chains": {meta["outputs"]["prediction"]: steps}})
+    with pytest.raises(LoadError, match="not an accelerated model that berth wrote"):
+        load_accelerated(path, both.plain.inputs, both.plain.outputs, 1)
+
+
+def test_a_step_at_a_time() -> None:
+    weights = {"dtype": "float64", "shape": [2, 1], "data": "AAAAAAAA8D8AAAAAAAAAQA=="}  # 1 and 2
+    flat = {"dtype": "int64", "shape": [1], "data": "//////////8="}  # -1
+    score = [["Identity", None], ["MatMul", weights], ["Reshape", flat]]
+    rows = np.array([[3.0, 4.0], [0.0, 0.0]])
+    assert read_chain(score)(rows).tolist() == [11.0, 0.0]
+    above = ["Greater", {"dtype": "float64", "shape": [], "data": "AAAAAAAAAEA="}]  # 2
+    assert read_chain([*score, above, ["Cast", None], ["Gather", ["no", "yes"]]])(rows).tolist() == ["yes", "no"]
