@@ -77,7 +77,7 @@ def fetched(front: Front) -> list[str]:
 def large_file(store: Path) -> str:
     """The name of the largest file of churn."""
     files = read_manifest(find_version(store, "churn")).files
-    return max(files, key=lambda name: files[name].size).rpartition("/")[2]
+    return max(files, key=lambda name: files[name].bytes).rpartition("/")[2]
 
 
 def test_a_large_artifact_comes_from_the_bucket(logged: Logged, front: Front, tmp_path: Path) -> None:
