@@ -96,3 +96,13 @@ def test_notes_say_how_labels_are_seen(helm: Helm) -> None:
     assert "berth quality" not in helm.notes(QUICKSTART)
     notes = helm.notes(overlay(QUICKSTART, {"feedback": {"existingSecret": "receipts"}}))
     assert "exec deploy/iris-berth-blue -- berth quality --headless-host iris-berth-blue-pods" in notes
+
+
+def test_notes_say_whether_the_route_is_checked(helm: Helm) -> None:
+    hosts = [{"host": "iris.example", "paths": [{"path": "/", "pathType": "Prefix"}]}]
+    values = overlay(QUICKSTART, {"ingress": {"enabled": True, "hosts": hosts}})
+    assert "set verify.routeUrl to the address of its controller" in helm.notes(values)
+    checked = overlay(values, {"verify": {"routeUrl": "http://traefik.traefik.svc"}})
+    assert "also asks through the route, at http://traefik.traefik.svc." in helm.notes(checked)
+    for silent in (QUICKSTART, overlay(values, {"verify": {"enabled": False}})):
+        assert "route is not checked" not in helm.notes(silent)

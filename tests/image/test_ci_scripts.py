@@ -235,6 +235,7 @@ def test_an_input_without_a_pattern_is_refused() -> None:
         ("retrain", ["recipes/x.py", "iris", "1 --privileged"], "VERSION"),
         ("retrain", ["-v.py", "iris", "1"], "RECIPE"),
         ("retrain", ["/a:/b.py", "iris", "1"], "RECIPE"),
+        ("retrain", ["mlflow:models:/iris@$(id)", "iris", "1"], "MODEL_SOURCE"),
         ("propose-model", ["--x.yaml", "iris", "1", "e.org/iris"], "VALUES"),
         ("propose-model", ["values.yaml", "iris", "1", "e.org/`id`"], "REFERENCE"),
         ("propose-model", ["values.yaml", "iris", "1", "mlflow:models:/iris@$(id)"], "MODEL_SOURCE"),

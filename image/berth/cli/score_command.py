@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -68,14 +69,20 @@ class _Progress:
     def __init__(self) -> None:
         self._began = self._said = time.monotonic()
         self._before = 0
+        self._stopped = False
         self._bar: Any = None
         self._stack = ExitStack()
 
     def __enter__(self) -> _Progress:
+        self._stack.enter_context(_listening(self._stop))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _stop(self) -> None:
+        """The run ends after this chunk: within a model's call, an exception would look like its own."""
+        self._stopped = True
 
     def open(self, source: RowSource, done: Done) -> None:
         """Say what is not as people may think, and begin."""
@@ -95,6 +102,9 @@ class _Progress:
 
     def go_on(self, done: Done) -> None:
         """A chunk is written."""
+        if self._stopped:
+            click.echo("berth: stopped by SIGTERM; the same command goes on from here", err=True)
+            sys.exit(_TEMPORARY)
         progress = f"{done.rows:,} rows, {done.failed:,} failed"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done.position, progress=progress)
@@ -123,6 +133,16 @@ def _exit_codes() -> Iterator[None]:
             f"berth: {error.message if isinstance(error, BerthError) else error or type(error).__name__}", err=True
         )
         sys.exit(_REFUSED if refused else _TEMPORARY)
+
+
+@contextmanager
+def _listening(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM calls `stop`. Without a handler it would have no effect on the first process of a container."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _choose_shard(given: str | None, count: int | None) -> Shard | None:
@@ -209,7 +229,8 @@ def score(
     its files is scored into the folder OUTPUT; with --shard, every N-th file.
 
     Exit codes: 0 scored; 1 scored, but some rows failed; 2 wrong usage; 3 refused, for example because the model or the
-    columns differ from those of the unfinished run; 75 a temporary fault, such as a full disk: run it again.
+    columns differ from those of the unfinished run; 75 a temporary fault, such as a full disk, or
+    SIGTERM: run it again.
 
     \b
     berth score customers.csv parts --shard 0/3      …1/3, 2/3, on any machines
