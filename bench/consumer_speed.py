@@ -24,6 +24,10 @@ import click
 
 ROOT = Path(__file__).resolve().parents[1]
 BAR = 20_000
+_STALL_SECONDS = 60.0
+# The mock cluster, unlike a broker, ends the session of a member that waits to join, and never responds to it.
+# A busy machine may take that long; librdkafka repeats the request after max.poll.interval.ms, by default five minutes.
+_SESSION = {"BERTH_KAFKA_SESSION_TIMEOUT_MS": "6000", "BERTH_KAFKA_MAX_POLL_INTERVAL_MS": "12000"}
 _ROWS = [b"[5.1, 3.5, 1.4, 0.2]", b"[6.0, 2.9, 4.5, 1.5]", b"[6.7, 3.0, 5.2, 2.3]"]
 
 
@@ -47,13 +51,25 @@ def _cpu_seconds(pid: int) -> float:
 @contextmanager
 def _consumer(store: Path, port: int, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     environ = {"PATH": os.environ["PATH"], "BERTH_MODEL_STORE": str(store), "BERTH_PORT": str(port)}
-    environ |= {"BERTH_HOST": "127.0.0.1", "BERTH_LOG_LEVEL": "warning"}
+    environ |= {"BERTH_HOST": "127.0.0.1", "BERTH_LOG_LEVEL": "warning", **_SESSION}
     process = subprocess.Popen([sys.executable, "-m", "berth", "consume", *arguments], env=environ)
     try:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int, messages: int) -> float:
+    """How many are committed, once there are so many. Raises ClickException where it does not go on."""
+    seen, since = 0.0, time.monotonic()
+    while (now := _consumed(process, port)) < messages:
+        if now > seen:
+            seen, since = now, time.monotonic()
+        if time.monotonic() - since > _STALL_SECONDS:
+            raise click.ClickException(f"{seen:,.0f} messages are committed, and none in the last {_STALL_SECONDS:g} s")
+        time.sleep(0.02)
+    return now
 
 
 def measure(store: Path, messages: int, batch_rows: int, guarantee: str) -> tuple[float, float]:
@@ -68,11 +84,9 @@ def measure(store: Path, messages: int, batch_rows: int, guarantee: str) -> tupl
     with _consumer(
         store, port, [*places, "--batch-rows", str(batch_rows), "--guarantee", guarantee, "--model", "iris"]
     ) as process:
-        while (first := _consumed(process, port)) == 0:
-            time.sleep(0.02)
+        first = _wait_for(process, port, 1)
         began, used = time.monotonic(), _cpu_seconds(process.pid)
-        while (last := _consumed(process, port)) < messages:
-            time.sleep(0.02)
+        last = _wait_for(process, port, messages)
         seconds, used = time.monotonic() - began, _cpu_seconds(process.pid) - used
     cluster.close()
     return (last - first) / seconds, used / (last - first)

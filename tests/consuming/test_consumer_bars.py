@@ -21,7 +21,11 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROWS = [b"[5.1, 3.5, 1.4, 0.2]", b"[6.0, 2.9, 4.5, 1.5]", b"[6.7, 3.0, 5.2, 2.3]"]
 POISON = [b"[5.1, 3.5", b'["a", 3.5, 1.4, 0.2]', b"[1, 2]", b'{"features": null}']
 # A killed member is missed soon, and a new one does not wait long.
-QUICK: dict[str, Any] = {"kafka_session_timeout_ms": 3000, "kafka_heartbeat_interval_ms": 500}
+QUICK: dict[str, Any] = {
+    "kafka_session_timeout_ms": 3000,
+    "kafka_heartbeat_interval_ms": 500,
+    "kafka_max_poll_interval_ms": 10_000,
+}
 
 
 def _messages(count: int, poison: int = 0) -> list[dict[str, Any]]:

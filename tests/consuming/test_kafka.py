@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,26 @@ def test_messages_become_predictions_and_an_absent_broker_is_waited_for(
     assert len(kafka.read("scores", 51)) == 51
     server.signal(signal.SIGTERM)
     assert server.wait() == 0, server.log()
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_consumer_that_was_paused_for_longer_than_its_session_goes_on(
+    kafka: KafkaCluster, consume: StartConsumer
+) -> None:
+    kafka.produce("rows", [{"value": ROW, "key": b"%d" % number} for number in range(4000)])
+    # The mock cluster, unlike a broker, ends the session of a member that waits to join, and never responds to it:
+    # librdkafka repeats the request after the last of these.
+    session = {"session_timeout_ms": 3000, "heartbeat_interval_ms": 500, "max_poll_interval_ms": 6000}
+    options: dict[str, Any] = {f"kafka_{name}": value for name, value in session.items()}
+    places = (f"{kafka.url}/rows", "--to", f"{kafka.url}/scores", "--batch-rows", "20")
+    server = consume(*places, *ONCE, **options)
+    wait_until(lambda: metric(server, "berth_consumed_total") > 0, "the first batch")
+    server.signal(signal.SIGSTOP)
+    time.sleep(4)
+    server.signal(signal.SIGCONT)
+    wait_until(lambda: len({message.key() for message in kafka.read("scores", 0)}) == 4000, "every key")
+    assert "SESSTMOUT" in server.log()
 
 
 SAME, OTHER = ("kafka://b/rows", "--to", "kafka://b/x"), ("kafka://b/rows", "--to", "kafka://c/x")

@@ -261,7 +261,8 @@ def test_nothing_that_was_accepted_is_lost_at_a_stop(serve: Serve, sleeper_store
 
 
 def test_without_the_setting_nothing_is_imported(tmp_path: Path) -> None:
-    """The default server has neither grpc nor protobuf's messages of ours."""
-    program = "import sys, berth.app; print([name for name in sys.modules if name.startswith(('grpc', 'berth.rpc'))])"
+    """The default server has neither grpc nor protobuf's messages of ours, and nothing of the consumers."""
+    names = ("grpc", "google.protobuf", "confluent_kafka", "redis", "berth.rpc", "berth.consuming")
+    program = f"import sys, berth.app; print([name for name in sys.modules if name.startswith({names})])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "[]"

@@ -192,6 +192,16 @@ def test_a_stop_ends_a_stream_with_an_error_line(serve: Serve, store: Path, tmp_
     stream.close()
 
 
+def test_a_server_that_has_served_holds_no_library_of_another_way_in(server: Server) -> None:
+    """Its processes have mapped neither grpc nor librdkafka, whatever was requested."""
+    assert ask(server, "POST", "/predict", {"features": [5.1, 3.5, 1.4, 0.2]})[0] == 200
+    pids = [server.pid, *map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text("ascii").split())]
+    assert len(pids) > 1
+    mapped = "".join(Path(f"/proc/{pid}/maps").read_text("utf-8") for pid in pids)
+    assert "numpy" in mapped
+    assert [name for name in ("cygrpc", "rdkafka", "google/_upb") if name in mapped] == []
+
+
 @pytest.mark.slow
 def test_a_million_rows(server: Server) -> None:
     """Within 20 MB, the first line at once, and 1 % of bad lines are 1 % of errors."""

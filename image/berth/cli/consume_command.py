@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -48,8 +49,9 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _consume(settings: Settings, route: Any, environ: Mapping[str, str], stop: threading.Event) -> None:
+def _consume(settings: Settings, route: Any, environ: Mapping[str, str], stop: threading.Event, notes: Path) -> None:
     from berth.cli.consumer_parts import ConsumerParts
+    from berth.consuming.batch_notes import BatchNotes
     from berth.consuming.probe_server import start_probes
 
     parts = ConsumerParts({**environ, **encode_settings(settings)}, settings)
@@ -57,7 +59,7 @@ def _consume(settings: Settings, route: Any, environ: Mapping[str, str], stop: t
     try:
         if (model := parts.load(stop)) is None:
             return
-        loop = parts.make_loop(model, route, environ, stop, settings.graceful_timeout_seconds)
+        loop = parts.make_loop(model, route, stop, BatchNotes(notes, f"{route.group} {route.source}"))
         logs.log("consuming", source=str(route.source), sink=str(route.sink), group=route.group)
         loop.run()
         logs.log("stopped", **dict(loop.counts))
@@ -110,7 +112,7 @@ def consume(
     Exit codes: 0 stopped; 1 a fault of the model or the store; 2 wrong usage; 75 a fault of the broker, or no time
     left: start it again.
     """
-    from berth.cli.consumer_parts import Route, check_route
+    from berth.cli.consumer_parts import Route, check_route, notes_folder
 
     environ = read_environment()
     settings = replace(read_settings(model_store=store, host=host, port=port), workers=1, batch_max_rows=1, grpc_port=0)
@@ -126,7 +128,7 @@ def consume(
     run_dir = make_run_dir(settings.run_dir)
     try:
         settled = replace(settle(settings, run_dir), models=entry.key)
-        _consume(settled, route, environ, stop)
+        _consume(settled, route, environ, stop, notes_folder(settings.run_dir))
     except BrokerError as error:
         click.echo(f"berth: {error.message}", err=True)
         sys.exit(_TEMPORARY)

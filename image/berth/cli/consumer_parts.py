@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from berth.app import create_app
+from berth.consuming.answering_process import Answer, AnsweringProcess
+from berth.consuming.batch_notes import BatchNotes
 from berth.consuming.broker_messages import RESULTS, Message, MessageOutcome
 from berth.consuming.broker_options import KAFKA, Place, kafka_options, redis_options
+from berth.consuming.careful_answers import CarefulAnswers
 from berth.consuming.consumer_loop import (
     AtLeastOnce,
     BatchLimits,
@@ -31,13 +37,15 @@ from berth.consuming.redis_streams import RedisServer, RedisSink, RedisSource, i
 from berth.errors import BerthError, OperatorError, SettingsError
 from berth.models.model import Model
 from berth.serving.lifecycle import FAILED
-from berth.settings import Settings
+from berth.settings import Settings, encode_settings
 from berth.telemetry.metrics.consumer_metrics import ConsumerMetrics
 from berth.telemetry.metrics.registry import Metrics
 from berth.web.pipeline import Pipeline
 from berth.worker.service import Service
 
 _LOAD_POLL_SECONDS = 0.2
+# Of the age at which /livez reports a prediction as stuck: before that, a batch that does not end is given up.
+_STUCK_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -121,9 +129,7 @@ class _Brokers:
         return AtLeastOnce(source, *sinks)
 
 
-def observe_batches(
-    answers: MessageAnswers, pipeline: Pipeline, metrics: Metrics, model: Model
-) -> Callable[[Sequence[Message]], list[MessageOutcome]]:
+def observe_batches(predict: Answer, pipeline: Pipeline, metrics: Metrics, model: Model) -> Answer:
     """What predicts, inside the gate, so that /livez sees a prediction that does not end, and counted as requests."""
     bound = metrics.bind(model.name, model.version)
 
@@ -131,7 +137,7 @@ def observe_batches(
         began, status = time.monotonic(), 500
         ticket = pipeline.gate.enter()
         try:
-            outcomes = answers.answer(messages)
+            outcomes = predict(messages)
             status = 200
             return outcomes
         except BerthError as error:
@@ -144,6 +150,20 @@ def observe_batches(
     return answer
 
 
+def notes_folder(given: str) -> Path:
+    """Where notes of batches are: in the run directory that was given, or where the next process finds them as well."""
+    return Path(given, "consuming") if given else Path(tempfile.gettempdir(), f"berth-consuming-{os.getuid()}")
+
+
+def process_apart(environ: Mapping[str, str], settings: Settings) -> AnsweringProcess:
+    """The same model in a process of its own, which serves nothing and records nothing."""
+    folder = Path(settings.run_dir, "apart")
+    own = replace(settings, run_dir=str(folder), watch_minutes=0, payload_log="", experiment_file="")
+    given = {name: value for name, value in environ.items() if not name.startswith("BERTH_")}
+    command = [sys.executable, "-m", "berth.cli.answer_apart"]
+    return AnsweringProcess(command, given | encode_settings(own), settings.stuck_seconds * _STUCK_SHARE)
+
+
 class ConsumerParts:
     """A server's parts without its server. Raises SettingsError, StoreError."""
 
@@ -152,7 +172,7 @@ class ConsumerParts:
         self.service: Service = app.extensions["berth"]
         self.pipeline: Pipeline = app.extensions["berth.pipeline"]
         self._metrics: Metrics = app.extensions["berth.metrics"]
-        self._slot = settings.slot
+        self._environ, self._settings = environ, settings
 
     def load(self, stop: threading.Event) -> Model | None:
         """The model, once it is loaded; None where the stop came first. Raises OperatorError."""
@@ -166,14 +186,20 @@ class ConsumerParts:
             raise OperatorError(f"{entry.key} could not be loaded: {state.reason}")
         return service.catalog.resolve(entry.name, entry.version)
 
-    def make_loop(
-        self, model: Model, route: Route, environ: Mapping[str, str], stop: threading.Event, grace_seconds: float
-    ) -> ConsumerLoop:
+    def _careful(self, model: Model, notes: BatchNotes) -> CarefulAnswers:
+        answers = MessageAnswers(self.pipeline.backend, model)
+        process = process_apart(self._environ, self._settings)
+        ways = (answers.answer, process.answer)
+        usual, apart = (observe_batches(way, self.pipeline, self._metrics, model) for way in ways)
+        return CarefulAnswers(notes, usual, apart, process, answers.give_up)
+
+    def make_loop(self, model: Model, route: Route, stop: threading.Event, notes: BatchNotes) -> ConsumerLoop:
         """The loop, connected to nothing yet that is not there. Raises SettingsError, BrokerError."""
-        brokers = _Brokers(route, environ, BrokerPatience(stop, grace_seconds))
+        settings = self._settings
+        brokers = _Brokers(route, self._environ, BrokerPatience(stop, settings.graceful_timeout_seconds))
         source = brokers.open_source()
         delivery = brokers.open_delivery(source)
-        answer = observe_batches(MessageAnswers(self.pipeline.backend, model), self.pipeline, self._metrics, model)
-        consumer = ConsumerMetrics(self._metrics.registry, (model.name, model.version, self._slot), RESULTS)
+        consumer = ConsumerMetrics(self._metrics.registry, (model.name, model.version, settings.slot), RESULTS)
         report = LoopReport(consumer.count, consumer.set_lag)
-        return ConsumerLoop(source, delivery, answer, route.limits, report, stop, keeps_dead=route.dead is not None)
+        careful = self._careful(model, notes)
+        return ConsumerLoop(source, delivery, careful, route.limits, report, stop, keeps_dead=route.dead is not None)

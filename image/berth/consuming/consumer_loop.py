@@ -31,6 +31,9 @@ class MessageSource(Protocol):
     def commit(self, messages: Sequence[Message]) -> None:
         """Note that these are done. Raises BrokerError."""
 
+    def rewind(self, messages: Sequence[Message]) -> None:
+        """Take these again, and what came after them."""
+
     def read_lag(self) -> int | None:
         """How many messages wait; None where that is not known."""
 
@@ -68,6 +71,22 @@ class AtLeastOnce:
         return True
 
 
+class MessageModel(Protocol):
+    """What predicts."""
+
+    def most_rows(self, messages: Sequence[Message]) -> int | None:
+        """How many of such messages the model may have together; None: as many as there are."""
+
+    def answer(self, messages: Sequence[Message]) -> list[MessageOutcome]:
+        """What becomes of each message, in their order."""
+
+    def settle(self, messages: Sequence[Message]) -> None:
+        """These are committed."""
+
+    def close(self) -> None:
+        """The consumer ends."""
+
+
 class BatchLimits(NamedTuple):
     """A batch has at most so many messages, as come within the time after the first."""
 
@@ -84,21 +103,22 @@ class LoopReport:
 
 
 class ConsumerLoop:
-    """Runs until `stop` is set. `answer` is what predicts; `keeps_dead` says whether a dead topic has the others."""
+    """Runs until `stop` is set. `keeps_dead` says whether a dead topic has the messages without a prediction."""
 
     def __init__(
         self,
         source: MessageSource,
         delivery: Delivery,
-        answer: Callable[[Sequence[Message]], list[MessageOutcome]],
+        model: MessageModel,
         limits: BatchLimits,
         report: LoopReport,
         stop: threading.Event,
         *,
         keeps_dead: bool = True,
     ) -> None:
-        self._source, self._delivery, self._answer = source, delivery, answer
+        self._source, self._delivery, self._model = source, delivery, model
         self._limits, self._report, self._stop = limits, report, stop
+        self._rows = limits.rows
         self._keeps_dead = keeps_dead
         self._lag_at = 0.0
         self.counts: Counter[str] = Counter()
@@ -106,17 +126,28 @@ class ConsumerLoop:
     def run(self) -> None:
         """Take and process batches; at the stop, leave the group. Raises BrokerError."""
         while not self._stop.is_set():
-            if messages := self._source.take(*self._limits):
+            if messages := self._take():
                 self._process(messages)
             self._read_lag()
         self._source.close()
+        self._model.close()
+
+    def _take(self) -> list[Message]:
+        """A batch; none where the model may not have so many together, so that fewer come next time."""
+        messages = self._source.take(self._rows, self._limits.linger_seconds)
+        self._rows = min(self._model.most_rows(messages) or self._limits.rows, self._limits.rows)
+        if len(messages) <= self._rows:
+            return messages
+        self._source.rewind(messages)
+        return []
 
     def _process(self, messages: Sequence[Message]) -> None:
-        outcomes = self._answer(messages)
+        outcomes = self._model.answer(messages)
         results = [outcome.message for outcome in outcomes if outcome.result == PREDICTED]
         dead = [outcome.message for outcome in outcomes if outcome.result != PREDICTED]
         if not self._delivery.deliver(messages, results, dead):
             return
+        self._model.settle(messages)
         for result, number in Counter(outcome.result for outcome in outcomes).items():
             self.counts[result] += number
             self._report.count(result, number)

@@ -98,7 +98,7 @@ class KafkaSource:
         return [self._kafka.TopicPartition(*place, end) for place, end in _ends(messages).items()]
 
     def rewind(self, messages: Sequence[Message]) -> None:
-        """Take messages again, of the partitions that this consumer still has."""
+        """See MessageSource: of the partitions that this consumer still has."""
         held = {(each.topic, each.partition) for each in self.consumer.assignment()}
         for place, start in _starts(messages).items():
             if place in held:

@@ -101,6 +101,10 @@ class MessageAnswers:
         more = [(MODEL_HEADER, self._key)] + ([(RECEIPT_HEADER, receipt)] if receipt else [])
         return MessageOutcome(PREDICTED, with_headers(message, value, *more))
 
+    def give_up(self, message: Message, reason: str) -> MessageOutcome:
+        """The outcome of a message that the model does not survive."""
+        return self._dead(message, Failure(0, PredictionFailed.code, reason))
+
     def _dead(self, message: Message, failure: Failure) -> MessageOutcome:
         result = FAILED if failure.code == PredictionFailed.code else REFUSED
         headers = ((CODE_HEADER, failure.code), (ERROR_HEADER, failure.message), (SOURCE_HEADER, message.place))

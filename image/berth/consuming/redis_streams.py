@@ -190,6 +190,11 @@ class RedisSource:
         entries = [message.position[1] for message in messages]
         self._server.ask(lambda: self._server.client.xack(self._stream, self._group, *entries))
 
+    def rewind(self, messages: Sequence[Message]) -> None:
+        """See MessageSource: what this name was given and did not acknowledge comes first."""
+        del messages
+        self._has_own = True
+
     def read_lag(self) -> int | None:
         """Entries that are not delivered yet (Redis 7 counts them), and those that are not acknowledged."""
         groups: list[dict[str, Any]] = []
