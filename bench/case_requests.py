@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from cases import Case, rows_of
-from peers import Peer
+from compared_servers import Peer
 from servers import ServerFailed, decode
 
 HEADER_LENGTH = "Inference-Header-Content-Length"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cases import MODELS, model_file
-from peers import APPS, SKLEARN, VENVS, Peer
+from compared_servers import APPS, SKLEARN, VENVS, Peer
 
 _TORCH = "torch==2.13.0"
 _INSTALLED = ".installed"

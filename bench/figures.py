@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from cases import Case
-from peers import Peer, Variant
+from compared_servers import Peer, Variant
 from servers import Weight
 from wrk import Seen
 

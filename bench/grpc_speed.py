@@ -115,8 +115,8 @@ def _two_ports() -> int:
 @contextmanager
 def _mlserver(title: str, folder: Path) -> Iterator[int]:
     from cases import CASES
+    from compared_servers import PEERS, Start
     from measure import _environ
-    from peers import PEERS, Start
     from servers import running
 
     peer = next(peer for peer in PEERS if peer.name == "mlserver")
@@ -133,8 +133,8 @@ def _mlserver(title: str, folder: Path) -> Iterator[int]:
 def _prepare(folder: Path) -> Path:
     """MLServer's environment, the models, and Berth's store. Raises ClickException."""
     from cases import model_file, train_models
+    from compared_servers import PEERS
     from environments import prepare
-    from peers import PEERS
 
     peer = next(peer for peer in PEERS if peer.name == "mlserver")
     if problem := prepare(peer, ["lr"], ""):
@@ -147,7 +147,7 @@ def _prepare(folder: Path) -> Path:
 
 def _choose(requests: dict[str, dict[int, Path]], folder: Path, channels: int) -> str:
     """The title of MLServer's best variant with one row."""
-    from peers import PEERS
+    from compared_servers import PEERS
     from servers import ServerFailed
 
     rates: dict[str, float] = {}

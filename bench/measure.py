@@ -13,8 +13,8 @@ from pathlib import Path
 
 from case_requests import CaseRequest, flat, numbers_of, request_of
 from cases import Case, answers_of, model_file
+from compared_servers import Peer, Start, Variant
 from figures import Cell, Figures, Plan
-from peers import Peer, Start, Variant
 from servers import Server, ServerFailed, free_port, post, running
 from wrk import run_wrk
 

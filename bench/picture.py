@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 
 from cases import CASES
+from compared_servers import PEERS
 from figures import Cell, Figures
-from peers import PEERS
 
 _WIDTH, _LEFT, _RIGHT, _BAR, _GAP, _TOP = 760, 190, 90, 16, 5, 64
 _COLOURS = {"berth": "#0b6e99", "floor": "#c9c3b8"}

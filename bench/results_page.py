@@ -10,8 +10,8 @@ from statistics import median
 from typing import TypeVar
 
 from cases import CASES, Case
+from compared_servers import PEERS, Peer
 from figures import Cell, Figures
-from peers import PEERS, Peer
 from promises import check_promises, known
 
 _TITLES = {peer.name: peer.title for peer in PEERS}

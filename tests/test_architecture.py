@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).parents[1] / "image" / "berth"
 
 # The rooms, the lowest first: imports point down. Files right below berth/ are rooms of their own.
 ORDER = [
-    *("errors", "platforms", "settings", "cpu", "tensors", "models", "telemetry", "loaders", "accelerate", "serving"),
+    *("errors", "whole_files", "cgroups", "platforms", "settings", "cpu"),
+    *("tensors", "models", "telemetry", "loaders", "accelerate", "serving"),
     *("experiments", "publishing", "pulling", "score", "switchgate", "web", "rpc", "consuming", "worker"),
     *("load_settings", "cpu_settings", "batch", "app", "cli", "__main__"),
 ]
@@ -125,10 +126,21 @@ def test_init_files_only_export() -> None:
     assert [name for name, tree in inits.items() if not all(isinstance(node, allowed) for node in tree.body)] == []
 
 
+def _scripts() -> dict[str, ast.Module]:
+    """The Python files beside the package: the gunicorn file, the benchmark, and what people and CI call."""
+    root = PACKAGE.parents[1]
+    listing = ["git", "ls-files", "-co", "--exclude-standard", "image/gunicorn.conf.py", "bench", "ci"]
+    names = subprocess.run(listing, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines()
+    texts = {name: (root / name).read_text("utf-8") for name in names if Path(name).suffix in ("", ".py")}
+    is_python = re.compile(r"#!/usr/bin/env python")
+    return {name: ast.parse(text) for name, text in texts.items() if name.endswith(".py") or is_python.match(text)}
+
+
 def test_no_two_modules_or_classes_share_a_name() -> None:
-    modules = [Path(name).stem for name in files() if Path(name).stem not in ("__init__", "__main__")]
+    trees = files() | _scripts()
+    modules = [Path(name).stem for name in trees if Path(name).stem not in ("__init__", "__main__")]
     rooms = {str(path) for name in files() for path in [Path(name).parent.name] if path}
-    classes = [node.name for tree in files().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     assert [name for name, count in Counter([*modules, *rooms]).items() if count > 1] == []
     assert [name for name, count in Counter(classes).items() if count > 1] == []
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from berth.cgroups import parse_cgroup_paths
 from berth.cpu import (
     HEADROOM,
     LEAST_INFLIGHT,
     count_gpus,
     parse_cfs_quota,
-    parse_cgroup_paths,
     parse_cpu_max,
     plan_cpu,
     read_cpu_budget,

@@ -1,8 +1,8 @@
 """The Flask application of the usual tutorial: load with joblib, one route, one predict."""
 
 import numpy as np
+from bench_model import load_predict
 from flask import Flask, jsonify, request
-from loading import load_predict
 
 app = Flask(__name__)
 predict_rows = load_predict()

@@ -4,7 +4,7 @@ import os
 
 import bentoml
 import numpy as np
-from loading import load_predict
+from bench_model import load_predict
 
 BATCH = int(os.environ["BENCH_BATCH"])
 

@@ -1,8 +1,8 @@
 """FastAPI as its documentation has it: a declared body, a declared response (pydantic reads and writes both)."""
 
 import numpy as np
+from bench_model import load_predict
 from fastapi import FastAPI
-from loading import load_predict
 from pydantic import BaseModel
 
 app = FastAPI()

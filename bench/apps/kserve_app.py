@@ -3,9 +3,9 @@
 import logging
 import os
 
+from bench_model import load_predict
 from kserve import Model, ModelServer
 from kserve.utils.utils import get_predict_input, get_predict_response
-from loading import load_predict
 
 logging.disable(logging.INFO)  # here, because the workers import this file again
 

@@ -1,3 +1,3 @@
-"""Berth serves a verified model behind an address."""
+"""Berth serves trained models over HTTP."""
 
 __version__ = "0.1.0"

@@ -11,6 +11,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from berth.cgroups import levels_of, parse_cgroup_paths, read_text, v2_levels
 from berth.errors import SettingsError
 
 # A burst of this many predictions is never refused, however small the machine.
@@ -67,44 +68,18 @@ def parse_cfs_quota(quota: str, period: str) -> float | None:
     return int(quota) / int(period)
 
 
-def parse_cgroup_paths(text: str) -> dict[str, str]:
-    """The process's path for each controller in /proc/self/cgroup; the key of v2's one hierarchy is empty."""
-    paths = {}
-    for line in text.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        for controller in controllers.split(","):
-            paths[controller] = path.strip().strip("/")
-    return paths
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("ascii", "replace")
-    except OSError:
-        return ""
-
-
-def _levels(mount: Path, path: str) -> list[Path]:
-    """The process's own cgroup and all above it: each may set a lower quota.
-
-    In a container the path may be the host's, which is not below its mount; then the mount is the container's own.
-    """
-    parts = [part for part in path.split("/") if part not in ("", "..")]
-    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
-
-
 def _quotas_v2(root: Path, paths: dict[str, str]) -> list[float]:
-    # A machine with both versions mounts v2 at `unified`.
-    levels = [level for mount in (root, root / "unified") for level in _levels(mount, paths.get("", ""))]
-    found = [parse_cpu_max(_read(level / "cpu.max")) for level in levels]
+    found = [parse_cpu_max(read_text(level / "cpu.max")) for level in v2_levels(root, paths)]
     return [quota for quota in found if quota is not None]
 
 
 def _quotas_v1(root: Path, paths: dict[str, str]) -> list[float]:
     mounts = (root / "cpu", root / "cpu,cpuacct", root / "cpuacct,cpu")
-    levels = [level for mount in mounts for level in _levels(mount, paths.get("cpu", ""))]
-    found = [parse_cfs_quota(_read(level / "cpu.cfs_quota_us"), _read(level / "cpu.cfs_period_us")) for level in levels]
+    levels = [level for mount in mounts for level in levels_of(mount, paths.get("cpu", ""))]
+    found = [
+        parse_cfs_quota(read_text(level / "cpu.cfs_quota_us"), read_text(level / "cpu.cfs_period_us"))
+        for level in levels
+    ]
     return [quota for quota in found if quota is not None]
 
 
@@ -121,7 +96,7 @@ def read_cpu_budget(
     visible: tuple[float, str] | None = None,
 ) -> CpuBudget:
     """The minimum of the cgroups' quotas (v2 and v1, every level) and the CPUs the scheduler lets us use."""
-    paths = parse_cgroup_paths(_read(membership))
+    paths = parse_cgroup_paths(read_text(membership))
     candidates = [visible or _visible_cpus()]
     candidates += [(quota, "cgroup v2 cpu.max") for quota in _quotas_v2(root, paths)]
     candidates += [(quota, "cgroup v1 cpu.cfs_quota_us") for quota in _quotas_v1(root, paths)]

@@ -2,35 +2,35 @@
 
     BerthError
     ├── RequestError                  the client can fix it (4xx)
-    │   ├── MalformedJson             400 the body is not the JSON we can read
-    │   ├── InvalidInput              400 the body is JSON, but not what the model accepts
-    │   ├── InvalidReceipt            400 feedback for a receipt that was not made here, or was changed
-    │   ├── DuplicateFeedback         400 feedback that was counted before
-    │   ├── UnknownOutput             400 an output was requested that the model does not have
-    │   ├── RejectedByModel           400 the model itself refused the values
+    │   ├── MalformedJson             400 the body is not valid JSON
+    │   ├── InvalidInput              400 valid JSON, but not what the model accepts
+    │   ├── InvalidReceipt            400 the receipt of the feedback was not issued here, or was changed
+    │   ├── DuplicateFeedback         400 the feedback has already been counted
+    │   ├── UnknownOutput             400 the model has no output of this name
+    │   ├── RejectedByModel           400 the model itself rejected the values
     │   ├── Unauthenticated           401 no key, or an unknown one
-    │   ├── Forbidden                 403 a key that is not for this model
-    │   ├── RouteNotFound             404 no such path
-    │   ├── ModelNotFound             404 no such model or version
-    │   ├── MethodNotAllowed          405 the path exists, the method does not
-    │   ├── BodyTimeout               408 the client stopped in the middle of the body
-    │   ├── BodyTooLarge              413 longer than BERTH_MAX_BODY_BYTES
-    │   ├── UnsupportedMediaType      415 a Content-Type or Content-Encoding we do not read
-    │   └── Overloaded                429 more in flight than this worker accepts
+    │   ├── Forbidden                 403 the key is not for this model
+    │   ├── RouteNotFound             404 the path does not exist
+    │   ├── ModelNotFound             404 the model or version does not exist
+    │   ├── MethodNotAllowed          405 the path does not support this method
+    │   ├── BodyTimeout               408 the body did not arrive completely in time
+    │   ├── BodyTooLarge              413 larger than BERTH_MAX_BODY_BYTES
+    │   ├── UnsupportedMediaType      415 an unsupported Content-Type or Content-Encoding
+    │   └── Overloaded                429 the worker has as many predictions in flight as it accepts
     ├── ServerError                   the operator can fix it (5xx)
-    │   ├── PredictionFailed          500 the model broke on values that its schema allows
-    │   ├── NotReady                  503 the model is still loading, or the server drains
+    │   ├── PredictionFailed          500 the model failed on values that match its schema
+    │   ├── NotReady                  503 the model is still loading, or the server is draining
     │   ├── Stuck                     503 a prediction does not end
     │   ├── ModelFailed               503 the model could not be loaded
-    │   └── DeadlineExceeded          504 the request's time ran out
-    └── OperatorError                 said on the command line or in the log, not over HTTP
+    │   └── DeadlineExceeded          504 the request exceeded its time limit
+    └── OperatorError                 reported on the command line or in the log, not over HTTP
         ├── SettingsError             a BERTH_* variable is unknown or has a bad value
-        ├── ManifestError             model.json is not what section 2 of the contract says
-        ├── StoreError                a model, version or folder is missing or already there
-        ├── IntegrityError            a file is not the one whose digest was recorded
+        ├── ManifestError             model.json does not match its schema
+        ├── StoreError                a model, version or folder is missing, or exists already
+        ├── IntegrityError            a file does not match its recorded digest
         ├── UnsafeArtifact            loading the file would run code that is not allowed
-        ├── LoadError                 the file is intact but cannot be made into a model
-        └── BrokerError               a message broker refuses what a consumer sends, or stays away
+        ├── LoadError                 the file is intact, but no model can be made of it
+        └── BrokerError               a message broker rejects what a consumer sends, or is unreachable
 
 Codes are part of the interface: they are listed in the README and never renamed.
 """
@@ -57,7 +57,7 @@ def shown(value: Any) -> str:
 
 
 class BerthError(Exception):
-    """A mistake of the server's own, unless a subclass says otherwise; its log has the reason.
+    """The server failed unexpectedly; its log has the reason. Subclasses have a more precise status.
 
     `message` says what was wrong, with the value, and what to do.
     """
@@ -72,123 +72,123 @@ class BerthError(Exception):
 
 
 class RequestError(BerthError):
-    """The client can fix it."""
+    """The request is wrong; the client can fix it."""
 
     status = 400
     code = "bad_request"
 
 
 class MalformedJson(RequestError):
-    """The body is not the JSON we can read."""
+    """The body is not valid JSON."""
 
     code = "malformed_json"
 
 
 class InvalidInput(RequestError):
-    """The body is JSON, but not what the model accepts."""
+    """The body is valid JSON, but does not match what the model accepts."""
 
     code = "invalid_input"
 
 
 class InvalidReceipt(RequestError):
-    """Feedback for a receipt that was not made here, was changed, or is from another file of the model."""
+    """The receipt of the feedback was not issued here, was changed, or belongs to another file of the model."""
 
     code = "invalid_receipt"
 
 
 class DuplicateFeedback(RequestError):
-    """Feedback for a receipt whose feedback was counted before."""
+    """Feedback for this receipt has already been counted."""
 
     code = "duplicate_feedback"
 
 
 class UnknownOutput(RequestError):
-    """An output was requested that the model does not have."""
+    """The request names an output that the model does not have."""
 
     code = "unknown_output"
 
 
 class RejectedByModel(RequestError):
-    """The schema allowed the values; the model itself refused them."""
+    """The values match the schema, but the model itself rejected them."""
 
     code = "rejected_by_model"
 
 
 class Unauthenticated(RequestError):
-    """No key was sent, or an unknown one."""
+    """The request has no API key, or an unknown one."""
 
     status = 401
     code = "unauthenticated"
 
 
 class Forbidden(RequestError):
-    """The key is known, but not for this model."""
+    """The API key is valid, but not for this model."""
 
     status = 403
     code = "forbidden"
 
 
 class RouteNotFound(RequestError):
-    """No such path."""
+    """The path does not exist."""
 
     status = 404
     code = "not_found"
 
 
 class ModelNotFound(RequestError):
-    """No such model, or no such version of it."""
+    """The model, or this version of it, does not exist."""
 
     status = 404
     code = "model_not_found"
 
 
 class MethodNotAllowed(RequestError):
-    """The path exists, the method does not."""
+    """The path does not support this method."""
 
     status = 405
     code = "method_not_allowed"
 
 
 class BodyTimeout(RequestError):
-    """The client stopped in the middle of the body."""
+    """The body did not arrive completely in time."""
 
     status = 408
     code = "body_timeout"
 
 
 class BodyTooLarge(RequestError):
-    """The body is longer than BERTH_MAX_BODY_BYTES, sent or unpacked."""
+    """The body is larger than BERTH_MAX_BODY_BYTES, as sent or unpacked."""
 
     status = 413
     code = "body_too_large"
 
 
 class UnsupportedMediaType(RequestError):
-    """A Content-Type or Content-Encoding that this route does not read."""
+    """The route does not support this Content-Type or Content-Encoding."""
 
     status = 415
     code = "unsupported_media_type"
 
 
 class Overloaded(RequestError):
-    """More predictions are in flight than this worker accepts; come back after `Retry-After`."""
+    """The worker has as many predictions in flight as it accepts; try again after `Retry-After` seconds."""
 
     status = 429
     code = "overloaded"
 
 
 class ServerError(BerthError):
-    """The operator can fix it."""
+    """The server cannot respond; the operator can fix it."""
 
 
 class PredictionFailed(ServerError):
-    """The model broke on values that its schema allows."""
+    """The model failed on values that match its schema."""
 
     code = "prediction_failed"
 
 
 class NotReady(ServerError):
-    """The model is still loading, or the server drains."""
+    """The model is still loading, or the server is draining."""
 
     status = 503
     code = "not_ready"
@@ -209,14 +209,14 @@ class ModelFailed(ServerError):
 
 
 class DeadlineExceeded(ServerError):
-    """The request's time ran out."""
+    """The request exceeded its time limit."""
 
     status = 504
     code = "deadline_exceeded"
 
 
 class OperatorError(BerthError):
-    """Said on the command line or in the log."""
+    """Reported on the command line or in the log."""
 
 
 class SettingsError(OperatorError):
@@ -226,19 +226,19 @@ class SettingsError(OperatorError):
 
 
 class ManifestError(OperatorError):
-    """model.json is not what the contract says."""
+    """model.json does not match its schema."""
 
     code = "manifest_error"
 
 
 class StoreError(OperatorError):
-    """A model, version or folder is missing or already there."""
+    """A model, version or folder is missing, or exists already."""
 
     code = "store_error"
 
 
 class IntegrityError(OperatorError):
-    """A file is not the one whose digest was recorded."""
+    """A file does not match its recorded digest."""
 
     code = "integrity_error"
 
@@ -250,12 +250,23 @@ class UnsafeArtifact(OperatorError):
 
 
 class LoadError(OperatorError):
-    """The file is intact but cannot be made into a model."""
+    """The file is intact, but no model can be made of it."""
 
     code = "load_error"
 
 
 class BrokerError(OperatorError):
-    """A message broker refuses what a consumer sends it, or stays away until the consumer must stop."""
+    """A message broker rejects what a consumer sends, or is unreachable until the consumer must stop."""
 
     code = "broker_error"
+
+
+def error_codes() -> list[str]:
+    """Every code that may stand in a response."""
+    found = {BerthError.code}
+    waiting: list[type[BerthError]] = [RequestError, ServerError]
+    while waiting:
+        error = waiting.pop()
+        found.add(error.code)
+        waiting.extend(error.__subclasses__())
+    return sorted(found)

@@ -44,13 +44,6 @@ def _flag(text: str) -> bool:
         raise ValueError("true or false") from None
 
 
-def _auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    def parse_auto(text: str) -> Any:
-        return None if text.lower() in ("", "auto") else parse(text)
-
-    return parse_auto
-
-
 def _origins(text: str) -> str:
     origin = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+", re.IGNORECASE)
     if any(not origin.fullmatch(part.strip()) for part in text.split(",") if part.strip()):
@@ -80,116 +73,122 @@ def _setting(
     return field(default=default, metadata={"parse": parse, "help": text, "low": low, "high": high, "shown": shown})
 
 
+def _auto(text: str, *, low: float, high: float | None = None, parse: Callable[[str], Any] = _whole) -> Any:
+    """A number that the server finds out where it is None."""
+
+    def parse_auto(value: str) -> Any:
+        return None if value.lower() in ("", "auto") else parse(value)
+
+    return _setting(None, parse_auto, text, low=low, high=high)
+
+
+def _text(text: str, default: str = "", shown: str | None = None) -> Any:
+    """Any text, as a path or a list of names."""
+    return _setting(default, str, text, shown=shown)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the server is configured with. None in a number means: found out from the machine (auto)."""
 
-    host: str = _setting("0.0.0.0", str, "Address to listen on.")  # noqa: S104 - a container is reached from outside
+    host: str = _text("Address to listen on.", default="0.0.0.0")  # noqa: S104 - a container is reached from outside
     port: int = _setting(8000, _whole, "Port to listen on.", low=1, high=65535)
-    workers: int | None = _setting(
-        None, _auto(_whole), "gunicorn workers; auto is the whole part of the CPU limit, 1 with a GPU.", low=1, high=256
+    workers: int | None = _auto(
+        "gunicorn workers; auto is the CPU limit rounded down, or 1 with a GPU.", low=1, high=256
     )
-    threads: int | None = _setting(
-        None, _auto(_whole), "Threads per worker; auto is BERTH_MAX_INFLIGHT and headroom for probes.", low=2, high=4096
+    threads: int | None = _auto(
+        "Threads per worker; auto is BERTH_MAX_INFLIGHT plus headroom for probes.", low=2, high=4096
     )
-    cpu_threads: int | None = _setting(
-        None,
-        _auto(_whole),
-        "OMP, BLAS, torch and onnxruntime threads per worker; auto shares the CPUs out.",
+    cpu_threads: int | None = _auto(
+        "OMP, BLAS, torch and onnxruntime threads of a worker; auto divides the CPUs by the workers.",
         low=1,
         high=1024,
     )
-    grpc_port: int = _setting(0, _whole, "Port of the gRPC server, which needs grpcio; 0 is off.", low=0, high=65535)
-    model_store: str = _setting("model_store", str, "Directory or file:// URI with NAME/VERSION folders.")
-    models: str = _setting(
-        "", str, "Which models, as name@version,…; empty is all names at latest. The first is the default of /predict."
+    grpc_port: int = _setting(
+        0, _whole, "Port of the gRPC server, which needs grpcio; 0 turns it off.", low=0, high=65535
     )
-    model_version: str = _setting("", str, "Version of the default model, where BERTH_MODELS names none.")
-    accelerate: str = _setting("auto", _choice("auto", "off", "require"), "Use of accelerated models.")
-    batch_max_rows: int | None = _setting(
-        None, _auto(_whole), "Rows that waiting requests may share in one model call; 1 is off.", low=1, high=1_000_000
+    model_store: str = _text("Directory or file:// URI with NAME/VERSION folders.", default="model_store")
+    models: str = _text(
+        "Models to serve, as name@version,…; empty is the latest version of each. The first is the default of /predict."
+    )
+    model_version: str = _text("Version of the default model, if BERTH_MODELS names none.")
+    accelerate: str = _setting(
+        "auto", _choice("auto", "off", "require"), "Whether accelerated models are used: auto, off or require."
+    )
+    batch_max_rows: int | None = _auto(
+        "Maximum rows of waiting requests in one model call; 1 turns batching off.", low=1, high=1_000_000
     )
     batch_wait_ms: float = _setting(0.0, _number, "Milliseconds that a batch waits for more rows.", low=0, high=1000)
-    cache_bytes: int = _setting(0, _whole, "Memory for the prediction cache per worker; 0 is off.", low=0)
-    max_inflight: int | None = _setting(
-        None, _auto(_whole), "Predictions inside one worker; the next gets 429. auto is 32 or more.", low=1, high=4096
+    cache_bytes: int = _setting(0, _whole, "Memory for the prediction cache of each worker; 0 turns it off.", low=0)
+    max_inflight: int | None = _auto(
+        "Maximum predictions in flight in one worker; the next gets 429. auto is 32 or more.", low=1, high=4096
     )
-    max_wait_ms: float | None = _setting(
-        None,
-        _auto(_number),
-        "Expected wait for a turn beyond which a request gets 429; auto is a tenth of BERTH_REQUEST_TIMEOUT_SECONDS.",
+    max_wait_ms: float | None = _auto(
+        "Maximum expected wait; beyond it a request gets 429. auto is a tenth of BERTH_REQUEST_TIMEOUT_SECONDS.",
         low=1,
         high=3_600_000,
+        parse=_number,
     )
-    compute_slots: int | None = _setting(
-        None,
-        _auto(_whole),
-        "Predictions that a worker computes at once; auto is its CPUs. More for models that wait for others.",
+    compute_slots: int | None = _auto(
+        "Predictions that a worker computes at once; auto is its CPUs. Raise it for models that wait on services.",
         low=1,
         high=1024,
     )
-    max_body_bytes: int = _setting(16_777_216, _whole, "Maximum body, sent or unpacked; a longer one gets 413.", low=1)
+    max_body_bytes: int = _setting(
+        16_777_216, _whole, "Maximum size of a body, as sent and unpacked; a larger one gets 413.", low=1
+    )
     max_rows: int = _setting(100_000, _whole, "Maximum rows in one request.", low=1)
     request_timeout_seconds: float = _setting(
-        30.0, _number, "Time a request may take; then it gets 504. X-Request-Timeout-Ms may shorten it.", low=0.001
+        30.0, _number, "Time limit of a request, which then gets 504; X-Request-Timeout-Ms can shorten it.", low=0.001
     )
     stuck_seconds: float = _setting(120.0, _number, "A prediction older than this makes /livez fail.", low=1)
-    graceful_timeout_seconds: float = _setting(25.0, _number, "Time that requests in flight get after SIGTERM.", low=0)
+    graceful_timeout_seconds: float = _setting(25.0, _number, "Time that requests in flight have after SIGTERM.", low=0)
     pickle: str = _setting(
-        "restricted", _choice("restricted", "off"), "How joblib and pickle files load; off refuses both formats."
+        "restricted", _choice("restricted", "off"), "How joblib and pickle files are loaded; off rejects both formats."
     )
-    pickle_allow: str = _setting("", str, "Further names that pickles may use: package.module:Name,…")
-    torch_factories: str = _setting("", str, "Factories that safetensors models may name: package.module:name,…")
+    pickle_allow: str = _text("Additional names that pickles may use: package.module:Name,…")
+    torch_factories: str = _text("Factories that safetensors models may name: package.module:name,…")
     allow_code: bool = _setting(False, _flag, "Load models of the format `python`, which run their own code.")
     version_policy: str = _setting(
-        "warn", _choice("warn", "strict"), "What to do when a model was built with other library versions."
+        "warn",
+        _choice("warn", "strict"),
+        "What happens when a model was built with other library versions: warn or strict.",
     )
-    signature_keys_file: str = _setting(
-        "", str, "File with PEM public keys; versions that none of them signed are refused.", shown="unset"
+    signature_keys_file: str = _text(
+        "File with PEM public keys; versions that none of them signed are rejected.", shown="unset"
     )
     watch_minutes: float = _setting(
         60.0, _number, "Minutes of requests that are compared with a model's sample; 0 turns watching off.", low=0
     )
-    watch_rows: int = _setting(5000, _whole, "Rows a second and worker that are counted for drift.", low=1)
-    load_seconds: float | None = _setting(
-        None,
-        _auto(_number),
-        "Time for loading a model and its first prediction; auto is CPU time, by its format and size.",
+    watch_rows: int = _setting(5000, _whole, "Rows that each worker counts for drift per second.", low=1)
+    load_seconds: float | None = _auto(
+        "Time limit for loading a model and its first prediction; auto is CPU time, by format and size.",
         low=0.1,
         high=86400,
+        parse=_number,
     )
-    load_memory_bytes: int | None = _setting(
-        None, _auto(_whole), "Memory for trying a model; auto is a large part of what is free.", low=1 << 20
+    load_memory_bytes: int | None = _auto("Memory for trying a model; auto is most of the free memory.", low=1 << 20)
+    feedback_key_file: str = _text(
+        "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
     )
-    feedback_key_file: str = _setting(
-        "", str, "File with signing keys of 32 bytes or more; responses then carry X-Berth-Receipt.", shown="unset"
-    )
-    experiment_file: str = _setting(
-        "", str, "JSON file with experiments: which versions share a model's requests.", shown="unset"
-    )
-    experiment_state_dir: str = _setting(
-        "", str, "Directory that keeps the counts of experiments when all pods are replaced.", shown="unset"
-    )
-    peers: str = _setting("", str, "HOST:PORT,… of the pods that share the counts of experiments; set by the chart.")
+    experiment_file: str = _text("JSON file with experiments: which versions share a model's requests.", shown="unset")
+    experiment_state_dir: str = _text("Directory that keeps the experiments' counts across restarts.", shown="unset")
+    peers: str = _text("HOST:PORT,… of the pods that share the experiments' counts; set by the chart.")
     exit_on_load_failure: bool = _setting(False, _flag, "End the server when a model cannot be loaded.")
-    api_keys_file: str = _setting(
-        "", str, "File with name:sha256-of-key lines; turns authentication on.", shown="unset"
-    )
+    api_keys_file: str = _text("File with name:sha256-of-key lines; turns on authentication.", shown="unset")
     protect_metrics: bool = _setting(False, _flag, "Require a key at /metrics too.")
     cors_origins: str = _setting(
-        "", _origins, "Origins whose pages may call the server, with commas between them; * is any.", shown="none"
+        "", _origins, "Origins whose pages may call the server, separated by commas; * is any.", shown="none"
     )
-    slot: str = _setting("", str, "The slot this server runs in; set by the chart.")
-    fingerprint: str = _setting("", str, "The slot's fingerprint; set by the chart.")
-    run_dir: str = _setting(
-        "", str, "Directory for drain and readiness files and metrics; made fresh at every start.", shown="a fresh one"
+    slot: str = _text("The slot this server runs in; set by the chart.")
+    fingerprint: str = _text("The slot's fingerprint; set by the chart.")
+    run_dir: str = _text(
+        "Directory for drain, readiness and metrics files; those of an earlier start are removed.", shown="a fresh one"
     )
-    shards: int | None = _setting(None, _auto(_whole), "Shards of a `berth score` run; auto is no shards.", low=1)
-    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Lowest level that is logged.")
+    shards: int | None = _auto("Number of shards of a `berth score` run; auto is none.", low=1)
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Minimum level that is logged.")
     log_format: str = _setting("", _choice("json", "text", ""), "json or text.", shown="json, text on a terminal")
-    payload_log: str = _setting(
-        "off", str, "Where sampled requests and responses are written: a path or an http URL.", shown="off"
-    )
+    payload_log: str = _text("Where sampled requests and responses are written: a path or an http URL.", default="off")
 
 
 TABLE: tuple[Field[Any], ...] = fields(Settings)

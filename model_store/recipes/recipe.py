@@ -12,8 +12,8 @@ import click
 
 from berth.errors import BerthError
 from berth.loaders.formats import LoadOptions
-from berth.models.store import list_versions
-from berth.publishing.adding import AddRequest, add_version, next_version
+from berth.models.store import list_versions, next_version
+from berth.publishing.adding import AddRequest, add_version
 from berth.tensors.arrays import TensorSpec
 
 

@@ -112,8 +112,8 @@ def test_a_chain_of_something_else_is_not_loaded(steps: Any, tmp_path: Path) -> 
 def test_a_step_at_a_time() -> None:
     weights = {"dtype": "float64", "shape": [2, 1], "data": "AAAAAAAA8D8AAAAAAAAAQA=="}  # 1 and 2
     flat = {"dtype": "int64", "shape": [1], "data": "//////////8="}  # -1
-    score = [["Identity", None], ["MatMul", weights], ["Reshape", flat]]
+    score: list[list[Any]] = [["Identity", None], ["MatMul", weights], ["Reshape", flat]]
     rows = np.array([[3.0, 4.0], [0.0, 0.0]])
     assert read_chain(score)(rows).tolist() == [11.0, 0.0]
-    above = ["Greater", {"dtype": "float64", "shape": [], "data": "AAAAAAAAAEA="}]  # 2
+    above: list[Any] = ["Greater", {"dtype": "float64", "shape": [], "data": "AAAAAAAAAEA="}]  # 2
     assert read_chain([*score, above, ["Cast", None], ["Gather", ["no", "yes"]]])(rows).tolist() == ["yes", "no"]

@@ -174,3 +174,15 @@ def test_experiments_are_watched(
 ) -> None:
     known = ("BerthArmWorse", "BerthSampleRatio")
     assert sorted(firing(helm, tmp_path, given, minute, NOBODY, known)) == alerts
+
+
+@pytest.mark.parametrize(
+    ("restarts", "minute", "fires"),
+    [("0 1x60", 10, False), ("0 1 2 3x60", 6, True), ("0 1 2 3x60", 25, False), ("0+0.1x60", 50, False)],
+    ids=["one", "three", "three long ago", "now and then"],
+)
+def test_a_server_that_restarts_again_and_again(
+    helm: Helm, tmp_path: Path, restarts: str, minute: int, fires: bool
+) -> None:
+    given = [series("kube_pod_container_status_restarts_total", restarts, container="berth")]
+    assert bool(firing(helm, tmp_path, given, minute, HOUR, ["BerthRestarting"])) is fires

@@ -86,13 +86,23 @@ def test_notes_say_whether_a_canary_is_analysed(helm: Helm) -> None:
     values = overlay(overlay(BOTH, route), {"canary": {"weight": 5}})
     assert "verify Job compares" not in helm.notes(values)
     on: Values = {"canary": {"analysis": {"enabled": True, "seconds": 90}}}
-    assert "green has 5 % of the route's requests" in helm.notes(overlay(values, on))
+    assert "green receives 5 % of the route's requests" in helm.notes(overlay(values, on))
     assert "compares it with blue for 90 s" in helm.notes(overlay(values, on))
     idle = helm.notes(overlay(BOTH, on))
-    assert "Canary analysis is on, and idle: canary.weight is 0." in idle
+    assert "Canary analysis is on, but canary.weight is 0, so there is nothing to compare." in idle
 
 
 def test_notes_say_how_labels_are_seen(helm: Helm) -> None:
     assert "berth quality" not in helm.notes(QUICKSTART)
     notes = helm.notes(overlay(QUICKSTART, {"feedback": {"existingSecret": "receipts"}}))
     assert "exec deploy/iris-berth-blue -- berth quality --headless-host iris-berth-blue-pods" in notes
+
+
+def test_notes_say_whether_the_route_is_checked(helm: Helm) -> None:
+    hosts = [{"host": "iris.example", "paths": [{"path": "/", "pathType": "Prefix"}]}]
+    values = overlay(QUICKSTART, {"ingress": {"enabled": True, "hosts": hosts}})
+    assert "set verify.routeUrl to the address of its controller" in helm.notes(values)
+    checked = overlay(values, {"verify": {"routeUrl": "http://traefik.traefik.svc"}})
+    assert "also asks through the route, at http://traefik.traefik.svc." in helm.notes(checked)
+    for silent in (QUICKSTART, overlay(values, {"verify": {"enabled": False}})):
+        assert "route is not checked" not in helm.notes(silent)

@@ -61,9 +61,12 @@ CASES: dict[str, tuple[Values, str]] = {
         "set slots.green.resources.requests.memory",
     ),
     "fewest above most": (green({"autoscaling": {**ON, "minReplicas": 20}}), "raise maxReplicas"),
-    "nothing to scale by": (green({"autoscaling": {**ON, "cpuUtilization": 0}}), "autoscaling has nothing to scale by"),
+    "nothing to scale by": (
+        green({"autoscaling": {**ON, "cpuUtilization": 0}}),
+        "autoscaling has no metric to scale by",
+    ),
     "keda without address": (green({"keda": {**ON, "inflight": 4}}), "set slots.green.keda.prometheusAddress"),
-    "keda without trigger": (green({"keda": ON}), "keda has nothing to scale by"),
+    "keda without trigger": (green({"keda": ON}), "keda has no metric to scale by"),
     "keda fewest above most": (
         green({"keda": {**ON, "minReplicas": 20, "triggers": [{"type": "cpu", "metadata": {}}]}}),
         "keda.minReplicas is above maxReplicas",
@@ -143,7 +146,7 @@ CASES: dict[str, tuple[Values, str]] = {
     ),
     "streaming behind a policy": (
         {"streaming": STREAMING, "networkPolicy": ON},
-        "add it to networkPolicy.extraEgress",
+        "add one to networkPolicy.extraEgress",
     ),
     "more consumers than keda's maximum": (
         {"streaming": {**STREAMING, "replicas": 3, "keda": {"lagThreshold": 1, "maxReplicas": 2}}},

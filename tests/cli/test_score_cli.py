@@ -100,7 +100,7 @@ def test_rows_that_fail(run: Run, tmp_path: Path) -> None:
         (["s3://bucket", "out.csv"], 2, "names no file or folder: want s3://BUCKET/PATH"),
         (["in.csv", "file://host/out.csv"], 2, "want file:///PATH"),
         (["in.csv", "out.csv", "--chunk-rows", "0"], 2, "--chunk-rows"),
-        (["in.csv", "out.csv", "--outputs", "score"], 2, "unknown output 'score'; the model gives 'prediction'"),
+        (["in.csv", "out.csv", "--outputs", "score"], 2, "unknown output 'score'; the model has 'prediction'"),
         (["in.csv", "out.csv", "--keep", "id,id"], 2, "names one twice"),
         (["in.csv", "out.csv", "--keep", "prediction"], 2, "--keep prediction: an output has that name"),
         (["in.csv", "out.csv", "--keep", "name"], 3, "no column 'name' to keep; the input has id, age, city, member"),
@@ -124,16 +124,13 @@ def test_files_by_uri_and_without_endings(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "prediction\nno\nyes\n"
 
 
-def test_parquet_without_its_library_is_told(run: Run, tmp_path: Path) -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        (tmp_path / "in.csv").write_text(PEOPLE)
-        ran = run("in.csv", "out.parquet")
-        assert ran.code == 3
-        assert 'pip install "berth[parquet]"' in ran.err
-    else:
-        pytest.skip("pyarrow is installed")
+def test_parquet_without_its_library_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(PEOPLE)
+    script = "import sys; sys.modules['pyarrow'] = None; from berth.cli.main import berth; berth()"
+    command = [sys.executable, "-c", script, "score", "in.csv", "out.parquet", "--store", "store"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert 'pip install "berth[parquet]"' in done.stderr
 
 
 def wait_for_rows(state: Path, process: subprocess.Popen[bytes]) -> None:
@@ -145,7 +142,8 @@ def wait_for_rows(state: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.005)
 
 
-def test_a_process_that_is_killed_goes_on(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
+def test_a_process_that_is_stopped_goes_on(run: Run, tmp_path: Path, stop: signal.Signals, code: int) -> None:
     rows = ("old" if at % 500 == 7 else 20 + at % 60 / 7 for at in range(ROWS))
     (tmp_path / "in.csv").write_text("age,city,member\n" + "".join(f"{age},Rome,1\n" for age in rows))
     options = ("--outputs", "prediction,probabilities", "--chunk-rows", "20", "--keep", "age")
@@ -165,8 +163,8 @@ def test_a_process_that_is_killed_goes_on(run: Run, tmp_path: Path) -> None:
     ]
     process = subprocess.Popen(command, env={**os.environ}, stderr=subprocess.DEVNULL)
     wait_for_rows(tmp_path / "out.csv.part.json", process)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(10) == -signal.SIGKILL
+    process.send_signal(stop)
+    assert process.wait(10) == code
     assert not (tmp_path / "out.csv").exists()
     assert 0 < json.loads((tmp_path / "out.csv.part.json").read_text())["done"]["rows"] < ROWS
     ran = run("in.csv", "out.csv", *options, "--errors", "why.jsonl", "--overwrite")

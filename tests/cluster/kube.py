@@ -109,11 +109,11 @@ class Namespace:
         """Make or change objects."""
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(objects))
 
-    def client(self, name: str = "client", labels: dict[str, str] | None = None) -> Client:
-        """A pod with Python that asks from inside the cluster, made where it is not there yet."""
+    def client(self, name: str = "client", labels: dict[str, str] | None = None, cpu: str = "100m") -> Client:
+        """A pod with Python that asks from inside the cluster, made where it is not there yet; `cpu` is its request."""
         image = f"{REPOSITORY}:{TAG}"
         # Without a request of its own it would starve first on a busy node, and count its own delays as failures.
-        resources = {"requests": {"cpu": "250m", "memory": "64Mi"}}
+        resources = {"requests": {"cpu": cpu, "memory": "64Mi"}}
         command = ["python", "-c", "import time; time.sleep(86400)"]
         sleeping = restricted_container("client", image, command, resources=resources)
         self.apply(restricted_pod(name, [sleeping], labels))
@@ -259,6 +259,11 @@ class Release:
         assert done.returncode != 0, f"went through: {done.stdout}"
         assert self.selector() == before
         return done.stdout + done.stderr
+
+    def state(self) -> str:
+        """What helm says of the release, such as deployed or pending-upgrade; empty where there is none."""
+        done = self.try_helm("status", self.name, "-o=json")
+        return str(json.loads(done.stdout)["info"]["status"]) if done.returncode == 0 else ""
 
     def selector(self) -> dict[str, str]:
         """Whom the active Service selects."""

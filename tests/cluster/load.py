@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,23 @@ from cluster.kube import FLOWER, Client, Namespace
 LOADER = (Path(__file__).parent / "loader.py").read_text("utf-8")
 # Requests a second, over this many connections, half of them kept alive.
 RATE, CONNECTIONS, FRESH = 200, 8, 0.5
+# In the client's pod, and not at the end of a connection: the load goes on while no one can reach the pod.
+_START = """
+import subprocess, sys
+name, *command = sys.argv[1:]
+with open(f"{name}.out", "w") as out, open(f"{name}.errors", "w") as errors:
+    command = [sys.executable, "-c", *command, f"{name}.stop"]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True)
+"""
+_END = """
+import pathlib, sys, time
+out, errors, stop = (pathlib.Path(f"{sys.argv[1]}.{end}") for end in ("out", "errors", "stop"))
+stop.touch()
+until = time.monotonic() + 30
+while not out.read_text().endswith("\\n") and time.monotonic() < until:
+    time.sleep(0.1)
+print(out.read_text() or f"no counts: {errors.read_text()}")
+"""
 # A line for every change of who stands behind a Service.
 _SLICES = (
     "{.metadata.labels.kubernetes\\.io/service-name}{range .endpoints[*]} {.targetRef.name}="
@@ -49,14 +67,15 @@ def load(client: Client, url: str, fresh: float = FRESH, allowed: int = 0) -> It
     Where more than `allowed` failed, what explains it is printed.
     """
     counts: dict[str, Any] = {}
-    process = client.start(LOADER, f"{url}/predict", str(RATE), str(CONNECTIONS), json.dumps(FLOWER), str(fresh))
+    name = f"/tmp/load-{uuid.uuid4().hex[:6]}"
+    arguments = [f"{url}/predict", str(RATE), str(CONNECTIONS), json.dumps(FLOWER), str(fresh)]
+    client.python(_START, name, LOADER, *arguments)
     with watched_slices(client.namespace) as slices:
         try:
             yield counts
         finally:
-            out, err = process.communicate("", timeout=60)
-    assert process.returncode == 0, err
+            out = client.python(_END, name)
+            print(f"load: {out.strip()}")
     counts |= json.loads(out)
-    print(f"load: {counts}")
     if counts["failed"] > allowed:
         print(_explain(client.namespace, counts, slices))

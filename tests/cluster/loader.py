@@ -1,11 +1,14 @@
-"""Load at a steady rate until standard input ends; prints what became of each request as JSON.
+"""Load at a steady rate until a file is there; prints what became of each request as JSON.
 
-    python loader.py URL RATE CONNECTIONS BODY [FRESH]
+    python loader.py URL RATE CONNECTIONS BODY FRESH STOP
 
 Runs in a pod beside the release, so it needs nothing but Python. A request fails when its answer is not 200, when none
 comes within ten seconds, or when its connection breaks under it; nothing is tried again. Connections that the server
 ends with `Connection: close` are opened anew, as every HTTP client does, and after a hundred requests in any case; a
-share FRESH of them (0 to 1) is closed after each request. A fault is stamped with the time at which its request began.
+share FRESH of them (0 to 1) is closed after each request. It ends when the file STOP is there.
+
+A fault is stamped with the time at which its request began.
+`refused` counts the failed requests that no model has seen: they got no connection, or 503.
 """
 
 from __future__ import annotations
@@ -13,18 +16,23 @@ from __future__ import annotations
 import collections
 import http.client
 import json
+import os
+import re
 import sys
 import threading
 import time
 from urllib.parse import urlsplit
 
 REQUESTS_PER_CONNECTION = 100
+# A test that has broken off leaves no load behind.
+MOST_SECONDS = 900
+REFUSED = re.compile("no connection|status 503")
 
 
 class Load:
     """Threads with a connection each; the counts are theirs together."""
 
-    def __init__(self, url: str, rate: float, connections: int, body: str, fresh: float = 0.0) -> None:
+    def __init__(self, url: str, rate: float, connections: int, body: str, fresh: float) -> None:
         self._url, self._body = urlsplit(url), body.encode()
         self._pause = connections / rate
         self._fresh = round(fresh * connections)
@@ -38,6 +46,11 @@ class Load:
 
     def _ask(self, line: http.client.HTTPConnection) -> tuple[int, str]:
         """Status and slot. Raises OSError or HTTPException."""
+        if line.sock is None:
+            try:
+                line.connect()
+            except OSError as error:
+                raise ConnectionError(f"no connection: {type(error).__name__}: {error}") from error
         line.request("POST", self._url.path or "/predict", self._body, {"Content-Type": "application/json"})
         answer = line.getresponse()
         answer.read()
@@ -71,28 +84,31 @@ class Load:
                 line.close()
         line.close()
 
-    def run(self) -> dict[str, object]:
-        """Ask until standard input ends; the counts."""
+    def run(self, stop: str) -> dict[str, object]:
+        """Ask until the file `stop` is there; the counts."""
         began = time.monotonic()
         for thread in self._threads:
             thread.start()
-        sys.stdin.read()
+        while not os.path.exists(stop) and time.monotonic() < began + MOST_SECONDS:
+            time.sleep(0.1)
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        took = sorted(self._seconds)
+        took, seconds = sorted(self._seconds), time.monotonic() - began
         return {
             "sent": len(took),
             "failed": sum(self._faults.values()),
+            "refused": sum(count for fault, count in self._faults.items() if REFUSED.search(fault)),
             "faults": dict(self._faults),
             "statuses": dict(self._statuses),
             "slots": dict(self._slots),
-            "rate": round(len(took) / (time.monotonic() - began), 1),
+            "seconds": round(seconds, 1),
+            "rate": round(len(took) / seconds, 1),
             "p99_ms": round(1000 * took[len(took) * 99 // 100], 1),
             "slowest_ms": round(1000 * took[-1], 1),
         }
 
 
 if __name__ == "__main__":
-    fresh = float(sys.argv[5]) if len(sys.argv) > 5 else 0.0
-    print(json.dumps(Load(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], fresh).run()))
+    load = Load(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
+    print(json.dumps(load.run(sys.argv[6])))

@@ -42,7 +42,7 @@ def test_two_upgrades_at_once_and_a_gate_that_is_deleted(both: Release) -> None:
     switch += ["--set-json", _json(SMALL)]
     with load(namespace.client(), both.url) as counts:
         first = subprocess.Popen(switch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        eventually(lambda: _state(both) == "pending-upgrade", "the first is under way", 30)
+        eventually(lambda: both.state() == "pending-upgrade", "the first is under way", 30)
         second = run(switch)
         assert second.returncode != 0
         assert "another operation" in second.stdout + second.stderr
@@ -83,12 +83,6 @@ def test_no_node_for_the_gate(both: Release) -> None:
         both.upgrade(STAGE, QUICK)
     Fault("16b", "no node admits the gate's pod", "refused at the timeout; the next works").record(counts)
     assert counts["failed"] == 0, counts["faults"]
-
-
-def _state(release: Release) -> str:
-    """What helm says of the release."""
-    done = release.try_helm("status", release.name, "-o=json")
-    return str(json.loads(done.stdout)["info"]["status"]) if done.returncode == 0 else ""
 
 
 def _json(values: Values) -> str:

@@ -58,8 +58,9 @@ def test_a_container_that_is_killed(blue: Release) -> None:
         eventually(lambda: restarts(blue.namespace, pod) > 0, "the container has restarted", 60)
 
     # The node refuses new connections to the pod until then: two seconds' worth, as half of them are for this pod.
-    promise = "failed ≤ in flight on that pod, and new connections to it until the kubelet notices"
-    measure(blue, Fault("2", "a container is SIGKILLed", promise), kill, RATE)
+    refused = "new connections to it are refused until the kubelet notices"
+    promise = f"failed ≤ in flight on that pod; {refused}; both ready in 20 s"
+    measure(blue, Fault("2", "a container is SIGKILLed", promise, within=20), kill, CONNECTIONS, refused=RATE)
 
 
 def test_a_worker_that_is_killed(blue: Release) -> None:

@@ -78,13 +78,11 @@ def live(namespace: Namespace) -> Iterator[Release]:
 
 
 def said(release: Release) -> str:
-    """The last line of the fetch that failed, or of the one that runs."""
+    """The last line of a fetch that failed; else of the one that runs. The node keeps few logs of those that ended."""
     pod = name_of(release.pods("blue")[0])
-    for flags in (["--previous"], []):
-        done = release.namespace.try_kubectl("logs", pod, "-c", "pull", *flags)
-        if done.returncode == 0 and done.stdout.strip():
-            return done.stdout.strip().splitlines()[-1]
-    return ""
+    logs = [release.namespace.try_kubectl("logs", pod, "-c", "pull", *flags) for flags in ([], ["--previous"])]
+    lines = [done.stdout.strip().splitlines()[-1] for done in logs if done.returncode == 0 and done.stdout.strip()]
+    return next((line for line in lines if line.startswith("berth: ")), lines[0] if lines else "")
 
 
 def has_failed(release: Release) -> bool:

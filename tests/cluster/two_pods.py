@@ -67,12 +67,15 @@ def resize(namespace: Namespace, pod: str, cpu: str) -> None:
 
 
 def measure(
-    release: Release, fault: Fault, cause: Callable[[str], None], allowed: int = 0, sent: int = 800
+    release: Release, fault: Fault, cause: Callable[[str], None], allowed: int = 0, refused: int = 0
 ) -> dict[str, Any]:
-    """Load, the fault on one of two pods, and its end; no more than `allowed` requests fail."""
+    """Load, the fault on one of two pods, and its end.
+
+    No more than `allowed` requests fail that a server had, and no more than `refused` others.
+    """
     wait_for_two(release)
     victim = name_of(release.pods("blue")[0])
-    with load(release.namespace.client(), release.url, allowed=allowed) as counts:
+    with load(release.namespace.client(), release.url, allowed=allowed + refused) as counts:
         time.sleep(2)
         watch = Stopwatch()
         cause(victim)
@@ -80,6 +83,8 @@ def measure(
         seconds = watch.seconds
         time.sleep(2)
     fault.record(counts, seconds)
-    assert counts["failed"] <= allowed, counts["faults"]
-    assert counts["sent"] > sent
+    assert counts["failed"] - counts["refused"] <= allowed, counts["faults"]
+    assert counts["refused"] <= refused, counts["faults"]
+    assert counts["sent"] > 800
+    assert fault.within is None or seconds <= fault.within
     return counts

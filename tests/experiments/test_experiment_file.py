@@ -72,7 +72,7 @@ def test_what_is_wrong_is_said(change: dict[str, Any], said: str) -> None:
         ("{", "not JSON"),
         ("[]", "the file must be an object, got a list of 0"),
         ("{}", "experiments must be a list of at most 32, got null"),
-        ('{"experiments": [], "experiments": []}', "the key 'experiments' is in one object twice"),
+        ('{"experiments": [], "experiments": []}', "the key 'experiments' is duplicated in one object"),
     ],
 )
 def test_a_file_that_is_none(text: str, said: str) -> None:

@@ -38,8 +38,8 @@ def test_pinning_ends_when_the_values_have_changed_their_form() -> None:
 @pytest.mark.parametrize("reference", ["berth:1.0.0", "berth", f"berth@{DIGEST[:-1]}", f"berth:1 @{DIGEST}"])
 def test_only_digests_are_signed_and_verified(reference: str) -> None:
     with pytest.raises(SystemExit, match="want NAME@sha256"):
-        load_script("registry.py").check_digested(reference)
-    load_script("registry.py").check_digested(f"localhost:5000/berth:1.0.0@{DIGEST}")
+        load_script("registry_tools.py").check_digested(reference)
+    load_script("registry_tools.py").check_digested(f"localhost:5000/berth:1.0.0@{DIGEST}")
 
 
 def test_the_idle_slot_gets_the_model_and_the_live_one_stays() -> None:
@@ -235,6 +235,7 @@ def test_an_input_without_a_pattern_is_refused() -> None:
         ("retrain", ["recipes/x.py", "iris", "1 --privileged"], "VERSION"),
         ("retrain", ["-v.py", "iris", "1"], "RECIPE"),
         ("retrain", ["/a:/b.py", "iris", "1"], "RECIPE"),
+        ("retrain", ["mlflow:models:/iris@$(id)", "iris", "1"], "MODEL_SOURCE"),
         ("propose-model", ["--x.yaml", "iris", "1", "e.org/iris"], "VALUES"),
         ("propose-model", ["values.yaml", "iris", "1", "e.org/`id`"], "REFERENCE"),
         ("propose-model", ["values.yaml", "iris", "1", "mlflow:models:/iris@$(id)"], "MODEL_SOURCE"),

@@ -121,10 +121,10 @@ def test_requirements_pin_what_pyproject_pins(name: str) -> None:
             assert re.match(rf"=={re.escape(version)}[ \\;]", found[package]), f"{pin}; run ci/compile-requirements"
 
 
-EXTRAS = ("grpc", "gs", "kafka", "pandas", "redis", "sign")
+EXTRAS = ("grpc", "gs", "hf", "kafka", "pandas", "redis", "s3", "sign")
 
 
-@pytest.mark.parametrize("extras", ["", "grpc", "grpc,kafka", "kafka, redis,pandas,sign,gs"])
+@pytest.mark.parametrize("extras", ["", "grpc", "grpc,kafka", "kafka, redis,pandas,sign,gs,s3,hf"])
 def test_extras_are_files_that_one_installation_can_read(extras: str) -> None:
     """The words of the Dockerfile itself; pip refuses two versions of one package."""
     (install,) = [rest for rest in words("RUN") if "${EXTRAS}" in rest]

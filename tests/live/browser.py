@@ -30,6 +30,10 @@ def find_browser() -> str | None:
     return next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 
+class PageLeft(AssertionError):
+    """The page was left while something was asked of it."""
+
+
 class Browser:
     """One browser with one page."""
 
@@ -77,7 +81,8 @@ class Browser:
         while (answer := self._read(deadline)).get("id") != self._last:
             self.events.append(answer)
         if "error" in answer:
-            raise AssertionError(f"{method}: {answer['error']}")
+            left = "navigated" in answer["error"].get("message", "")
+            raise (PageLeft if left else AssertionError)(f"{method}: {answer['error']}")
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -89,8 +94,15 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, expression: str) -> Any:
-        """The first true value of a JavaScript expression."""
-        return wait_until(lambda: self.evaluate(expression), expression)
+        """The first true value of a JavaScript expression, on this page or the one that a link leads to."""
+
+        def value() -> Any:
+            try:
+                return self.evaluate(expression)
+            except PageLeft:
+                return None
+
+        return wait_until(value, expression)
 
     def open(self, url: str, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Go to a page, in a window of this size and scheme."""

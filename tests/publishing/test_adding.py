@@ -14,8 +14,8 @@ from sklearn.tree import DecisionTreeClassifier
 from berth.errors import BerthError, LoadError, ManifestError, StoreError, UnsafeArtifact
 from berth.loaders.formats import LoadOptions
 from berth.models.manifest import Manifest
-from berth.models.store import find_version, list_names, read_manifest, write_version
-from berth.publishing.adding import AddRequest, add_version, next_version
+from berth.models.store import find_version, list_names, next_version, read_manifest, write_version
+from berth.publishing.adding import AddRequest, add_version
 from berth.serving.opening import open_version
 from berth.tensors.arrays import TensorSpec
 

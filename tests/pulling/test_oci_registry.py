@@ -225,6 +225,18 @@ def test_references() -> None:
     assert parse_reference("//registry.kube.local:5000/a").url == "http://registry.kube.local:5000/v2/a"
 
 
+@pytest.mark.parametrize(
+    ("host", "scheme"),
+    [
+        ("10.200.0.2:5000", "http"), ("192.168.1.7", "http"), ("172.16.0.1:5000", "http"), ("172.31.255.1", "http"),
+        ("172.32.0.1", "https"), ("11.0.0.1", "https"), ("10.0.0.1.example.com", "https"), ("8.8.8.8:5000", "https"),
+        ("110.0.0.1", "https"), ("10.0.0.1.2", "https"),
+    ],
+)  # fmt: skip
+def test_a_registry_at_a_private_address_speaks_plain_http(host: str, scheme: str) -> None:
+    assert parse_reference(f"//{host}/a").url == f"{scheme}://{host}/v2/a"
+
+
 def test_where_credentials_are(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"ghcr.io": {"auth": "YQ=="}, "other": {}}}))
     assert read_basic("ghcr.io", {"DOCKER_CONFIG": str(tmp_path)}) == "Basic YQ=="

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from berth.errors import InvalidInput
 from berth.score.cell_columns import read_cells
-from berth.score.chunks import ColumnRows, list_rows
-from berth.score.csv_file import CsvSource
+from berth.score.chunks import ColumnRows, Columns, Scored, list_rows
+from berth.score.csv_file import CsvSink, CsvSource
+from berth.score.value_texts import list_values_of
 from berth.tensors.arrays import Array, TensorSpec, decode_array
 from berth.tensors.tables import parse_cells
 
@@ -82,3 +83,46 @@ def test_a_read_may_end_anywhere(tmp_path: Path) -> None:
     for size in (1, 997, 5_000, 39_999):
         found = [row for chunk in islice(source.chunks(0, size), 50) for row in list_rows(chunk.rows)]
         assert found == [row.split(",") for row in rows[: 50 * size]]
+
+
+def _tensors(source: CsvSource, rows: Any) -> Any:
+    try:
+        return source.decode(rows, 1)["x"].tobytes()
+    except InvalidInput as error:
+        return error.message
+
+
+PLAIN_CELLS = [cell for cell in CELLS if "," not in cell and "\n" not in cell]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from(PLAIN_CELLS)] * 2), min_size=1, max_size=3))
+@example([("1.5", "2"), ("3", "4.25")])
+@example([("1", "[1"), ("2]", "3")])
+@example([("1", "-0"), ("2", "3")])
+@example([("1", "2"), ("3", "-0")])
+def test_all_cells_of_a_chunk_at_once_or_row_by_row(tmp_path_factory: Any, rows: list[tuple[str, str]]) -> None:
+    path = tmp_path_factory.getbasetemp() / "all.csv"
+    path.write_text("\n".join(["a,b", *map(",".join, rows)]), "utf-8")
+    source = CsvSource(path, (TensorSpec("x", "FP64", (-1, 2), ("b", "a")),), ())
+    for chunk in source.chunks(0, 3):
+        exploded = list_rows(chunk.rows)
+        assert exploded == [list(row) for row in rows]
+        assert _tensors(source, chunk.rows) == _tensors(source, exploded)
+
+
+def test_all_cells_of_a_chunk_are_one_array(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,b\n1,2.5\n3,-4e2\n")
+    source = CsvSource(tmp_path / "in.csv", (TensorSpec("x", "FP64", (-1, 2), ("a", "b")),), ())
+    (chunk,) = source.chunks(0, 10)
+    assert isinstance(chunk.rows, ColumnRows)
+    assert chunk.rows.columns.numbers().tolist() == [[1, 2.5], [3, -400]]
+
+
+@pytest.mark.parametrize("values", [[1.5, float("nan"), 1e-5], [True, False], [2**60, 1]])
+def test_one_column_of_numbers_is_written_as_rows_are(values: list[Any]) -> None:
+    spec = TensorSpec("y", {bool: "BOOL", int: "INT64", float: "FP64"}[type(values[0])], (-1,))
+    sink = CsvSink(Columns((), (spec,), {}))
+    at_once = sink.encode(Scored({}, {"y": np.array(values)}))
+    listed = list_values_of(np.array(values))
+    assert at_once == sink.encode(Scored({}, {"y": listed}))

@@ -1,12 +1,14 @@
-"""`berth score` and `berth pull` with the libraries of Amazon and Google, against servers that speak their APIs."""
+"""`berth score` and `berth pull` with the libraries of the three clouds, against servers that speak their APIs."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from berth.models.store import Entry, verify_version
 from live.server import free_port, wait_until
 from other_venv import ROOT, VENVS, other_venv
+from s3_gateway import running_s3
 from score.row_models import add_row_model
 
 pytestmark = pytest.mark.slow
@@ -65,7 +68,33 @@ def _gs(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, s
     return command, {**environ, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
 
 
-STARTS: dict[str, Callable[[Path, Path, int], tuple[list[str], dict[str, str]]]] = {"s3": _s3, "gs": _gs}
+def _az(programs: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    azurite = shutil.which("azurite-blob")
+    if azurite is None:
+        pytest.skip("azurite-blob is not on PATH: npm install --global azurite")
+    command = [azurite, "--inMemoryPersistence", "--silent", "--skipApiVersionCheck", f"--blobPort={port}"]
+    # The account and the key that every Azurite has.
+    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    account = f"AccountName=devstoreaccount1;AccountKey={key};BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
+    return command, {"AZURE_STORAGE_CONNECTION_STRING": f"DefaultEndpointsProtocol=http;{account};"}
+
+
+STARTS: dict[str, Callable[[Path, Path, int], tuple[list[str], dict[str, str]]]] = {"s3": _s3, "gs": _gs, "az": _az}
+
+
+@contextmanager
+def _emulated(name: str, programs: Path, folder: Path) -> Iterator[Mapping[str, str]]:
+    """The environment in which the library of `name` reaches its emulator."""
+    port = free_port()
+    command, environ = STARTS[name](programs, folder, port)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: _answers(port), f"the emulator of {name}", seconds=60)
+        yield environ
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _answers(port: int) -> bool:
@@ -82,26 +111,20 @@ def rows_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return add_row_model(tmp_path_factory.mktemp("rows"))
 
 
-@pytest.fixture(scope="module", params=list(STARTS))
+@pytest.fixture(scope="module", params=[*STARTS, "s3 gateway"])
 def cloud(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, rows_store: Path
 ) -> Iterator[Cloud]:
-    """A bucket `models` with the store and rows/in.csv."""
+    """A bucket `models` with the store and rows/in.csv: at an emulator, or at a real S3 server."""
     programs = other_venv("clouds", ROOT / "tests" / "venvs" / "clouds.txt")
-    folder, port = tmp_path_factory.mktemp("cloud"), free_port()
-    command, environ = STARTS[request.param](programs, folder, port)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_until(lambda: _answers(port), f"the emulator of {request.param}", seconds=60)
+    folder, name = tmp_path_factory.mktemp("cloud"), str(request.param)
+    running = _emulated(name, programs, folder) if name in STARTS else running_s3(folder / "s3", "models")
+    with running as environ:
         (folder / "in.csv").write_text("\n".join(["id,a,b,c,d", *ROWS, ""]))
-        cloud = Cloud(request.param, environ)
+        cloud = Cloud(name.split()[0], environ)
         filled = cloud.run("-c", _FILL, cloud.scheme, str(rows_store), str(folder / "in.csv"))
         assert filled.returncode == 0, filled.stderr[-2000:]
         yield cloud
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def test_a_store_is_pulled(cloud: Cloud, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from berth.serving.lifecycle import (
     ModelState,
     Readiness,
     write_drain,
-    write_whole,
     write_worker_count,
 )
+from berth.whole_files import write_whole
 
 
 def other_worker(run_dir: Path, pid: int, **states: str) -> None:

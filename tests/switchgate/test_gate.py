@@ -26,6 +26,7 @@ from berth.switchgate.decide import (
 from berth.switchgate.drifting import decide_drift
 from berth.switchgate.heard import Addresses, Heard, Name, find_examples
 from berth.switchgate.plan import SwitchPlan
+from berth.switchgate.unready import explain_unready
 
 PLAN = SwitchPlan(
     release="iris",
@@ -130,6 +131,38 @@ def test_the_target_must_run_what_this_revision_renders(
     heard: Heard, outcome: Outcome, patience: Patience, words: list[str]
 ) -> None:
     check(decide_target(heard, PLAN), outcome, patience, *words)
+
+
+def health(**states: tuple[str, str]) -> Heard:
+    """What a pod's /health brings."""
+    models = {f"{name}@1": {"state": state, "reason": reason} for name, (state, reason) in states.items()}
+    return Heard("GET /health", status=503, document={"models": models})
+
+
+@pytest.mark.parametrize(
+    ("pods", "reason"),
+    [
+        ([], ""),
+        ([health(a=("loading", "")), silent()], ""),
+        (
+            [health(a=("failed", "not signed"), b=("ready", "")), health(a=("failed", "not signed"))],
+            "a model of slot green cannot be loaded: a@1: not signed (2 of 2 pods)",
+        ),
+        (
+            [health(a=("failed", "not signed"), b=("failed", "no room")), silent()],
+            "a model of slot green cannot be loaded: a@1: not signed (1 of 2 pods); b@1: no room (1 of 2 pods)",
+        ),
+        (
+            [silent()],
+            "the pods of slot green do not respond yet: read their log with `kubectl -n shop logs "
+            "-l berth.dev/slot=green --all-containers`",
+        ),
+        ([Heard("GET /health", status=503, document={"models": ["a"]})], ""),
+        ([Heard("GET /health", status=503, document={"models": {"a@1": "failed"}})], ""),
+    ],
+)
+def test_why_a_slot_is_not_ready(pods: list[Heard], reason: str) -> None:
+    assert explain_unready(pods, PLAN) == reason
 
 
 def test_in_an_outage_a_repair_is_told_the_way_past_the_gate() -> None:

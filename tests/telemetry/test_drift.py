@@ -16,9 +16,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from scipy.stats import chi2
 
 from berth.models.profile import ColumnProfile, make_column, make_profile
+from berth.telemetry.chi_squared import chi_squared_quantile
 from berth.telemetry.drift.monitor import DriftMonitor
 from berth.telemetry.drift.packing import BLOCK
-from berth.telemetry.drift.psi import chi_squared_quantile, find_threshold, measure_psi
+from berth.telemetry.drift.psi import find_threshold, measure_psi
 from berth.telemetry.drift.report import describe_features
 from berth.telemetry.drift.ring import SLOTS, CountRing, sum_rings
 from berth.telemetry.drift.watcher import (

@@ -178,7 +178,7 @@ def test_many_names_are_cut_short() -> None:
 def test_outputs_are_chosen_in_the_clients_order() -> None:
     specs = (TensorSpec("prediction", "INT64", (-1,)), TensorSpec("probabilities", "FP64", (-1, 3)))
     assert choose_outputs(["probabilities", "prediction"], specs) == ("probabilities", "prediction")
-    with pytest.raises(UnknownOutput, match="'scores'; the model gives 'prediction', 'probabilities'"):
+    with pytest.raises(UnknownOutput, match="'scores'; the model has 'prediction', 'probabilities'"):
         choose_outputs(["prediction", "scores"], specs)
     for wrong in ([], "prediction", [1], None, ["prediction", "prediction"]):
         with pytest.raises(InvalidInput):

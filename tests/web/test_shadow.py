@@ -14,10 +14,11 @@ from flask.testing import FlaskClient
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from berth.experiments.shadowing import QUEUE, compare_outputs, is_shadowed
+from berth.experiments.shadowing import QUEUE, is_shadowed
 from berth.loaders.formats import LoadOptions
 from berth.publishing.adding import AddRequest, add_version
 from berth.tensors.arrays import TensorSpec
+from berth.tensors.differences import compare_outputs
 from collector import wait_for
 from web.asking import MakeApp, told
 

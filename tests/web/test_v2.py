@@ -223,7 +223,7 @@ BAD_INPUTS: dict[str, tuple[Any, str]] = {
     "parameters a list": ([{**tensor("features", [1], [1]), "parameters": [1]}], "parameters must be an object"),
     "shared memory": (
         [{**tensor("features", [1], [1]), "parameters": {"shared_memory_region": "a"}}],
-        "shared_memory_region is not offered",
+        "shared_memory_region is not supported",
     ),
     "binary without a tail": (
         [{"name": "features", "shape": [1, 4], "datatype": "FP64", "parameters": {"binary_data_size": 32}}],

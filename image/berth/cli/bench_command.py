@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from berth.cli.load import Load, Request, Tally, connect, quantile
+from berth.cli.option_types import FILE
 from berth.errors import OperatorError
 
 _TICK_SECONDS = 0.1
@@ -101,23 +102,25 @@ def describe(tally: Tally, seconds: float) -> list[str]:
 
 @click.command()
 @click.argument("url", callback=_parse_url)
-@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 3600), help="How long.")
-@click.option("--connections", default=16, show_default=True, type=click.IntRange(1, 1024), help="Open at a time.")
-@click.option("--body", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What to send, from a file.")
-@click.option("--model", help="Whose example to send, where no body is given [default: the server's first].")
-@click.option("--header", "headers", multiple=True, callback=_parse_headers, metavar="NAME:VALUE", help="Also send it.")
+@click.option("--seconds", default=10.0, type=click.FloatRange(0.1, 3600), help="Duration of the load.")
+@click.option("--connections", default=16, type=click.IntRange(1, 1024), help="Number of open connections.")
+@click.option("--body", type=FILE, help="File with the body to send.")
+@click.option("--model", help="Model whose example is sent if there is no --body [default: the server's first].")
+@click.option(
+    "--header", "headers", multiple=True, callback=_parse_headers, metavar="NAME:VALUE", help="Header; may be repeated."
+)
 def bench(
     url: str, seconds: float, connections: int, body: Path | None, model: str | None, headers: dict[str, str]
 ) -> None:
-    """Load a running server and report how many requests a second it handles, and how fast.
+    """Load a running server, and report its requests per second and its latencies.
 
     \b
     berth bench http://localhost:8000                     the first model's example, to /predict
     berth bench http://localhost:8000 --model iris --seconds 30
     berth bench http://localhost:8000/v2/models/iris/infer --body request.json
 
-    URL is a server or one prediction route. Each connection sends its next request after the last response; this
-    client is Python too and manages a few thousand requests a second at most. Exit code 1 if anything but
+    URL is a server or one prediction route. Each connection sends its next request after the response to the last one.
+    The client is written in Python and reaches a few thousand requests per second at most. Exit code 1 if anything but
     refusals (429) went wrong.
     """
     base = urlsplit(url)._replace(path="", query="", fragment="").geturl()

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from berth.cli.option_types import COUNT, SECONDS
 from berth.switchgate.canary_plan import CanaryLimits, CanaryPlan
 from berth.switchgate.plan import namespace_of
 
@@ -15,28 +16,33 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PREFIX = "canary_"
 _OPTIONS = (
-    click.option("--canary-host", help="With --verify, compare the pods behind this name with the live ones."),
-    click.option("--live-host", help="Name whose addresses are the live slot's ready pods."),
-    click.option("--canary-fingerprint", help="What /info of the canary's pods must say."),
+    click.option("--canary-host", help="With --verify: host name of the canary's pods, to compare with the live ones."),
+    click.option("--live-host", help="Host name that resolves to the live slot's ready pods."),
+    click.option("--canary-fingerprint", help="Fingerprint that /info of the canary's pods must report."),
     click.option(
-        "--canary-seconds", type=click.FloatRange(min=1), default=120, show_default=True, help="Time to compare."
+        "--canary-seconds", type=SECONDS, default=120,
+        help="Seconds of traffic to compare."
     ),
     click.option(
-        "--canary-min-requests", type=click.IntRange(1), default=500, show_default=True, help="In each of both slots."
+        "--canary-min-requests", type=COUNT, default=500,
+        help="Requests that each slot must have had."
     ),
     click.option(
-        "--canary-max-error-increase", type=click.FloatRange(0, 1), default=0.005, show_default=True,
-        help="Of the shares of failed and of rejected responses.",
+        "--canary-max-error-increase", type=click.FloatRange(0, 1), default=0.005,
+        help="Maximum increase of the share of failed responses, and of rejected ones."
     ),
     click.option(
-        "--canary-max-latency-ratio", type=click.FloatRange(min=0), default=1.3, show_default=True,
-        help="Of the p99; 0 for any.",
+        "--canary-max-latency-ratio", type=click.FloatRange(min=0), default=1.3,
+        help="Maximum ratio of the p99 latencies; 0 for no limit."
     ),
     click.option(
-        "--canary-max-drift", type=click.FloatRange(min=0), default=0, show_default=True,
-        help="Of the predictions, psi in parts of its threshold; 0 for any.",
+        "--canary-max-drift", type=click.FloatRange(min=0), default=0,
+        help="Maximum psi of the predictions, divided by its threshold; 0 for no limit."
     ),
-    click.option("--canary-inconclusive", type=click.Choice(["fail", "pass"]), default="fail", help="Too few of them."),
+    click.option(
+        "--canary-inconclusive", type=click.Choice(["fail", "pass"]), default="fail",
+        help="Result of an inconclusive analysis."
+    ),
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from berth.cli.option_types import FILE
 from berth.cli.profile_table import print_profile
 from berth.cli.store_option import find_store, read_settings, store_option
 from berth.errors import BerthError, MalformedJson
@@ -66,13 +67,13 @@ def _inspect_path(path: Path) -> bool:
 @click.argument("target")
 @store_option
 def inspect(target: str, store: str | None) -> None:
-    """Report what a file, or NAME[@VERSION] of the store, is made of, and whether it would be loaded.
+    """Describe a file, or NAME[@VERSION] in the store, and report whether it would be loaded.
 
-    A pickle is loaded only if every name in it is allowed, because the loader decides the rest; it is not kept.
+    A pickle whose names are all allowed is also loaded, as the remaining checks need its contents; it is not kept.
 
     \b
-    berth inspect model.joblib        every global it names, and whether it would be allowed
-    berth inspect iris@3              its manifest, digests checked, and the profile of its sample as a table
+    berth inspect model.joblib        every global that it names, and whether it is allowed
+    berth inspect iris@3              its manifest, with digests checked, and the profile of its sample
     """
     path = Path(target)
     if path.exists():
@@ -88,7 +89,7 @@ def inspect(target: str, store: str | None) -> None:
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[NAME[@VERSION]]...")
-@click.option("--digests-only", is_flag=True, help="Do not load the models and compare their examples.")
+@click.option("--digests-only", is_flag=True, help="Check signatures and digests only; load no model.")
 @click.option(
     "--key",
     "keys",
@@ -98,7 +99,9 @@ def inspect(target: str, store: str | None) -> None:
 )
 @store_option
 def verify(models: tuple[str, ...], digests_only: bool, keys: tuple[str, ...], store: str | None) -> None:
-    """Check signatures (with --key) and digests, load, and compare each model with its example; by default all models.
+    """Check signatures (with --key) and digests, load each model, and compare it with its example.
+
+    Without arguments, every model of the store is verified.
 
     \b
     berth verify
@@ -148,11 +151,11 @@ def _read_document(file: Path) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", help="NAME[@VERSION] [default: the first of the store].")
+@click.argument("file", type=FILE)
+@click.option("--model", help="Model to use, as NAME[@VERSION] [default: the first in the store].")
 @store_option
 def predict(file: Path, model: str | None, store: str | None) -> None:
-    """Predict one request without a server: the same JSON as /predict, or a CSV with a header.
+    """Make one prediction without a server, for a JSON body of /predict or a CSV file with a header.
 
     \b
     berth predict request.json

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from berth.cli.option_types import PORT
 from berth.cli.serve_command import discard, make_run_dir, settle
 from berth.cli.store_option import read_settings, store_option
 from berth.consuming.broker_options import parse_dead, parse_place
@@ -68,18 +69,21 @@ def _consume(settings: Settings, route: Any, environ: Mapping[str, str], stop: t
 
 @click.command()
 @click.argument("source")
-@click.option("--to", "sink", required=True, metavar="URL", help="Topic or stream for the predictions.")
-@click.option("--dead", metavar="NAME|URL", help="Topic or stream for messages without a prediction.")
-@click.option("--group", help="The consumer group [default: berth-MODEL].")
-@click.option("--model", help="NAME[@VERSION] [default: the first of BERTH_MODELS or of the store].")
-@click.option("--batch-rows", default=1000, show_default=True, type=click.IntRange(1, 100_000), help="Messages a call.")
-@click.option("--linger-ms", default=50.0, show_default=True, type=click.FloatRange(0, 60_000),
-              help="How long a batch waits for more messages.")  # fmt: skip
-@click.option("--guarantee", default=_GUARANTEES[0], show_default=True, type=click.Choice(_GUARANTEES))
-@click.option("--claim-seconds", default=60.0, show_default=True, type=click.FloatRange(0.1),
-              help="Redis: take over what another consumer has left so long.")  # fmt: skip
+@click.option("--to", "sink", required=True, metavar="URL", help="Topic or stream that receives the predictions.")
+@click.option("--dead", metavar="NAME|URL", help="Topic or stream that receives messages without a prediction.")
+@click.option("--group", help="Consumer group [default: berth-MODEL].")
+@click.option("--model", help="Model to use, as NAME[@VERSION] [default: the first of BERTH_MODELS or of the store].")
+@click.option(
+    "--batch-rows", default=1000, type=click.IntRange(1, 100_000), help="Maximum messages in one call of the model."
+)
+@click.option("--linger-ms", default=50.0, type=click.FloatRange(0, 60_000),
+              help="Milliseconds that a batch waits for more messages.")  # fmt: skip
+@click.option("--guarantee", default=_GUARANTEES[0], type=click.Choice(_GUARANTEES),
+              help="Delivery guarantee if a process dies; exactly-once needs one Kafka cluster.")  # fmt: skip
+@click.option("--claim-seconds", default=60.0, type=click.FloatRange(0.1),
+              help="Redis: age at which another consumer's pending messages are claimed.")  # fmt: skip
 @click.option("--host", help="Address of /livez, /readyz and /metrics [default: BERTH_HOST or 0.0.0.0].")
-@click.option("--port", type=click.IntRange(1, 65535), help="Their port [default: BERTH_PORT or 8000].")
+@click.option("--port", type=PORT, help="Port of /livez, /readyz and /metrics [default: BERTH_PORT or 8000].")
 @store_option
 def consume(
     source: str,
@@ -95,16 +99,18 @@ def consume(
     port: int | None,
     store: str | None,
 ) -> None:
-    """Predict for the messages of a Kafka topic or a Redis stream, and send the predictions to another one.
+    """Make predictions for the messages of a Kafka topic or a Redis stream, and send them to another one.
 
     \b
     berth consume kafka://b1:9092,b2:9092/orders --to kafka://b1:9092,b2:9092/scores --dead orders-dead --model churn
     berth consume redis://cache/orders --to redis://cache/scores?maxlen=100000
 
-    A message is a row, or a body of /predict. One without a prediction goes to --dead with its code and error;
-    without --dead it is logged and skipped. A broker that is away is waited for. SIGTERM finishes the batch.
+    A message is a row, or a body of /predict. A message that cannot be predicted goes to --dead with its code and
+    error; without --dead it is logged and skipped. While the broker is unreachable, the command waits. On SIGTERM it
+    finishes the current batch.
 
-    Exit codes: 0 stopped; 1 the model or the store; 2 wrong usage; 75 the broker, or no time left: start it again.
+    Exit codes: 0 stopped; 1 a fault of the model or the store; 2 wrong usage; 75 a fault of the broker, or no time
+    left: start it again.
     """
     from berth.cli.consumer_parts import Route, check_route, notes_folder
 

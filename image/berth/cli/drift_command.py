@@ -66,20 +66,20 @@ def _print(report: Report) -> None:
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[URL]... | FILE")
 @pod_options
-@click.option("--model", help="NAME[@VERSION] of the store whose profile FILE is compared with.")
+@click.option("--model", help="NAME[@VERSION] in the store; its profile is compared with FILE.")
 @store_option
 def drift(
     targets: tuple[str, ...], headless_host: str | None, port: int, api_key_file: Path | None, as_json: bool,
     model: str | None, store: str | None,
 ) -> None:  # fmt: skip
-    """Compare recent requests, or a file of rows, with the sample that a model was added with.
+    """Compare recent requests, or a file of rows, with the sample of a model.
 
     \b
     berth drift http://localhost:8000                    a server
     berth drift --headless-host iris-berth-blue-pods     every pod of a slot, added up
     berth drift rows.csv --model churn@3                 a file: csv, jsonl, parquet or a payload log
 
-    Exit code 1: something drifted. Exit code 0: nothing did, or there are fewer than 100 rows.
+    Exit code 1: a feature or the prediction drifted. Exit code 0: none did, or there are fewer than 100 rows.
     """
     if model is not None:
         if len(targets) != 1:

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from berth.cli.pods import fetch_document, find_pods
+from berth.cli.option_types import FILE
+from berth.cli.pods import choose_urls, fetch_document, pod_options
 from berth.errors import OperatorError
 from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
 from berth.experiments.count_state import CountState, decode_state, encode_state, merge_states
@@ -88,24 +89,19 @@ def exit_code(reports: Sequence[Mapping[str, Any]]) -> int:
 
 @click.group()
 def experiment() -> None:
-    """Report on experiments, and seed them."""
+    """Report on experiments, or seed a bandit."""
 
 
 @experiment.command()
 @click.argument("urls", nargs=-1, metavar="[URL]...")
-@click.option("--headless-host", help="Name whose addresses are the pods; their counts are added up.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="With --headless-host.")
-@click.option("--name", help="Only this experiment.")
-@click.option("--margin", default=MARGIN, show_default=True, help="A difference of mean rewards that does not matter.")
-@click.option(
-    "--api-key-file", type=click.Path(path_type=Path, exists=True), help="File that holds an API key to send."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@pod_options
+@click.option("--name", help="Report on this experiment only.")
+@click.option("--margin", default=MARGIN, help="Difference of mean rewards that does not matter.")
 def report(
     urls: tuple[str, ...], headless_host: str | None, port: int, name: str | None, margin: float,
     api_key_file: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Add up what the pods have counted, and say which arm is better.
+    """Add up the counts of the pods, and report which arm is better.
 
     \b
     berth experiment report http://localhost:8000
@@ -113,10 +109,8 @@ def report(
 
     Exit code 0: decided (an arm is better, or no difference matters). 1: stop. 3: undecided, keep going.
     """
-    addresses = [*urls, *(find_pods(headless_host, port) if headless_host else [])]
-    if not addresses:
-        raise click.UsageError("give the URL of a server, or --headless-host HOST")
     key = "" if api_key_file is None else api_key_file.read_text("utf-8").strip()
+    addresses = choose_urls(urls, headless_host, port, "both")
     experiments, state = add_states([fetch_pod(url, key) for url in addresses])
     chosen = [each for each in experiments if name in (None, each.name)]
     if not chosen:
@@ -146,17 +140,19 @@ def _parse_seed(text: str, known: Experiment) -> tuple[str, float, float]:
 
 
 @experiment.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @click.argument("arms", nargs=-1, required=True, metavar="ARM=REWARDS:SUM...")
-@click.option("--name", required=True, help="The experiment, as FILE names it.")
-@click.option("--directory", required=True, type=click.Path(path_type=Path), help="BERTH_EXPERIMENT_STATE_DIR.")
+@click.option("--name", required=True, help="Name of the experiment in FILE.")
+@click.option(
+    "--directory", required=True, type=click.Path(path_type=Path), help="The server's BERTH_EXPERIMENT_STATE_DIR."
+)
 def seed(file: Path, arms: tuple[str, ...], name: str, directory: Path) -> None:
-    """Write what is known of the arms before they start, for a bandit to begin with.
+    """Write what is known about the arms, as a starting point for a bandit.
 
     \b
     berth experiment seed experiments.json price@1=500:60 price@2=500:75 --name price --directory state
 
-    Rewards are 0 or 1: of 500, 60 were 1. Running it again replaces the seed.
+    500:60 means 500 rewards with a sum of 60. Running the command again replaces the seed.
     """
     known = next((each for each in parse_experiments(file.read_text("utf-8")) if each.name == name), None)
     if known is None:

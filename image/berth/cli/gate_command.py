@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from berth.cli.canary_options import canary_options, make_canary_plan
+from berth.cli.option_types import COUNT, PORT, SECONDS
 from berth.switchgate.analysing import analyse_canary
 from berth.switchgate.asking import Caller, key_headers
 from berth.switchgate.decide import Outcome, Verdict
@@ -71,7 +72,7 @@ def _key(context: click.Context, option: click.Parameter, value: Path | None) ->
 
 def _plan_switch(given: dict[str, Any]) -> SwitchPlan:
     if missing := [name for name in _SWITCH_NEEDS if given[name] is None]:
-        raise click.UsageError(f"missing --{missing[0].replace('_', '-')} (only --verify does without it)")
+        raise click.UsageError(f"missing --{missing[0].replace('_', '-')} (required without --verify)")
     return SwitchPlan(**given)
 
 
@@ -83,30 +84,47 @@ def _conclude(verdict: Verdict) -> None:
 
 
 @click.command()
-@click.option("--verify", is_flag=True, help="After a switch: does the target slot respond on every fresh connection?")
-@click.option("--release", help="The Helm release, to name commands in messages.")
-@click.option("--active-url", required=True, callback=_url, help="The active Service, without a path.")
-@click.option("--target-url", callback=_url, help="The target slot's own Service, without a path.")
-@click.option("--target-slot", required=True, type=click.Choice(["blue", "green"]), help="The slot to become active.")
-@click.option("--fingerprint", callback=_fingerprint, help="What /info of the target must say.")
-@click.option("--headless-host", help="Name whose addresses are the target's ready pods.")
+@click.option(
+    "--verify", is_flag=True, help="After a switch: check that the target slot responds on every fresh connection."
+)
+@click.option("--release", help="Helm release, for the commands in messages.")
+@click.option("--active-url", required=True, callback=_url, help="URL of the active Service, without a path.")
+@click.option("--target-url", callback=_url, help="URL of the target slot's own Service, without a path.")
+@click.option(
+    "--target-slot", required=True, type=click.Choice(["blue", "green"]), help="Slot that is to become active."
+)
+@click.option("--fingerprint", callback=_fingerprint, help="Fingerprint that /info of the target must report.")
+@click.option("--headless-host", help="Host name that resolves to the target's ready pods.")
+@click.option(
+    "--every-pod-host", default="", show_default=False, help="Host name that resolves to all of its pods, ready or not."
+)
 @click.option("--other-mode", type=click.Choice(["serve", "standby", "absent"]), help="Mode of the other slot.")
-@click.option("--min-ready", type=click.IntRange(min=0), default=1, show_default=True, help="Minimum of ready pods.")
-@click.option("--successes", type=click.IntRange(1, 1000), default=5, show_default=True, help="Predictions in a row.")
-@click.option("--connections", type=click.IntRange(1, 1000), default=20, show_default=True, help="For --verify.")
-@click.option("--timeout-seconds", type=click.FloatRange(min=1), help="Time for all of it [default: 120, verify: 60].")
-@click.option("--bootstrap", type=click.Choice(["allow", "refuse"]), default="allow", help="On a first install.")
-@click.option("--max-latency-ms", type=click.IntRange(min=1), help="Slowest sample prediction that passes.")
-@click.option("--require-agreement", is_flag=True, help="The active slot must return the same for the sample.")
-@click.option("--max-drift", type=click.FloatRange(min=0, min_open=True), help="Highest psi in parts of its threshold.")
-@click.option("--pod-port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the pods.")
-@click.option("--route-url", callback=_url, help="For --verify: the ingress controller or gateway before the Service.")
-@click.option("--route-host", default="", help="For --route-url: the host that clients ask for.")
-@click.option("--route-shares", is_flag=True, help="For --route-url: a canary has a share, either slot may respond.")
+@click.option("--min-ready", type=click.IntRange(min=0), default=1, help="Minimum number of ready pods.")
+@click.option(
+    "--successes", type=click.IntRange(1, 1000), default=5, help="Sample predictions that must succeed in a row."
+)
+@click.option(
+    "--connections", type=click.IntRange(1, 1000), default=20, help="With --verify: fresh connections to check."
+)
+@click.option("--timeout-seconds", type=SECONDS, help="Time limit [default: 120; with --verify 60].")
+@click.option(
+    "--bootstrap", type=click.Choice(["allow", "refuse"]), default="allow", help="Whether a first install passes."
+)
+@click.option("--max-latency-ms", type=COUNT, help="Maximum latency of a sample prediction.")
+@click.option(
+    "--require-agreement", is_flag=True, help="Refuse a target whose sample prediction differs from the active slot's."
+)
+@click.option("--max-drift", type=click.FloatRange(min=0, min_open=True), help="Maximum psi, divided by its threshold.")
+@click.option("--pod-port", type=PORT, default=8000, help="Port of the pods.")
+@click.option("--route-url", callback=_url, help="With --verify: URL of the ingress controller or gateway.")
+@click.option("--route-host", default="", show_default=False, help="With --route-url: host name that clients use.")
+@click.option(
+    "--route-shares", is_flag=True, help="With --route-url: a canary has a share, so either slot may respond."
+)
 @click.option("--request", callback=_request, metavar="JSON", help="Body for /predict [default: the model's example].")
 @canary_options
 @click.option(
-    "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File that holds the API key to send."
+    "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File with the API key to send."
 )
 def gate(
     verify: bool,
@@ -118,7 +136,7 @@ def gate(
     route_shares: bool,
     **given: Any,
 ) -> None:
-    """Judge a slot before traffic goes to it; with --verify, look whether traffic went there.
+    """Judge a slot before it receives traffic; with --verify, check that traffic reached it.
 
     \b
     berth gate --release=iris --active-url=http://iris-berth --target-url=http://iris-berth-green \\

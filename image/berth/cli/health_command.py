@@ -32,8 +32,8 @@ def ask_health(url: str, timeout: float) -> tuple[bool, str]:
 
 
 @click.command()
-@click.option("--url", help="What to request [default: /health at BERTH_HOST and BERTH_PORT].")
-@click.option("--timeout", default=3.0, show_default=True, type=click.FloatRange(0.1, 600), help="Seconds to wait.")
+@click.option("--url", help="URL to request [default: /health at BERTH_HOST and BERTH_PORT].")
+@click.option("--timeout", default=3.0, type=click.FloatRange(0.1, 600), help="Seconds to wait.")
 def health(url: str | None, timeout: float) -> None:
     """Exit with 0 if the server is ready, with 1 if it is not or does not respond.
 

@@ -48,7 +48,7 @@ def _show_settings(path: Path) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @store_option
 def import_mlserver(folder: Path, store: str | None) -> None:
-    """Add every model of an MLServer folder to the store, and print what has no equivalent.
+    """Add every model of an MLServer folder to the store, and list the settings without an equivalent.
 
     Reads each model-settings.json below DIR: scikit-learn, XGBoost, LightGBM, MLflow and ONNX models become verified
     versions. The settings.json in DIR is printed as environment variables.

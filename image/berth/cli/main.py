@@ -53,16 +53,17 @@ class _Commands(UserDict[str, Any]):
 
 
 @click.group(
-    commands=_Commands(MODULES), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    commands=_Commands(MODULES),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
 @click.version_option(__version__, prog_name="berth")
 def berth() -> None:
-    """Serve a verified model behind an address.
+    """Serve trained models over HTTP.
 
     \b
     berth serve model.joblib               one file, on http://localhost:8000
-    berth add model.joblib --name iris     put it into the model store
-    berth serve                            everything in the store, at its latest version
+    berth add model.joblib --name iris     add it to the model store
+    berth serve                            the latest version of every model in the store
     """
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from berth.cli.option_types import FILE
 from berth.loaders.formats import FORMATS
 from berth.publishing.adding import AddRequest
 from berth.tensors.arrays import DATATYPES, TensorSpec
@@ -48,22 +48,28 @@ def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 _OPTIONS = (
-    click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="The format [default: found out]."),
     click.option(
-        "--sample",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="CSV of typical inputs, or a request as JSON.",
+        "--format", "format_", type=click.Choice(list(FORMATS)), help="Format of the model [default: detected]."
     ),
-    click.option("--no-profile", is_flag=True, help="Do not keep the distribution of the sample, which /drift reads."),
-    click.option("--steps", default="", metavar="PART,…", help="Of a file of several parts, those to apply in order."),
-    click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Noted in model.json; may be repeated."),
+    click.option("--sample", type=FILE, help="CSV of typical inputs, or a request as JSON."),
+    click.option("--no-profile", is_flag=True, help="Do not store the distribution of the sample, which /drift needs."),
     click.option(
-        "--input", "inputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An input, where the file names none."
+        "--steps", default="", show_default=False, metavar="PART,…", help="Parts of the file to apply, in order."
     ),
-    click.option("--output", "outputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="An output, likewise."),
     click.option(
-        "--architecture", metavar="PACKAGE.MODULE:FACTORY", help="What makes the module of a safetensors file."
+        "--metadata", multiple=True, metavar="KEY=VALUE", help="Metadata to store in model.json; may be repeated."
     ),
+    click.option(
+        "--input", "inputs", multiple=True, metavar="NAME:DATATYPE:SHAPE", help="Input that the file does not describe."
+    ),
+    click.option(
+        "--output",
+        "outputs",
+        multiple=True,
+        metavar="NAME:DATATYPE:SHAPE",
+        help="Output that the file does not describe.",
+    ),
+    click.option("--architecture", metavar="PACKAGE.MODULE:FACTORY", help="Factory of a safetensors file's module."),
     click.option("--arguments", metavar="JSON", default="{}", help="Keyword arguments of the factory."),
 )
 

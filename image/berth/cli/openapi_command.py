@@ -15,7 +15,9 @@ from berth.settings import store_directory
 
 
 @click.command()
-@click.option("--models", help="Which models, as name@version,… [default: BERTH_MODELS or all at latest].")
+@click.option(
+    "--models", help="Models to serve, as name@version,… [default: BERTH_MODELS, or the latest version of each]."
+)
 @store_option
 def openapi(models: str | None, store: str | None) -> None:
     """Print the OpenAPI 3.1 document that a server of this store would give at /openapi.json.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from berth.cli.option_types import FILE
 from berth.cli.store_option import find_store, read_settings, store_option
 from berth.load_settings import load_options
 from berth.models.store import LATEST, find_version
@@ -51,24 +52,23 @@ def _print(report: SizeReport) -> None:
 
 @click.command()
 @click.argument("model", metavar="NAME[@VERSION]")
-@click.option("--method", required=True, callback=_method, metavar="int8|prune[:SHARE]", help="How to make it smaller.")
 @click.option(
-    "--sample",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV of typical inputs: the predictions for it are compared.",
+    "--method", required=True, callback=_method, metavar="int8|prune[:SHARE]", help="How the model is made smaller."
 )
-@click.option("--version", default="", help="The new version [default: the next natural number].")
+@click.option(
+    "--sample", required=True, type=FILE, help="CSV of typical inputs, for which the predictions are compared."
+)
+@click.option("--version", default="", show_default=False, help="Version to create [default: the next whole number].")
 @click.option(
     "--max-difference",
     type=click.FloatRange(min=0),
-    help="Write nothing if a number moves by more (where there are labels alone: a larger share of them).",
+    help="Write nothing if a number differs by more; for a model with labels alone, if a larger share of them differs.",
 )
 @store_option
 def optimize(
     model: str, method: Method, sample: Path, version: str, max_difference: float | None, store: str | None
 ) -> None:
-    """Make a smaller copy of a version, compare it on a sample, and write it as a new version.
+    """Make a smaller copy of a version, compare the two on a sample, and store the copy as a new version.
 
     int8 accepts onnx and safetensors; prune accepts safetensors, torchscript and torch-export.
 

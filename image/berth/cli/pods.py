@@ -9,19 +9,16 @@ from typing import Any, TypeVar
 
 import click
 
+from berth.cli.option_types import PORT
 from berth.errors import OperatorError
 
 Report = Mapping[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--headless-host", help="Name whose addresses are the pods; their reports are added up."),
-    click.option(
-        "--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="With --headless-host."
-    ),
-    click.option(
-        "--api-key-file", type=click.Path(path_type=Path, exists=True), help="File that holds an API key to send."
-    ),
+    click.option("--headless-host", help="Host name that resolves to the pods, whose reports are added up."),
+    click.option("--port", default=8000, type=PORT, help="With --headless-host: port of the pods."),
+    click.option("--api-key-file", type=click.Path(path_type=Path, exists=True), help="File with the API key to send."),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
 )
 

@@ -38,14 +38,14 @@ def settings(as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--run-dir", help="The server's run directory [default: BERTH_RUN_DIR].")
+@click.option("--run-dir", help="Run directory of the server [default: BERTH_RUN_DIR].")
 @click.option(
     "--wait-seconds",
     type=click.FloatRange(0, 3600),
-    help="Stay this long while requests go on; then a server that has gone already is no fault.",
+    help="Seconds to wait while requests continue; with it, a server that is already gone is not an error.",
 )
 def drain(run_dir: str | None, wait_seconds: float | None) -> None:
-    """Turn /readyz to 503 in every worker, while requests go on.
+    """Make /readyz return 503 in every worker, while requests are still served.
 
     \b
     berth drain --wait-seconds 10      with the server's environment, as the chart's preStop hook does

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from berth.cli.option_types import COUNT
 from berth.cli.pull_import import import_model
 from berth.models.signing import read_public_keys
 from berth.pulling.addresses import Access
@@ -82,43 +83,49 @@ def _bar() -> Iterator[PullReport]:
 
 @click.command()
 @click.argument("uri")
-@click.option("--into", required=True, type=click.Path(file_okay=False, path_type=Path), help="The directory to fill.")
-@click.option("--models", default="", help="Which models, as name@version,… [default: all names at latest].")
-@click.option("--sha256", default="", callback=_sha256, help="What model.json of the first model must have.")
+@click.option(
+    "--into", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory for the models."
+)
+@click.option(
+    "--models", default="", show_default=False, help="Models, as name@version,… [default: the latest version of each]."
+)
+@click.option(
+    "--sha256", default="", show_default=False, callback=_sha256, help="Digest of the first model's model.json."
+)
 @click.option(
     "--max-bytes",
     default="0",
     envvar="STORE_MAX_BYTES",
+    show_default=False,
     callback=_bytes,
-    help="What the directory may hold, as 4Gi or in bytes; also STORE_MAX_BYTES. [default: what its disk has room for]",
+    help="Maximum size of the directory, as 4Gi or in bytes; also STORE_MAX_BYTES [default: its disk's free space].",
 )
 @click.option(
-    "--max-seconds",
-    default=_MOST_SECONDS,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="When to give up; what has come stays for the next run.",
+    "--max-seconds", default=_MOST_SECONDS, type=COUNT, help="Time limit; the next run resumes what was downloaded."
 )
 @click.option(
     "--key",
     default="",
+    show_default=False,
     envvar="BERTH_SIGNATURE_KEYS_FILE",
-    help="PEM public keys, one of which must have signed each version; also BERTH_SIGNATURE_KEYS_FILE.",
+    help="File with PEM public keys, one of which must have signed each version; also BERTH_SIGNATURE_KEYS_FILE.",
 )
-@click.option("--import", "imports", is_flag=True, help="URI is one of a model, as of `berth add`, not of a store.")
+@click.option(
+    "--import", "imports", is_flag=True, help="URI is that of a single model, as for `berth add`, not of a store."
+)
 def pull(
     uri: str, into: Path, models: str, sha256: str, max_bytes: int, max_seconds: int, key: str, imports: bool
 ) -> None:
-    """Fetch models from the store at URI, verify every byte, and place them whole.
+    """Fetch models from the store at URI and verify every byte; each version appears only once it is complete.
 
     URI is a directory, file://, http(s):// (a listing, index.json, or an archive: .tar.gz .tgz .tar .zip), s3://,
-    gs://, az://, or oci:// with an image that `berth push` made. What is already there is verified and left alone; an
-    interrupted download resumes. Credentials come from the environment: STORE_TOKEN, or STORE_USERNAME and
-    STORE_PASSWORD, for http(s); AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_* for buckets; those of `docker
-    login` or REGISTRY_AUTH_FILE for oci://. With --key, a version that none of its keys signed is not fetched.
+    gs://, az://, or oci:// with an image made by `berth push`. Versions that are already there are verified and kept;
+    an interrupted download resumes. Credentials come from the environment: STORE_TOKEN, or STORE_USERNAME and
+    STORE_PASSWORD, for http(s); AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_* for buckets; `docker login` or
+    REGISTRY_AUTH_FILE for oci://. With --key, a version that none of its keys signed is not fetched.
 
-    With --import, URI is that of a model elsewhere (mlflow:, hf://, dvc:, …), which becomes the one version that
-    --models names. No digest of Berth's covers it on its way; the restricted loader reads it as `berth add` does.
+    With --import, URI is that of a model elsewhere (mlflow:, hf://, dvc:, …), which becomes the version named by
+    --models. It has no digest to check on arrival; the restricted loader reads it, as with `berth add`.
 
     \b
     berth pull https://models.example.com/store --into=/models --models=iris@3,churn

@@ -17,11 +17,11 @@ from berth.settings import read_environment
 @click.option("--modelpack", is_flag=True, help="Push a ModelPack artifact (CNCF model-spec) instead of an image.")
 @store_option
 def push(model: str, uri: str, modelpack: bool, store: str | None) -> None:
-    """Push a version to an OCI registry, as an image with one layer; equal content has an equal digest.
+    """Push a version to an OCI registry, as an image with one layer; the same content has the same digest.
 
-    The chart mounts such an image (model.source oci), and `berth pull` reads it. Credentials are those of `docker
-    login`, or of the file that REGISTRY_AUTH_FILE names. With --modelpack, each file is a layer of a ModelPack
-    artifact, which tools for models know, and `berth pull` too.
+    The chart mounts such an image (model.source oci), and `berth pull` fetches from it. Credentials come from `docker
+    login`, or from the file named by REGISTRY_AUTH_FILE. With --modelpack, each file is a layer of a ModelPack
+    artifact, which other model tools and `berth pull` can read.
 
     \b
     berth push churn@7 oci://ghcr.io/acme/models/churn:7

@@ -46,16 +46,16 @@ def _explain(joined: JoinedLabels) -> None:
 @click.command()
 @click.argument("targets", nargs=-1, metavar=f"[URL]... | {_FILES}")
 @pod_options
-@click.option("--on", default="request_id", show_default=True, help="Column of TRUTH.csv and field of the log.")
-@click.option("--truth", default="truth", show_default=True, help="Column of TRUTH.csv that holds what came true.")
-@click.option("--by", help="Column of TRUTH.csv, field of the log or named input to slice by.")
-@click.option("--numbers/--classes", default=None, help="What the model predicts [default: found out].")
+@click.option("--on", default="request_id", help="Column of TRUTH.csv and field of the log by which they are joined.")
+@click.option("--truth", default="truth", help="Column of TRUTH.csv that holds the true value.")
+@click.option("--by", help="Column of TRUTH.csv, field of the log or named input by which the rows are sliced.")
+@click.option("--numbers/--classes", default=None, help="What the model predicts [default: detected].")
 @store_option
 def quality(
     targets: tuple[str, ...], headless_host: str | None, port: int, api_key_file: Path | None, as_json: bool,
     store: str | None, **options: Any,
 ) -> None:  # fmt: skip
-    """Compare predictions with what came true.
+    """Compare predictions with true values.
 
     \b
     berth quality http://localhost:8000                    what POST /feedback has counted

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
 
+from berth.cli.option_types import COUNT
 from berth.cli.score_joining import join, summarize
 from berth.cli.score_places import ScoredFile, choose_places, parse_place
 from berth.cli.store_option import read_settings, store_option
@@ -67,14 +69,20 @@ class _Progress:
     def __init__(self) -> None:
         self._began = self._said = time.monotonic()
         self._before = 0
+        self._stopped = False
         self._bar: Any = None
         self._stack = ExitStack()
 
     def __enter__(self) -> _Progress:
+        self._stack.enter_context(_listening(self._stop))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _stop(self) -> None:
+        """The run ends after this chunk: within a model's call, an exception would look like its own."""
+        self._stopped = True
 
     def open(self, source: RowSource, done: Done) -> None:
         """Say what is not as people may think, and begin."""
@@ -94,6 +102,9 @@ class _Progress:
 
     def go_on(self, done: Done) -> None:
         """A chunk is written."""
+        if self._stopped:
+            click.echo("berth: stopped by SIGTERM; the same command goes on from here", err=True)
+            sys.exit(_TEMPORARY)
         progress = f"{done.rows:,} rows, {done.failed:,} failed"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done.position, progress=progress)
@@ -122,6 +133,16 @@ def _exit_codes() -> Iterator[None]:
             f"berth: {error.message if isinstance(error, BerthError) else error or type(error).__name__}", err=True
         )
         sys.exit(_REFUSED if refused else _TEMPORARY)
+
+
+@contextmanager
+def _listening(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM calls `stop`. Without a handler it would have no effect on the first process of a container."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _choose_shard(given: str | None, count: int | None) -> Shard | None:
@@ -166,15 +187,19 @@ def _score(entry: Entry, model: Model, scored: ScoredFile, job: Job) -> int:
 @click.command()
 @click.argument("input_", metavar="INPUT", callback=parse_place)
 @click.argument("output", metavar="OUTPUT", callback=parse_place)
-@click.option("--model", help="NAME[@VERSION] [default: the first of BERTH_MODELS or of the store].")
-@click.option("--outputs", callback=_parse_names, metavar="NAME,…", help="Which outputs [default: prediction].")
-@click.option("--keep", callback=_parse_names, metavar="COLUMN,…", help="Columns of INPUT to have in OUTPUT too.")
-@click.option("--chunk-rows", default=10_000, show_default=True, type=click.IntRange(1), help="Rows in one call.")
-@click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="For a file whose ending is unknown.")
-@click.option("--errors", callback=parse_place, metavar="FILE", help="Where [default: OUTPUT.errors.jsonl].")
-@click.option("--overwrite", is_flag=True, help="Replace OUTPUT, its errors, and a run begun otherwise.")
+@click.option("--model", help="Model to use, as NAME[@VERSION] [default: the first of BERTH_MODELS or of the store].")
+@click.option("--outputs", callback=_parse_names, metavar="NAME,…", help="Outputs to write [default: prediction].")
+@click.option("--keep", callback=_parse_names, metavar="COLUMN,…", help="Columns of INPUT to copy to OUTPUT.")
+@click.option("--chunk-rows", default=10_000, type=COUNT, help="Rows in one call of the model.")
 @click.option(
-    "--shard", metavar="I/N", help="Only every N-th chunk, from I on [default: JOB_COMPLETION_INDEX/BERTH_SHARDS]."
+    "--format", "format_", type=click.Choice(list(FORMATS)), help="Format, if the files' endings do not show it."
+)
+@click.option("--errors", callback=parse_place, metavar="FILE", help="Errors file [default: OUTPUT.errors.jsonl].")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace OUTPUT, its errors file, and an unfinished run with other options."
+)
+@click.option(
+    "--shard", metavar="I/N", help="Score every N-th chunk, starting at I [default: JOB_COMPLETION_INDEX/BERTH_SHARDS]."
 )
 @click.option("--join", "joins", is_flag=True, help="Join the shards in the folder INPUT into the file OUTPUT.")
 @store_option
@@ -192,19 +217,20 @@ def score(
     joins: bool,
     store: str | None,
 ) -> None:
-    """Score a file of rows (csv, jsonl, parquet) without a server; the outputs are those of /predict.
+    """Score a file of rows (csv, jsonl, parquet) without a server, with the outputs of /predict.
 
     \b
     berth score customers.csv scores.csv --keep customer_id
     berth score rows.jsonl scores.parquet --model churn@2 --outputs prediction,probabilities
 
-    A row without a prediction has empty outputs and a line in the errors file. OUTPUT appears when it is whole.
-    After a crash the same command resumes. With --shard, OUTPUT is a folder, in which each shard writes a part file.
-    INPUT and OUTPUT may be in a bucket (s3://, gs://, az://). Of a directory or a pattern, each file is scored into
-    the folder OUTPUT, by a shard every N-th.
+    A row that cannot be predicted has empty outputs and a line in the errors file. OUTPUT appears only once it is
+    complete; after a crash, the same command resumes. With --shard, OUTPUT is a folder in which each shard writes a
+    part file. INPUT and OUTPUT may be in a bucket (s3://, gs://, az://). If INPUT is a directory or a pattern, each of
+    its files is scored into the folder OUTPUT; with --shard, every N-th file.
 
-    Exit codes: 0 scored; 1 scored, but some rows failed; 2 wrong usage; 3 refused, such as another model or other
-    columns; 75 a temporary fault, such as a full disk: run it again.
+    Exit codes: 0 scored; 1 scored, but some rows failed; 2 wrong usage; 3 refused, for example because the model or the
+    columns differ from those of the unfinished run; 75 a temporary fault, such as a full disk, or
+    SIGTERM: run it again.
 
     \b
     berth score customers.csv parts --shard 0/3      …1/3, 2/3, on any machines

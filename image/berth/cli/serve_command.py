@@ -16,6 +16,7 @@ import click
 
 import berth
 from berth.cli.model_options import build_request, given_options, model_options
+from berth.cli.option_types import PORT
 from berth.cli.store_option import read_settings
 from berth.cpu import read_cpu_budget, thread_environment
 from berth.cpu_settings import AUTO_FILE, plan_settings, settle_plan, write_auto
@@ -25,13 +26,7 @@ from berth.loaders.formats import find_model_file
 from berth.models.store import WORD, list_names, select_models
 from berth.platforms import bucket_of_platform
 from berth.publishing.adding import AddRequest, add_version
-from berth.settings import (
-    Settings,
-    describe_settings,
-    encode_settings,
-    read_environment,
-    store_directory,
-)
+from berth.settings import Settings, describe_settings, encode_settings, read_environment, store_directory
 from berth.telemetry import logs
 
 # What a server of ours leaves in its run directory; nothing else in it is ever touched.
@@ -176,11 +171,15 @@ def start_gunicorn(settings: Settings) -> None:
 
 @click.command()
 @click.argument("target", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--name", help="Name of the model, when TARGET is a file [default: from the file's name].")
+@click.option("--name", help="Name of the model, if TARGET is a file [default: from the file's name].")
 @click.option("--host", help="Address to listen on [default: BERTH_HOST or 0.0.0.0].")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on [default: BERTH_PORT or 8000].")
-@click.option("--models", help="Which models, as name@version,… [default: BERTH_MODELS or all at latest].")
-@click.option("--workers", type=click.IntRange(1, 256), help="gunicorn workers [default: from the CPU limit].")
+@click.option("--port", type=PORT, help="Port to listen on [default: BERTH_PORT or 8000].")
+@click.option(
+    "--models", help="Models to serve, as name@version,… [default: BERTH_MODELS, or the latest version of each]."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Number of gunicorn workers [default: from the CPU limit]."
+)
 @model_options
 def serve(
     target: Path | None,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from berth.cli.option_types import FILE
 from berth.cli.store_option import find_store, store_option
 from berth.models.manifest import SIGNATURE
 from berth.models.signing import read_private_key, sign_version
@@ -14,22 +15,14 @@ from berth.models.store import LATEST, find_version, read_manifest_text, verify_
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="NAME[@VERSION]...")
-@click.option(
-    "--key",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="PEM private key on P-256, P-384 or P-521.",
-)
-@click.option(
-    "--password-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Password of the key, in a file.",
-)
+@click.option("--key", required=True, type=FILE, help="File with a PEM private key on P-256, P-384 or P-521.")
+@click.option("--password-file", type=FILE, help="File with the key's password.")
 @store_option
 def sign(models: tuple[str, ...], key: Path, password_file: Path | None, store: str | None) -> None:
-    """Sign versions of the store: model.sig, in the OpenSSF model-signing format, covers every file and model.json.
+    """Sign versions of the store.
 
-    Each file's digest is checked first. A signature that is there already is replaced.
+    The signature, model.sig, is in the OpenSSF model-signing format and covers model.json and every file. Each file's
+    digest is checked first. An existing signature is replaced.
 
     \b
     openssl ecparam -name prime256v1 -genkey -noout -out team.pem

@@ -54,24 +54,33 @@ def _model_at(text: str) -> Iterator[Fetched]:
 
 @click.command()
 @click.argument("file", required=False)
-@click.option("--name", required=True, help="The model's name, as in its URL.")
-@click.option("--version", default="", help="The version [default: the next natural number].")
-@click.option("--ensemble", default="", metavar="NAME@VERSION,…", help="Members to combine, instead of a FILE.")
-@click.option("--combine", default=MEAN, show_default=True, type=click.Choice(COMBINATIONS), help="How, of --ensemble.")
-@click.option("--weights", default="", metavar="NUMBER,…", help="One for each member, with --combine weighted.")
+@click.option("--name", required=True, help="Name of the model, as in its URL.")
+@click.option("--version", default="", show_default=False, help="Version to create [default: the next whole number].")
+@click.option(
+    "--ensemble", default="", show_default=False, metavar="NAME@VERSION,…", help="Members to combine instead of a FILE."
+)
+@click.option("--combine", default=MEAN, type=click.Choice(COMBINATIONS), help="How --ensemble combines its members.")
+@click.option(
+    "--weights", default="", show_default=False, metavar="NUMBER,…", help="For --combine weighted: one per member."
+)
 @model_options
 @store_option
 def add(
     file: str | None, name: str, version: str, ensemble: str, combine: str, weights: str, store: str | None,
     **given: Any,
 ) -> None:  # fmt: skip
-    """Put a model file, a folder, or the model at a URI into the store, as a version that never changes.
+    """Add a model file, a folder, or the model at a URI to the store, as a version that never changes.
 
-    A URI is mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, mlflow:models:/m-ID or mlflow:runs:/RUN/NAME, with
-    MLflow's variables in the environment (MLFLOW_TRACKING_URI, …), oci://REGISTRY/REPOSITORY@sha256:DIGEST#PATH,
-    hf://ORG/REPO[@COMMIT]/FILE on the Hugging Face Hub (HF_TOKEN, HF_ENDPOINT), dvc:REPO[@REV]:PATH as DVC tracks it,
-    or a file behind https://, s3://, gs:// or az://, with #sha256=DIGEST exactly that one.
-    Where it led to is in metadata.source.
+    URIs:
+
+    \b
+    mlflow:models:/NAME@ALIAS, mlflow:models:/NAME/VERSION, mlflow:models:/m-ID, mlflow:runs:/RUN/NAME
+    hf://ORG/REPO[@COMMIT]/FILE                   the Hugging Face Hub (HF_TOKEN, HF_ENDPOINT)
+    oci://REGISTRY/REPOSITORY@sha256:DIGEST#PATH  a file of an image or artifact
+    dvc:REPO[@REV]:PATH                           a file that DVC tracks
+    https://, s3://, gs://, az://                 a file; #sha256=DIGEST pins its content
+
+    MLflow's own variables (MLFLOW_TRACKING_URI, …) apply. metadata.source records where the model came from.
 
     \b
     berth add model.joblib --name iris --sample X_train.csv --metadata commit=1a2b3c

@@ -17,6 +17,7 @@ from typing import Any
 
 from berth.errors import SettingsError, shown
 from berth.models.store import WORD
+from berth.tensors.codec import find_duplicate
 
 SETTING = "BERTH_EXPERIMENT_FILE"
 FIXED, THOMPSON, EPSILON = POLICIES = ("fixed", "thompson", "epsilon")
@@ -200,10 +201,8 @@ def encode_experiment(experiment: Experiment) -> dict[str, Any]:
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise SettingsError(f"the key {twice[:60]!r} is in one object twice; keep one")
+    if (twice := find_duplicate(key for key, _ in pairs)) is not None:
+        raise SettingsError(f"the key {twice[:60]!r} is duplicated in one object; keep one")
     return dict(pairs)
 
 
@@ -218,7 +217,6 @@ def parse_experiments(text: str) -> tuple[Experiment, ...]:
         raise _reject("experiments", f"a list of at most {MOST_EXPERIMENTS}", listed)
     experiments = tuple(_parse_experiment(value, at) for at, value in enumerate(listed, 1))
     for kind, words in (("name", [each.name for each in experiments]), ("model", [each.model for each in experiments])):
-        if len(set(words)) != len(words):
-            twice = next(word for word in words if words.count(word) > 1)
+        if (twice := find_duplicate(words)) is not None:
             raise SettingsError(f"two experiments have the {kind} {twice!r}; each needs its own")
     return experiments

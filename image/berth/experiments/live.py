@@ -79,10 +79,14 @@ class Running:
         self.header = experiment.unit.variable if experiment.unit.kind == HEADER else None
         self.is_by_column = experiment.unit.kind == FIELD
         self.ends = split_buckets(weights)
+        self._seed = experiment.seed
         self.shares = [
             ArmShare(experiment.name, arm, share, None if counts is None else counts.find(self.key(arm)))
             for arm, share in zip(experiment.arms, shares_of(self.ends), strict=True)
         ]
+
+        # Whose each bucket is, looked up once for all requests.
+        self._owners = [self.shares[find_arm(self.ends, bucket)] for bucket in range(BUCKETS)]
 
     def key(self, arm: Arm) -> ArmKey:
         """What the arm's requests and rewards are counted under; the split only where it is the file's."""
@@ -91,8 +95,8 @@ class Running:
 
     def decide(self, unit: str | None, request_id: str) -> Decision:
         """The arm of a unit; of the request itself where it has none."""
-        found = hash_unit(self.experiment.seed, request_id if unit is None else unit)
-        return Decision(self.shares[find_arm(self.ends, found % BUCKETS)], unit is not None, found)
+        found = hash_unit(self._seed, request_id if unit is None else unit)
+        return Decision(self._owners[found % BUCKETS], unit is not None, found)
 
 
 @dataclass(frozen=True, slots=True)

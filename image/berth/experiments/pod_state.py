@@ -30,17 +30,12 @@ from berth.experiments.count_state import (
 )
 from berth.experiments.experiment_file import FIXED, Experiment
 from berth.experiments.marks import Mark, PeerCounts, decode_mark, encode_mark, find_minute, join_marks
+from berth.whole_files import write_whole
 
 # With the second between two ticks, a peer knows what is not older than five.
 SYNC_SECONDS = 4.0
 _HEARD, _MARK, _WEIGHTS, _LEADER = "heard.json", "mark.json", "weights.json", "leader"
 _AT = {name: at for at, name in enumerate(VALUES)}
-
-
-def _write(path: Path, document: Any) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(document), "utf-8")
-    part.replace(path)
 
 
 def read_state(path: Path) -> CountState:
@@ -164,10 +159,11 @@ class PodState:
         mark = self.mark()
         if (due := (mark, tuple(experiments))) != self._computed:
             self._computed = due
-            _write(self._folder / _WEIGHTS, compute_weights(experiments, mark.state, mark.seconds))
+            weights = compute_weights(experiments, mark.state, mark.seconds)
+            write_whole(self._folder / _WEIGHTS, json.dumps(weights))
 
     def _write_mark(self, mark: Mark) -> None:
-        _write(self._folder / _MARK, encode_mark(mark))
+        write_whole(self._folder / _MARK, json.dumps(encode_mark(mark)))
 
     def _sync(self) -> None:
         heard: CountState = self._cached(_HEARD, read_state)
@@ -176,9 +172,10 @@ class PodState:
         peers = self._fetch()
         for peer in peers:
             heard = merge_states(heard, peer.state)
-        _write(self._folder / _HEARD, encode_state(heard))
+        write_whole(self._folder / _HEARD, json.dumps(encode_state(heard)))
         if (joined := join_marks(self.mark(), [peer.mark for peer in peers])) != self.mark():
             self._write_mark(joined)
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True)
-            _write(self._directory / f"{self._host}.json", encode_state(merge_states(heard, self.own())))
+            kept = encode_state(merge_states(heard, self.own()))
+            write_whole(self._directory / f"{self._host}.json", json.dumps(kept))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from berth.experiments.arm_counts import CELLS
 from berth.experiments.bandits import Rewards
-from berth.telemetry.drift.psi import chi_squared_tail
+from berth.telemetry.chi_squared import chi_squared_tail
 
 # Where the intervals are narrowest, in rewards.
 TIGHTEST = 10_000

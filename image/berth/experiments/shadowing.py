@@ -23,18 +23,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from berth.experiments.arm_counts import ArmPlace
 from berth.models.model import Model
 from berth.telemetry.logs import log
 from berth.tensors.arrays import Array, Tensors
+from berth.tensors.differences import compare_outputs
 from berth.tensors.schema import check_tensors
 
 QUEUE = 64
 AGREE, DIFFER, FAILED, DROPPED = "agree", "differ", "failed", "dropped"
-# Numbers that are closer than this, relative to the larger one, agree.
-TOLERANCE = 1e-6
 _MOST_WAIT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
 # Of CPU time: a shadow that once takes more is not predicted between requests again.
@@ -73,29 +70,6 @@ def is_shadowed(request_id: str, share: float) -> bool:
     """Whether a request belongs to the share."""
     digest = hashlib.blake2b(f"shadow\0{request_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) < share * 2**64
-
-
-def compare_outputs(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> tuple[bool, float | None]:
-    """Whether two models agree, and the largest difference of their numbers; None where there are none.
-
-    Where there is a `prediction`, it alone decides; probabilities may differ a little and mean the same.
-    """
-    names = ["prediction"] if "prediction" in wanted else list(wanted)
-    agree, largest = True, None
-    for name, have in wanted.items():
-        other = found[name]
-        if other.shape != have.shape:
-            return False, largest
-        if have.dtype.kind != "f" or not have.size:
-            agree &= name not in names or bool(np.array_equal(have, other))
-            continue
-        gap = np.abs(have.astype(np.float64) - other.astype(np.float64))
-        gap = np.where(np.isnan(have) & np.isnan(other), 0.0, gap)
-        largest = max(largest or 0.0, float(np.nanmax(gap, initial=0.0)))
-        if name in names:
-            scale = TOLERANCE * np.maximum(np.abs(have), np.abs(other))
-            agree &= bool(np.all(gap <= np.fmax(scale, TOLERANCE)))
-    return agree, largest
 
 
 class ShadowQueue:

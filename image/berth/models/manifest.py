@@ -19,12 +19,12 @@ from typing import Any
 from berth.errors import IntegrityError, ManifestError
 from berth.models.quick_schema import fits
 from berth.tensors.arrays import TensorSpec
+from berth.tensors.codec import find_duplicate
 
 MANIFEST = "model.json"
 # Beside the files, never among them: see models/signing.py.
 SIGNATURE = "model.sig"
 SCHEMA_VERSION = 1
-_CHUNK_BYTES = 1 << 20
 _MOST_SHOWN = 200  # characters of what stands where it should not: it may be all of the file
 # A list of plain numbers, or of plain words: one line is easier to read than one line each.
 _SCALARS = re.compile(
@@ -96,12 +96,9 @@ def _validator() -> Any:
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    seen: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in seen:
-            raise ManifestError(f"{MANIFEST}: the key {key[:_MOST_SHOWN]!r} is duplicated; keep one")
-        seen[key] = value
-    return seen
+    if (twice := find_duplicate(key for key, _ in pairs)) is not None:
+        raise ManifestError(f"{MANIFEST}: the key {twice[:_MOST_SHOWN]!r} is duplicated; keep one")
+    return dict(pairs)
 
 
 def _refuse_constant(word: str) -> None:
@@ -206,13 +203,10 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def digest_file(path: Path) -> FileDigest:
-    """The sha256 and size of one file, read in chunks."""
-    digest, size = hashlib.sha256(), 0
+    """The sha256 and size of one file."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return FileDigest(digest.hexdigest(), size)
+        digest = hashlib.file_digest(file, "sha256")
+        return FileDigest(digest.hexdigest(), file.tell())
 
 
 def walk_files(directory: Path) -> Iterator[str]:

@@ -66,6 +66,16 @@ def list_versions(store: Path, name: str) -> list[Entry]:
     return sorted(found, key=lambda entry: version_key(entry.version))
 
 
+def next_version(store: Path, name: str) -> str:
+    """The natural number after the highest version there is; 1 for a new model."""
+    entries = list_versions(store, name)
+    if not entries:
+        return "1"
+    numbers = version_key(entries[-1].version)[1]
+    assert isinstance(numbers, tuple)  # noqa: S101 - for the type checker
+    return str(numbers[0] + 1) if numbers else "1"
+
+
 def list_names(store: Path) -> list[str]:
     """The models of a store. Raises StoreError when it is not a directory."""
     if not store.is_dir():

@@ -21,7 +21,7 @@ from berth.loaders.formats import LoadOptions, detect_format
 from berth.loaders.legacy.made_with import is_foreign, say_made_with
 from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, check_files, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded
-from berth.models.store import Entry, list_versions, read_manifest, version_key, write_version
+from berth.models.store import Entry, next_version, read_manifest, write_version
 from berth.publishing.accelerating import ACCELERATED, accelerate_version
 from berth.publishing.probing import find_row, is_batchable, shorten, with_shape
 from berth.publishing.profiling import with_profile
@@ -62,16 +62,6 @@ class AddRequest:
     steps: tuple[str, ...] = ()
     # Of the sample, to watch for drift.
     profile: bool = True
-
-
-def next_version(store: Path, name: str) -> str:
-    """The natural number after the highest version there is; 1 for a new model."""
-    entries = list_versions(store, name)
-    if not entries:
-        return "1"
-    numbers = version_key(entries[-1].version)[1]
-    assert isinstance(numbers, tuple)  # noqa: S101 - for the type checker
-    return str(numbers[0] + 1) if numbers else "1"
 
 
 def _copy(source: Path, part: Path, format_: str) -> None:

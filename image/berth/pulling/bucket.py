@@ -15,8 +15,8 @@ from berth.pulling.transfer import CHUNK_BYTES, Cut, Stream
 LIBRARIES = {
     "s3": ("s3fs", "berth[s3]"),
     "gs": ("gcsfs", "berth[gs]"),
-    "az": ("adlfs", "adlfs"),
-    "abfs": ("adlfs", "adlfs"),
+    "az": ("adlfs", "berth[az]"),
+    "abfs": ("adlfs", "berth[az]"),
 }
 _BLOCK_BYTES = 8 << 20
 

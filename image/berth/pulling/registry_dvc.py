@@ -17,7 +17,7 @@ from berth.errors import BerthError, IntegrityError, StoreError
 from berth.models.manifest import digest_file
 from berth.pulling.https import show_url
 from berth.pulling.origin import Fetched, check_file_names
-from berth.pulling.transfer import CHUNK_BYTES, Persistence, find_room
+from berth.pulling.transfer import Persistence, find_room
 
 _MOST_SHOWN = 300
 
@@ -64,11 +64,8 @@ def _understood(shown: str) -> Iterator[None]:
 
 
 def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _download(files: Any, address: DvcAddress, to: Path, shown: str) -> str:

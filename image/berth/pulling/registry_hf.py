@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from berth.errors import BerthError, IntegrityError, StoreError
 from berth.models.manifest import digest_file
 from berth.pulling.origin import Fetched, check_file_names
-from berth.pulling.transfer import CHUNK_BYTES, Cut, Persistence, find_room
+from berth.pulling.transfer import Cut, Persistence, find_room
 
 _HUB = "https://huggingface.co"
 _ADDRESS = re.compile(r"//(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@/]+))?/(?P<file>[^@]+)")
@@ -56,11 +56,9 @@ def _first_line(error: Exception) -> str:
 
 def _git_digest(path: Path) -> str:
     """What git calls a file: SHA-1 over a header and the content."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    begun = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: begun).hexdigest()
 
 
 def _check_content(path: Path, entry: Any, shown: str) -> str:

@@ -33,7 +33,11 @@ _REFERENCE = re.compile(
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _PARAMETER = re.compile(r'([a-z]+)="([^"]{0,2000})"')
 _ADVICE = "log in to the registry (docker login, crane auth login), or name the file with REGISTRY_AUTH_FILE"
-_HERE = re.compile(r"(localhost|127\.[0-9.]+|[A-Za-z0-9.-]+\.local)(:\d+)?")
+# Where crane too speaks plain http: this machine, names that no public DNS has, private addresses (RFC 1918).
+_HERE = re.compile(
+    r"(localhost|127\.[0-9.]+|[A-Za-z0-9.-]+\.local"
+    r"|(10\.\d{1,3}|192\.168|172\.(1[6-9]|2\d|3[01]))(\.\d{1,3}){2})(:\d+)?"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,20 +16,20 @@ from berth.tensors.arrays import Array
 from berth.tensors.tables import parse_cells
 
 # What makes a cell more than one number to simdjson; and the whole number -0, whose sign it would lose.
-_ODD = ("[", "]", "{", "-0,")
+_ODD = (b"[", b"]", b"{", b"-0,")
 
 
-def _parse_json_numbers(text: str, count: int) -> Array | None:
+def parse_json_numbers(text: bytes) -> Array | None:
+    """Cells with commas between them as an array [n]; None where one is no number in JSON's grammar."""
     from simdjson import Parser
 
-    if any(part in text for part in _ODD) or text.endswith("-0"):
+    if any(part in text for part in _ODD) or text.endswith(b"-0"):
         return None
     try:
-        document: Any = Parser().parse(f"[{text}]".encode())
-        numbers = np.frombuffer(document.as_buffer(of_type="d"))
+        document: Any = Parser().parse(b"[%b]" % text)
+        return np.frombuffer(document.as_buffer(of_type="d"))
     except (ValueError, TypeError, RuntimeError):
         return None
-    return numbers if len(numbers) == count else None
 
 
 def _parse_floats(cells: Sequence[str]) -> list[float | None] | None:
@@ -58,7 +58,8 @@ def read_cells(cells: Sequence[str], name: str, datatype: str, first_row: int = 
     text = ",".join(cells)
     found: Any = None
     if "_" not in text:
-        if datatype == "FP64" and (array := _parse_json_numbers(text, len(cells))) is not None:
+        array = parse_json_numbers(text.encode()) if datatype == "FP64" else None
+        if array is not None and len(array) == len(cells):
             return array
         found = _parse_floats(cells) if family == "FP" else _parse_whole_numbers(cells)
     return parse_cells(cells, name, datatype, first_row) if found is None else found

@@ -78,6 +78,7 @@ class CsvSource:
         self.unused = self._picked.unused
         datatypes = {spec.name: spec.datatype for spec in specs}
         self._datatypes = [datatypes.get(name, specs[0].datatype) for name in self._picked.names]
+        self._all_numbers = set(self._datatypes) == {"FP64"} and len(set(self._picked.places)) == self._width
 
     def _fitting(self, record: list[str] | RequestError) -> list[str] | RequestError:
         if isinstance(record, RequestError) or len(record) == self._width:
@@ -106,6 +107,8 @@ class CsvSource:
     def decode(self, rows: Rows, number: int) -> dict[str, Array]:
         """Records as the model's tensors. Raises InvalidInput."""
         places = self._picked.places
+        if self._all_numbers and isinstance(rows, ColumnRows) and (table := rows.columns.numbers()) is not None:
+            return decode_picked([table[:, at] for at in places], self._picked, self._specs)
         cells = [rows.columns[at] if isinstance(rows, ColumnRows) else [row[at] for row in rows] for at in places]
         wanted = zip(cells, self._picked.names, self._datatypes, strict=True)
         columns = [read_cells(column, name, kind, number) for column, name, kind in wanted]
@@ -168,8 +171,18 @@ class CsvSink:
             return [self._known[value] for value in listed]
         return [_cell(value) for value in listed]
 
+    def _only_numbers(self, scored: Scored) -> bytes | None:
+        """The lines of one column of numbers, without a string for each; None for all else."""
+        values = next(iter(scored.outputs.values()), None)
+        if len(self._names) != 1 or scored.kept or not isinstance(values, np.ndarray) or values.ndim != 1:
+            return None
+        numbers = split_numbers(values)
+        return b"\n".join([*numbers, b""]).replace(b"null", b'""') if numbers else None
+
     def encode(self, scored: Scored) -> bytes:
         """One line a row; the cells of a failed row's outputs are empty."""
+        if (lines := self._only_numbers(scored)) is not None:
+            return lines
         columns = [self._column(values) for values in scored.kept.values()]
         for name, values in scored.outputs.items():
             if (width := self._widths[name]) < 1:

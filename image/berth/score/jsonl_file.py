@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from berth.errors import InvalidInput, MalformedJson, shown
+from berth.errors import InvalidInput, shown
 from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
 from berth.score.remote_files import Place
 from berth.score.text_lines import Lines
 from berth.score.value_texts import dump_value, row_texts
 from berth.tensors.arrays import Array, TensorSpec
-from berth.tensors.codec import decode_json
+from berth.tensors.codec import decode_line
 from berth.tensors.instances import decode_instances
 from berth.tensors.schema import column_names
 
@@ -30,12 +30,6 @@ class JsonlSource:
         self._known = {*(column_names(specs) or ()), *(spec.name for spec in specs)}
         self.size = path.stat().st_size
 
-    def _decode_line(self, line: bytes) -> Any:
-        try:
-            return decode_json(line)
-        except MalformedJson as error:
-            return MalformedJson(error.message.replace("the body", "the line", 1))
-
     def chunks(self, position: int, rows: int, skips: Skips = keep_all) -> Iterator[Chunk]:
         """The chunks from a byte on."""
         with self._path.open("rb") as file:
@@ -44,7 +38,7 @@ class JsonlSource:
             for number in count():
                 if not (batch := list(islice(full, rows))):
                     return
-                yield Chunk(batch if skips(number) else [self._decode_line(line) for line in batch], lines.position)
+                yield Chunk(batch if skips(number) else [decode_line(line) for line in batch], lines.position)
 
     def _for_model(self, row: Any) -> Any:
         """The row without what the model does not know."""

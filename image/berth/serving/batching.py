@@ -32,7 +32,7 @@ from berth.tensors.arrays import Array, Tensors
 Predict: TypeAlias = Callable[[Tensors, Sequence[str]], dict[str, Array]]
 # Of a call's time, how much may be spent on waiting for those whom it served.
 _PATIENCE = 0.5
-_OUT_OF_TIME = "the time ran out while the request waited for its turn; nothing was predicted"
+_OUT_OF_TIME = "the request's time limit passed while it waited for its turn"
 
 
 class _Job:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from berth.telemetry.logs import log
+from berth.whole_files import write_whole
 
 LOADING, READY, FAILED = "loading", "ready", "failed"
 
@@ -39,13 +40,6 @@ class Readiness:
 
     ready: bool
     reason: str = ""
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
 
 
 def write_drain(run_dir: Path) -> None:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from berth.cpu import parse_cgroup_paths
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("ascii", "replace")
-    except OSError:
-        return ""
+from berth.cgroups import levels_of, parse_cgroup_paths, read_text, v2_levels
 
 
 def _number(path: Path) -> int | None:
-    text = _read(path).strip()
+    text = read_text(path).strip()
     return int(text) if text.isdigit() else None
 
 
@@ -33,13 +26,7 @@ def _free_in(level: Path, limit: str, used: str, cache: str) -> int | None:
     most, now = _number(level / limit), _number(level / used)
     if most is None or now is None:
         return None
-    return max(0, most - now + _field(_read(level / "memory.stat"), cache))
-
-
-def _levels(mount: Path, path: str) -> list[Path]:
-    """A process's cgroup and all above it; in a container the path may be the host's and only the mount is there."""
-    parts = [part for part in path.split("/") if part not in ("", "..")]
-    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+    return max(0, most - now + _field(read_text(level / "memory.stat"), cache))
 
 
 def free_memory(
@@ -48,10 +35,10 @@ def free_memory(
     machine: Path = Path("/proc/meminfo"),
 ) -> int | None:
     """Bytes, or None where neither cgroups nor /proc report any (macOS)."""
-    paths = parse_cgroup_paths(_read(membership))
-    v2 = [level for mount in (root, root / "unified") for level in _levels(mount, paths.get("", ""))]
+    paths = parse_cgroup_paths(read_text(membership))
+    v2 = v2_levels(root, paths)
     found = [_free_in(level, "memory.max", "memory.current", "inactive_file") for level in v2]
-    v1 = _levels(root / "memory", paths.get("memory", ""))
+    v1 = levels_of(root / "memory", paths.get("memory", ""))
     found += [_free_in(level, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file") for level in v1]
-    found.append(_field(_read(machine), "MemAvailable") * 1024 or None)
+    found.append(_field(read_text(machine), "MemAvailable") * 1024 or None)
     return min((free for free in found if free is not None), default=None)

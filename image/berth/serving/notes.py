@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from berth.whole_files import write_whole
+
 _CRASHED = "a worker crashed while it loaded this model; it is not tried again until model.json changes or a restart"
 
 
@@ -40,15 +42,9 @@ def folder_of(run_dir: Path) -> Path:
     return run_dir / "trials"
 
 
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
-
-
 def write_verdict(folder: Path, key: str, verdict: TrialResult) -> None:
     """Report to all workers, now and later, how the trial of `key` ended."""
-    _write_whole(folder / f"{key}.json", json.dumps({"digest": verdict.digest, "reason": verdict.reason}))
+    write_whole(folder / f"{key}.json", json.dumps({"digest": verdict.digest, "reason": verdict.reason}))
 
 
 def read_verdict(folder: Path, key: str, digest: str) -> TrialResult | None:
@@ -66,7 +62,7 @@ def loading(folder: Path, key: str, digest: str) -> Iterator[None]:
     """Leave a note while a version is loaded, for the case that this process does not live to remove it."""
     note = folder / f"loading-{os.getpid()}"
     with suppress(OSError):  # a full disk: better no note than no model
-        _write_whole(note, json.dumps({"key": key, "digest": digest}))
+        write_whole(note, json.dumps({"key": key, "digest": digest}))
     try:
         yield
     finally:

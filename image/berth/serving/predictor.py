@@ -170,7 +170,7 @@ class Predictor:
         _count(model, prepared.metrics, answer)
         now = time.monotonic()
         if now >= deadline:
-            raise DeadlineExceeded("the prediction took longer than the request's time")
+            raise DeadlineExceeded("the prediction took longer than the request's time limit")
         return Prediction(answer, _rows(tensors), None if made is None else now - made, began, now - began)
 
     def _look_up(
@@ -222,7 +222,7 @@ class Predictor:
     ) -> dict[str, Array]:
         """A call that takes no place: it is over before a thread could be put to sleep and woken again."""
         if time.monotonic() >= deadline:
-            raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
+            raise DeadlineExceeded("the request's time limit passed before the prediction began")
         metrics.observe_queue(0.0)
         return self._call(model, metrics, tensors, outputs)
 
@@ -241,7 +241,7 @@ class Predictor:
         try:
             started = time.monotonic()
             if started >= deadline:
-                raise DeadlineExceeded("the time ran out before the prediction began; nothing was predicted")
+                raise DeadlineExceeded("the request's time limit passed before the prediction began")
             prepared.metrics.observe_queue(started - began)
             if turn is None:
                 return self._call(model, prepared.metrics, tensors, outputs)
@@ -256,7 +256,7 @@ class Predictor:
             if not self._places.take():
                 raise WouldWait
         elif not self._places.take(seconds):
-            raise DeadlineExceeded("the time ran out while the request waited for its turn; nothing was predicted")
+            raise DeadlineExceeded("the request's time limit passed while it waited for its turn")
 
     def _measure(
         self, model: Model, metrics: ModelMetrics, estimate: CallEstimate, tensors: Tensors, outputs: Sequence[str]

@@ -6,12 +6,14 @@ inquiry.py watches the clock; this file puts the rules in their order.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from berth.switchgate.asking import Line
 from berth.switchgate.decide import (
     Outcome,
+    Patience,
     Verdict,
     decide_active,
     decide_examples,
@@ -29,6 +31,7 @@ from berth.switchgate.drifting import decide_drift
 from berth.switchgate.heard import Heard, find_examples, slot_of
 from berth.switchgate.inquiry import Inquiry
 from berth.switchgate.plan import SwitchPlan, VerifyPlan
+from berth.switchgate.unready import explain_unready
 
 
 class _Target:
@@ -38,13 +41,24 @@ class _Target:
         self._plan, self._inquiry, self._outage = plan, inquiry, outage
         self._bodies: list[dict[str, Any]] = [] if plan.request is None else [plan.request]
         self._live: Heard | None = None
+        self._reason = ""
+
+    def _explained(self, verdict: Verdict) -> Verdict:
+        """A refusal that time may change, with the reason that the pods give; the last one is kept."""
+        host = self._plan.every_pod_host
+        if not host or verdict.outcome is not Outcome.REFUSE or verdict.patience is Patience.NONE:
+            return verdict
+        pods = self._inquiry.get_pods(host, self._plan.pod_port, "/health")
+        self._reason = explain_unready(pods, self._plan) or self._reason
+        return replace(verdict, sentence="; ".join(filter(None, (self._reason, verdict.sentence))))
 
     def _identity(self) -> Verdict:
-        return decide_target(self._inquiry.get(self._plan.target_url, "/info"), self._plan, outage=self._outage)
+        info = self._inquiry.get(self._plan.target_url, "/info")
+        return self._explained(decide_target(info, self._plan, outage=self._outage))
 
     def _readiness(self) -> Verdict:
         readyz = self._inquiry.get(self._plan.target_url, "/readyz")
-        return decide_ready(readyz, self._inquiry.count(self._plan.headless_host), self._plan)
+        return self._explained(decide_ready(readyz, self._inquiry.count(self._plan.headless_host), self._plan))
 
     def _examples(self) -> Verdict:
         heard = self._inquiry.get(self._plan.target_url, "/openapi.json")

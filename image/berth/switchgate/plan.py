@@ -36,6 +36,7 @@ class SwitchPlan:
     request: dict[str, Any] | None = None
     max_drift: float | None = None
     pod_port: int = 8000
+    every_pod_host: str = ""
 
     @property
     def other_slot(self) -> str:

@@ -58,7 +58,7 @@ def _decode_strings(data: memoryview, count: int, where: str) -> Array:
         except UnicodeDecodeError:
             array[number] = raw
     if at != len(data):
-        raise InvalidInput(f"{where}: {len(data) - at} bytes are left behind the last of {count} strings")
+        raise InvalidInput(f"{where}: {len(data) - at} bytes are left after the last of {count} strings")
     return array
 
 

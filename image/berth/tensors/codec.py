@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -40,13 +41,20 @@ def _count_keys(value: Any, depth: int = 0) -> int:
     return 0
 
 
+def find_duplicate(words: Iterable[str]) -> str | None:
+    """The first word that comes a second time; None where all are different."""
+    seen: set[str] = set()
+    for word in words:
+        if word in seen:
+            return word
+        seen.add(word)
+    return None
+
+
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    if (twice := find_duplicate(key for key, _ in pairs)) is not None:
         raise MalformedJson(f"the key {twice[:60]!r} is duplicated in one object; keep one")
-    return document
+    return dict(pairs)
 
 
 def decode_json(body: bytes) -> Any:
@@ -62,6 +70,14 @@ def decode_json(body: bytes) -> Any:
         return _decode_exactly(body)
     with _large:
         return _decode_exactly(body)
+
+
+def decode_line(line: bytes) -> Any:
+    """As `decode_json` for a line of many; the error that it is, instead of raising it."""
+    try:
+        return decode_json(line)
+    except MalformedJson as error:
+        return MalformedJson(error.message.replace("the body", "the line", 1))
 
 
 def _without_nan(body: bytes) -> bytes:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from berth.tensors.arrays import Array
+
+# Numbers that are closer than this, relative to the larger one, agree.
+_TOLERANCE = 1e-6
 
 
 def largest_difference(wanted: Array, found: Array, *, relative: bool = False) -> float:
@@ -26,3 +30,26 @@ def largest_difference(wanted: Array, found: Array, *, relative: bool = False) -
     if relative:
         apart /= np.maximum(1.0, np.where(np.isfinite(wanted), np.abs(wanted), 1.0))
     return float(apart.max(initial=0.0))
+
+
+def compare_outputs(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> tuple[bool, float | None]:
+    """Whether two models agree, and the largest difference of their numbers; None where there are none.
+
+    Where there is a `prediction`, it alone decides; probabilities may differ a little and mean the same.
+    """
+    names = ["prediction"] if "prediction" in wanted else list(wanted)
+    agree, largest = True, None
+    for name, have in wanted.items():
+        other = found[name]
+        if other.shape != have.shape:
+            return False, largest
+        if have.dtype.kind != "f" or not have.size:
+            agree &= name not in names or bool(np.array_equal(have, other))
+            continue
+        gap = np.abs(have.astype(np.float64) - other.astype(np.float64))
+        gap = np.where(np.isnan(have) & np.isnan(other), 0.0, gap)
+        largest = max(largest or 0.0, float(np.nanmax(gap, initial=0.0)))
+        if name in names:
+            scale = _TOLERANCE * np.maximum(np.abs(have), np.abs(other))
+            agree &= bool(np.all(gap <= np.fmax(scale, _TOLERANCE)))
+    return agree, largest

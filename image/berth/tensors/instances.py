@@ -48,7 +48,7 @@ def decode_instances(value: Any, specs: Specs) -> dict[str, Array]:
         return decode_features(value, specs)
     value = listed(value)
     if not isinstance(value, list) or not value:
-        raise InvalidInput(f"send a list with one element a row, at least one, got {shown(value)}")
+        raise InvalidInput(f"send a list with one element per row, at least one; got {shown(value)}")
     names = {spec.name for spec in specs}
     if not is_frame(specs) and all(isinstance(row, dict) and row.keys() == names for row in value):
         return decode_tensors({name: [row[name] for row in value] for name in names}, specs)

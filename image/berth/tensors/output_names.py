@@ -44,5 +44,5 @@ def name_outputs(wanted: Any, specs: Specs) -> dict[str, str]:
         choose_outputs(wanted, specs)  # the message quotes what was sent
         raise
     if len(found) != len(wanted):
-        raise InvalidInput(f"outputs names one twice: {', '.join(map(repr, wanted))[:200]}")
+        raise InvalidInput(f"outputs lists one twice: {', '.join(map(repr, wanted))[:200]}")
     return found

@@ -244,9 +244,9 @@ def choose_outputs(wanted: Any, specs: Specs) -> tuple[str, ...]:
         raise InvalidInput(f"outputs must be a list of names, got {shown(wanted)}")
     names = [spec.name for spec in specs]
     if unknown := [name for name in wanted if name not in names]:
-        raise UnknownOutput(f"unknown output {unknown[0][:60]!r}; the model gives {quoted(names)}")
+        raise UnknownOutput(f"unknown output {unknown[0][:60]!r}; the model has {quoted(names)}")
     if len(set(wanted)) != len(wanted):
-        raise InvalidInput(f"outputs names one twice: {quoted(wanted)}")
+        raise InvalidInput(f"outputs lists one twice: {quoted(wanted)}")
     return tuple(wanted)
 
 

@@ -12,7 +12,8 @@ from berth.models.model import Model
 from berth.models.store import Entry
 from berth.web.arms import assign_arm, first_entry, note_shadow, public_names, stand_in
 from berth.web.auth import check_allowed
-from berth.web.exchange import Backend, Exchange
+from berth.web.exchange import Backend, Exchange, Reply
+from berth.web.wire import json_reply
 
 
 def is_visible(exchange: Exchange, backend: Backend, model: str) -> bool:
@@ -113,6 +114,12 @@ def check_ready(exchange: Exchange, backend: Backend) -> None:
     if len(visible_entries(exchange, backend)) < len(backend.catalog.entries):
         raise NotReady("not ready; GET /health with a key for all models says why")
     raise NotReady(readiness.reason)
+
+
+def report_ready(exchange: Exchange, backend: Backend) -> Reply:
+    """200 where the server may have traffic. Raises NotReady."""
+    check_ready(exchange, backend)
+    return json_reply({"status": "ready"})
 
 
 def _query(exchange: Exchange, name: str) -> str | None:

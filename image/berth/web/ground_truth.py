@@ -132,6 +132,6 @@ def _feedback(exchange: Exchange, backend: Backend) -> Reply:
 
 
 ENDPOINTS = (
-    Endpoint("post", "/feedback", "feedback", "predict", "Report what came true for earlier predictions", _feedback,
+    Endpoint("post", "/feedback", "feedback", "predict", "Report the true values of earlier predictions", _feedback,
              "Feedback", body="feedback", errors=(207, 400, 408, 413, 415)),
 )  # fmt: skip

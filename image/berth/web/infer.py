@@ -72,7 +72,7 @@ def _parameters(owner: Mapping[str, Any], where: str) -> dict[str, Any]:
     parameters = {} if given is None else _object(given, f"{where}: parameters")
     for name in _NOT_OFFERED:
         if name in parameters:
-            raise InvalidInput(f"{where}: the parameter {name} is not offered by this server")
+            raise InvalidInput(f"{where}: the parameter {name} is not supported by this server")
     return parameters
 
 

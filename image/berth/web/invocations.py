@@ -13,7 +13,7 @@ from berth.tensors.codec import decode_json, decode_python_json
 from berth.tensors.output_names import name_outputs
 from berth.tensors.schema import Specs
 from berth.web import wire
-from berth.web.access import check_ready, choose_model
+from berth.web.access import choose_model, report_ready
 from berth.web.exchange import BODY_ERRORS, CSV, JSON, TEXT, Backend, Endpoint, Exchange, Reply
 from berth.web.row_requests import by_output, by_row, check_keys, usual_outputs
 from berth.web.table_forms import (
@@ -62,11 +62,6 @@ def wanted_by_params(params: Mapping[str, Any] | None, model: Model) -> tuple[st
     return usual_outputs(model) if method is None else tuple(name_outputs([method], model.outputs).values())
 
 
-def _ping(exchange: Exchange, backend: Backend) -> Reply:
-    check_ready(exchange, backend)
-    return wire.json_reply({"status": "ready"})
-
-
 def _version(exchange: Exchange, backend: Backend) -> Reply:
     return Reply(__version__.encode(), content_type="text/plain; charset=utf-8")
 
@@ -92,7 +87,7 @@ def _invocations(exchange: Exchange, backend: Backend) -> Reply:
 ENDPOINTS = (
     Endpoint("post", "/invocations", "invocations", "mlflow", "MLflow scoring, JSON or CSV, by the default model",
              _invocations, "Predictions", body="invocations", errors=BODY_ERRORS, protocol="mlflow"),
-    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow queries it", _ping, "Status", errors=(503,),
+    Endpoint("get", "/ping", "ping", "mlflow", "Readiness as MLflow queries it", report_ready, "Status", errors=(503,),
              access="open", probe=True),
     Endpoint("get", "/version", "version", "mlflow", "The server's version", _version, "Text", TEXT),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from berth.errors import BerthError, InvalidInput, MalformedJson, PredictionFailed, shown
+from berth.errors import BerthError, InvalidInput, PredictionFailed, shown
 from berth.experiments.live import Decision
 from berth.models.model import Model
 from berth.score.answering import answer_chunk, list_values
@@ -19,7 +19,7 @@ from berth.score.jsonl_file import encode_line
 from berth.serving.predictor import WouldWait
 from berth.telemetry.feedback.tally import PREDICTION
 from berth.tensors.arrays import Array, Tensors
-from berth.tensors.codec import decode_json
+from berth.tensors.codec import decode_line
 from berth.tensors.instances import decode_instances
 from berth.tensors.output_names import name_outputs
 from berth.web import wire
@@ -36,14 +36,6 @@ _QUERY_KEYS = ("model", "version", "outputs", "receipts")
 ARM, RECEIPT = "arm", "receipt"
 # A line by its number in the stream, which begins with 1.
 Numbered = tuple[int, bytes]
-
-
-def _decode_line(line: bytes) -> Any:
-    """The value of a line, or the error that it is."""
-    try:
-        return decode_json(line)
-    except MalformedJson as error:
-        return MalformedJson(error.message.replace("the body", "the line", 1))
 
 
 class ServedLines(NamedTuple):
@@ -127,7 +119,7 @@ class LineAnswers:
 
         Raises Overloaded, DeadlineExceeded, which concern all of them.
         """
-        rows = [_place(at, _decode_line(line)) for at, (_, line) in enumerate(lines)]
+        rows = [_place(at, decode_line(line)) for at, (_, line) in enumerate(lines)]
         numbers, columns = [number for number, _ in lines], self.columns
         parts: dict[str, ArmPart] = {} if self.arms is not None else {"": ArmPart(self.model)}
         answers, failures = answer_chunk(rows, 0, columns, lambda chosen, _: self._ask(numbers, parts, chosen))
@@ -203,7 +195,7 @@ def open_lines(exchange: Exchange, backend: Backend) -> LineAnswers:
     if "outputs" in query:
         outputs = tuple(name_outputs(query["outputs"].split(","), model.outputs).values())
     if not model.batchable:
-        raise InvalidInput(f"{model.name} does not process several rows at once; send one request a row")
+        raise InvalidInput(f"{model.name} does not process several rows at once; send one request per row")
     arms = assign_lines(exchange, backend, query.get("model"))
     make_receipt = _make_receipts(backend, exchange, query.get("receipts", "false"))
     called = outputs

@@ -11,7 +11,7 @@ from berth.models.model import Model
 from berth.serving.lifecycle import FAILED
 from berth.serving.predictor import Predictor
 from berth.web import wire
-from berth.web.access import check_ready, visible_entries, visible_metrics, visible_models
+from berth.web.access import check_ready, report_ready, visible_entries, visible_metrics, visible_models
 from berth.web.examples import example_request
 from berth.web.exchange import TEXT, Backend, Endpoint, Exchange, Reply
 
@@ -52,11 +52,6 @@ def _livez(exchange: Exchange, backend: Backend) -> Reply:
     return wire.json_reply({"status": "live"})
 
 
-def _readyz(exchange: Exchange, backend: Backend) -> Reply:
-    check_ready(exchange, backend)
-    return wire.json_reply({"status": "ready"})
-
-
 def _experiment_file(exchange: Exchange, backend: Backend) -> dict[str, str]:
     """Whether the experiment file is in force; why not is for those who see every model that it may name."""
     live = backend.experiments
@@ -89,7 +84,7 @@ ENDPOINTS = (
     Endpoint("get", "/livez", "livez", "operate", "200 while the process turns", _livez, "Status", errors=(503,),
              access="open", probe=True),
     Endpoint("get", "/readyz", "readyz", "operate", "200 when every model is ready and the server does not drain",
-             _readyz, "Status", errors=(503,), access="open", probe=True),
+             report_ready, "Status", errors=(503,), access="open", probe=True),
     Endpoint("get", "/health", "health", "operate", "As /readyz, with each model's state", _health, "Health",
              errors=(503,), access="open", probe=True),
     Endpoint("get", "/info", "info", "operate", "The slot, the models with digests and signatures, the libraries",

@@ -152,7 +152,10 @@ class Pipeline:
 
     def _refuse(self, exchange: Exchange, error: Exception) -> Reply:
         """The response to a request for which something was raised."""
-        known = exchange.error = error if isinstance(error, errors.BerthError) else self._hide(exchange, error)
+        known = error if isinstance(error, errors.BerthError) else self._hide(exchange, error)
+        # The frames that it came through hold the body and this exchange: a cycle that would keep them for long.
+        known.__traceback__ = known.__context__ = known.__cause__ = None
+        exchange.error = known
         more: dict[str, Any] = {}
         if exchange.environ["PATH_INFO"].rstrip("/") == "/invocations":  # MLflow's clients read these
             more = {"error_code": known.code.upper(), "message": known.message}

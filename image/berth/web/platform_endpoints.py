@@ -12,18 +12,13 @@ from berth.platforms import PlatformRoutes
 from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs
 from berth.web import v1, wire
-from berth.web.access import check_ready, choose_model
+from berth.web.access import choose_model, report_ready
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
 from berth.web.row_requests import by_row, usual_outputs
 from berth.web.table_forms import decode_split
 
 # What Azure ML's own examples send: MLflow deployments the first, scoring scripts the second.
 _AZURE = ("input_data", "data")
-
-
-def _health(exchange: Exchange, backend: Backend) -> Reply:
-    check_ready(exchange, backend)
-    return wire.json_reply({"status": "ready"})
 
 
 def _predict(exchange: Exchange, backend: Backend) -> Reply:
@@ -63,8 +58,8 @@ def platform_endpoints(routes: PlatformRoutes, known: Sequence[Endpoint]) -> Ite
         yield Endpoint("post", predict, "platform_predict", "v1", "Predict instances by the default model", _predict,
                        "Predictions", body="instances", errors=BODY_ERRORS, protocol="v1")  # fmt: skip
     if health and not _is_known("get", health, known):
-        yield Endpoint("get", health, "platform_health", "operate", "Readiness, where the platform queries it", _health,
-                       "Status", errors=(503,), access="open", probe=True)  # fmt: skip
+        yield Endpoint("get", health, "platform_health", "operate", "Readiness, as the platform queries it",
+                       report_ready, "Status", errors=(503,), access="open", probe=True)  # fmt: skip
     if routes.score:
         yield Endpoint("post", routes.score, "platform_score", "mlflow", "Predict rows, as Azure ML sends them",
                        _score, "Predictions", body="invocations", errors=BODY_ERRORS, protocol="mlflow")  # fmt: skip

@@ -38,7 +38,7 @@ def optional_word(document: dict[str, Any], key: str) -> str | None:
 def _check_keys(document: dict[str, Any]) -> None:
     if not document.keys() <= _KEYS:
         unknown = sorted(set(document) - _KEYS)
-        raise InvalidInput(f"unknown key {unknown[0][:60]!r}; this route reads {', '.join(sorted(_KEYS))}")
+        raise InvalidInput(f"unknown key {unknown[0][:60]!r}; this route accepts {', '.join(sorted(_KEYS))}")
     if ("features" in document) == ("inputs" in document):
         raise InvalidInput("send either features or inputs")
     if "parameters" in document and not isinstance(document["parameters"], dict):

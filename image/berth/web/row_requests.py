@@ -15,7 +15,7 @@ PREDICTION = "prediction"
 def check_keys(document: Mapping[str, Any], forms: tuple[str, ...], more: tuple[str, ...]) -> str:
     """The one key of `forms` that a body has; besides it only those of `more` may be there. Raises InvalidInput."""
     if unknown := sorted(set(document) - set(forms) - set(more)):
-        raise InvalidInput(f"unknown key {unknown[0][:60]!r}; this route reads {', '.join(forms + more)}")
+        raise InvalidInput(f"unknown key {unknown[0][:60]!r}; this route accepts {', '.join(forms + more)}")
     given = [form for form in forms if form in document]
     if len(given) != 1:
         raise InvalidInput(f"send exactly one of {', '.join(forms)}, got {', '.join(given) or 'none'}")

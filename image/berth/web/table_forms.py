@@ -141,7 +141,7 @@ def _cells_of(table: Table, specs: Specs, names: Sequence[str]) -> dict[str, lis
             f"and the model expects {', '.join(map(repr, names[:20]))}"
         )
     if len({name for name, _ in columns}) != len(columns):
-        raise InvalidInput(f"the CSV's header names a column twice: {', '.join(table.columns)[:200]}")
+        raise InvalidInput(f"the CSV's header has a column twice: {', '.join(table.columns)[:200]}")
     return {name: parse_cells(cells, name, kinds[name]) for name, cells in columns}
 
 

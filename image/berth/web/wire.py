@@ -58,7 +58,7 @@ def _unzip(body: bytes, limit: int) -> bytes:
     if len(plain) > limit:
         raise _too_large(limit)
     if not unpacker.eof or unpacker.unused_data:
-        raise InvalidInput("Content-Encoding is gzip, but the body is cut off or has something behind its end")
+        raise InvalidInput("Content-Encoding is gzip, but the body is truncated or followed by other data")
     return plain
 
 

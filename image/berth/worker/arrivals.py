@@ -10,7 +10,7 @@ from berth.errors import Overloaded
 from berth.worker.connections import READ, Connection, Connections
 from berth.worker.filling import Filling
 from berth.worker.receiving import MOST_HEAD_BYTES, read_head
-from berth.worker.streaming import StreamThreads
+from berth.worker.streaming import StreamHost, StreamThreads
 
 # A request of up to this length is worth showing to who serves at once; a body of up to this is waited for even when
 # the gate is full.
@@ -24,7 +24,7 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Answering(Protocol):
+class Answering(StreamHost, Protocol):
     """What is done with a request."""
 
     def arrived(self, conn: Connection) -> None:
@@ -55,7 +55,7 @@ class Arrivals:
 
     def __init__(
         self,
-        answering: Any,
+        answering: Answering,
         connections: Connections,
         cfg: Any,
         most_body_bytes: int,

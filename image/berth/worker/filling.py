@@ -37,7 +37,7 @@ class Filling:
 
 
 class _HeldBody(io.RawIOBase):
-    """A body that is in memory, as a stream."""
+    """A body that is in memory, as a stream; what has been read to its end is let go."""
 
     def __init__(self, body: memoryview) -> None:
         self._rest = body
@@ -49,6 +49,8 @@ class _HeldBody(io.RawIOBase):
         count = min(len(place), len(self._rest))
         place[:count] = self._rest[:count]
         self._rest = self._rest[count:]
+        if not self._rest:
+            self._rest = memoryview(b"")  # an empty part of the body would hold all of it
         return count
 
 

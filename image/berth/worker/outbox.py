@@ -36,11 +36,15 @@ class Outbox:
 
     def claim(self, who: str = "thread") -> bool:
         """Whether `who` responds to the request: the first to claim it does."""
-        return self._answers.setdefault("by", who) == who
+        if self._answers.setdefault("by", who) != who:
+            return False
+        self._expire = None  # it refers to the request, which refers to this: a cycle would keep large bodies for long
+        return True
 
     def expire(self) -> Any:
         """The response (web's Finished) for a request that is out of time; None where nothing may respond."""
-        return self._expire() if self._expire is not None and self.claim("main") else None
+        make = self._expire
+        return make() if make is not None and self.claim("main") else None
 
     def sendall(self, data: bytes) -> None:
         """Send, or keep. Raises OSError when the client is gone, or takes too little of a response in many pieces."""

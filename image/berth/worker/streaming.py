@@ -23,7 +23,7 @@ MOST_STREAMS = 32
 _FULL = b'{"error":"this worker has as many streams as it can take; try again","code":"overloaded","request_id":""}'
 
 
-class Worker(Protocol):
+class StreamHost(Protocol):
     """What a stream needs of the worker."""
 
     alive: bool
@@ -53,7 +53,7 @@ def _environ(conn: Connection) -> dict[str, Any]:
 class StreamThreads:
     """Takes streams from the main thread and gives their connections back to be closed."""
 
-    def __init__(self, worker: Worker, connections: Connections) -> None:
+    def __init__(self, worker: StreamHost, connections: Connections) -> None:
         self._worker, self._connections = worker, connections
         # The application's (StreamAnswers); None with another application.
         self._streams: Any = getattr(getattr(worker.wsgi, "extensions", {}).get("berth"), "streams", None)

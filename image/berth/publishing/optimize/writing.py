@@ -10,8 +10,8 @@ from berth.errors import LoadError
 from berth.loaders.formats import LoadOptions
 from berth.models.manifest import MANIFEST, Manifest, digest_file, encode_manifest, walk_files
 from berth.models.model import Loaded, Model
-from berth.models.store import Entry, verify_version, write_version
-from berth.publishing.adding import make_example, next_version
+from berth.models.store import Entry, next_version, verify_version, write_version
+from berth.publishing.adding import make_example
 from berth.publishing.optimize.comparing import BATCH_ROWS, Pair, SizeReport, compare, encode_report, measure_latency
 from berth.publishing.optimize.making import Artifact, Method, check_method, make_artifact
 from berth.publishing.samples import decode_sample, read_sample

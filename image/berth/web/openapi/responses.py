@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from berth.errors import BerthError, RequestError, ServerError
+from berth.errors import error_codes
 from berth.tensors.arrays import DATATYPES
 
 _STRING: dict[str, Any] = {"type": "string"}
@@ -13,16 +13,16 @@ _LIST: dict[str, Any] = {"type": "array", "items": {}}
 
 STATUSES = {
     400: "The request is wrong; the message says what, with the value, and what to do",
-    401: "No key, or an unknown one",
-    403: "The key is not for this model",
-    404: "No such route, model or version",
-    408: "The client stopped in the middle of the body",
-    413: "The body is longer than BERTH_MAX_BODY_BYTES",
-    415: "A Content-Type or Content-Encoding that this route does not read",
-    429: "More predictions are in flight than this worker accepts; come back after Retry-After",
-    500: "The model broke on values that its schema allows",
+    401: "The request has no API key, or an unknown one",
+    403: "The API key is valid, but not for this model",
+    404: "The route, model or version does not exist",
+    408: "The body did not arrive completely in time",
+    413: "The body is larger than BERTH_MAX_BODY_BYTES",
+    415: "The route does not support this Content-Type or Content-Encoding",
+    429: "The worker has as many predictions in flight as it accepts; try again after Retry-After seconds",
+    500: "The model failed on values that match its schema",
     503: "Not ready: loading, failed, draining or stuck; the message says which",
-    504: "The request's time ran out",
+    504: "The request exceeded its time limit",
 }
 
 
@@ -32,17 +32,6 @@ def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
 
 def _list_of(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
-
-
-def error_codes() -> list[str]:
-    """Every code that may stand in a response."""
-    found = {BerthError.code}
-    waiting: list[type[BerthError]] = [RequestError, ServerError]
-    while waiting:
-        error = waiting.pop()
-        found.add(error.code)
-        waiting.extend(error.__subclasses__())
-    return sorted(found)
 
 
 _TENSOR = _object(

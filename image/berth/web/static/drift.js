@@ -2,10 +2,9 @@
 // that the model was added with.
 
 import { binsOf, histogramPair, percent } from "./histogram.js";
-import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus, showSlot } from "./page.js";
+import { find, keepFresh, make, readAll, setStatus } from "./page.js";
 import { hasLabels, qualitySection } from "./quality.js";
 
-const REFRESH_MS = 10000;
 const FEWEST_ROWS = 100;
 const NO_PROFILE = "no profile: add the model with --sample";
 const UNUSUAL = {
@@ -16,7 +15,6 @@ const UNUSUAL = {
 };
 let models = [];
 let chosen = "";
-let timer = 0;
 
 const keyOf = (model) => `${model.name}@${model.version}`;
 const driftedOf = (report) => (report?.features ?? []).filter((feature) => feature.drifted);
@@ -130,42 +128,32 @@ function showStatus() {
   else setStatus("loading", "No figures yet");
 }
 
-/** The models that the key may see, each with its report where it has one; false if a key is wanted. */
+/** The models that the key may see, each with its report where it has one; undefined if a key is wanted. */
 async function read() {
-  const [info, drift, quality] = await Promise.all([ask("info"), ask("drift"), ask("quality")]);
-  showSlot(drift);
-  const refused = [info, drift, quality].find(({ status }) => status !== 200);
-  if (refused?.status === 401) {
-    askForKey(refused, start);
-    setStatus("loading", "A key is required");
-    return false;
-  }
-  if (refused) throw new Error(reasonOf(refused));
-  if (hasKey()) keyAccepted();
+  const [info, quality, drift] = (await readAll(["info", "quality", "drift"], start)) ?? [];
+  if (!info) return undefined;
   const byKey = (reports) => Object.fromEntries(reports.map((report) => [`${report.model}@${report.version}`, report]));
   const [reports, qualities] = [byKey(drift.json.models), byKey(quality.json.models)];
-  models = info.json.models.map((model) => ({
+  return info.json.models.map((model) => ({
     name: model.name, version: model.version, report: reports[keyOf(model)], reason: drift.json.reason ?? NO_PROFILE,
     quality: qualities[keyOf(model)],
   }));
+}
+
+async function update() {
+  const found = await read();
+  if (!found) return false;
+  models = found;
+  const first = models.find(({ report }) => driftedOf(report).length) ?? models.find(({ report }) => report) ?? models[0];
+  const shown = models.find((model) => keyOf(model) === chosen) ?? first;
+  chosen = shown ? keyOf(shown) : "";
+  listModels();
+  showStatus();
+  if (shown) showModel(shown);
+  else find("sheet").replaceChildren(notice("No model is ready", "This page reads the report again in a few seconds."));
   return true;
 }
 
-async function start() {
-  clearTimeout(timer);
-  try {
-    if (!(await read())) return;
-    const first = models.find(({ report }) => driftedOf(report).length) ?? models.find(({ report }) => report) ?? models[0];
-    const shown = models.find((model) => keyOf(model) === chosen) ?? first;
-    chosen = shown ? keyOf(shown) : "";
-    listModels();
-    showStatus();
-    if (shown) showModel(shown);
-    else find("sheet").replaceChildren(notice("No model is ready", "This page reads the report again in a few seconds."));
-  } catch (error) {
-    setStatus("failed", error instanceof TypeError ? "The server does not respond" : error.message);
-  }
-  timer = setTimeout(start, REFRESH_MS);
-}
+const start = () => keepFresh(update);
 
 start();

@@ -1,26 +1,16 @@
 // The experiments page: arms with their shares, the mean reward of each with its interval as a picture, and the verdict.
 
-import { ask, askForKey, find, hasKey, keyAccepted, make, reasonOf, setStatus, showSlot } from "./page.js";
+import { draw, find, keepFresh, make, readAll, setStatus } from "./page.js";
 
-const REFRESH_MS = 10000;
-const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 320;
 const HEIGHT = 28;
 const STATES = { good: "ready", stop: "failed", undecided: "loading" };
 let experiments = [];
 let chosen = "";
-let timer = 0;
 
 const whole = (count) => new Intl.NumberFormat("en").format(Math.round(count));
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const figure = (value) => (value === null ? "–" : value.toPrecision(3));
-
-function draw(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 /** The scale that all arms of an experiment share: from the lowest end of an interval to the highest. */
 function scaleOf(arms) {
@@ -107,40 +97,24 @@ function list() {
   if (focused) find("experiments").querySelector("[aria-current]")?.focus();
 }
 
-/** The experiments that the key may see; false if a key is wanted. */
-async function read() {
-  const answer = await ask("experiments");
-  showSlot(answer);
-  if (answer.status === 401) {
-    askForKey(answer, start);
-    setStatus("loading", "A key is required");
-    return false;
-  }
-  if (answer.status !== 200) throw new Error(reasonOf(answer));
-  if (hasKey()) keyAccepted();
+async function update() {
+  const [answer] = (await readAll(["experiments"], start)) ?? [];
+  if (!answer) return false;
   experiments = answer.json.experiments;
   if (!experiments.length) {
     find("sheet").replaceChildren(notice("No experiment runs", answer.json.reason ?? "The experiment file has none."));
     setStatus("loading", "No experiment runs");
+    return true;
   }
-  return experiments.length > 0;
+  const shown = experiments.find(({ name }) => name === chosen) ?? experiments[0];
+  chosen = shown.name;
+  list();
+  show(shown);
+  const stopped = experiments.some(({ verdict }) => verdict === "stop");
+  setStatus(stopped ? "failed" : "ready", stopped ? "An experiment must stop" : "Experiments run");
+  return true;
 }
 
-async function start() {
-  clearTimeout(timer);
-  try {
-    if (await read()) {
-      const shown = experiments.find(({ name }) => name === chosen) ?? experiments[0];
-      chosen = shown.name;
-      list();
-      show(shown);
-      const stopped = experiments.some(({ verdict }) => verdict === "stop");
-      setStatus(stopped ? "failed" : "ready", stopped ? "An experiment must stop" : "Experiments run");
-    }
-  } catch (error) {
-    setStatus("failed", error instanceof TypeError ? "The server does not respond" : error.message);
-  }
-  timer = setTimeout(start, REFRESH_MS);
-}
+const start = () => keepFresh(update);
 
 start();

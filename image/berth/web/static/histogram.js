@@ -1,8 +1,7 @@
 // A feature's bins as bars: the sample and the window on one scale, so that their heights can be compared.
 
-import { make } from "./page.js";
+import { draw, make } from "./page.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 112;
 const TOP = 16;
 const MOST_NAMED = 6;
@@ -11,13 +10,6 @@ const PERCENT = new Intl.NumberFormat("en", { style: "percent", maximumFractionD
 const FINE = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 export const percent = (share) => FINE.format(share);
-
-function draw(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 /** The bins that are drawn, each with its shares of the sample and of the window; `missing` and `other` where used. */
 export function binsOf(feature) {

@@ -1,6 +1,8 @@
-// What the pages share: elements made from text alone, requests with the key, the key's form.
+// What the pages share: elements made from text alone, requests with the key, the key's form, reading again.
 
+const REFRESH_MS = 10000;
 let key = "";
+let timer = 0;
 
 /** An element; children are text or elements, never markup. */
 export function make(tag, attributes = {}, ...children) {
@@ -11,6 +13,14 @@ export function make(tag, attributes = {}, ...children) {
     else if (value !== false && value !== undefined && value !== null) element.setAttribute(name, value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** An element of a picture. */
+export function draw(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
   return element;
 }
 
@@ -78,4 +88,30 @@ export function showSlot(answer) {
 /** Hide the key's form once a key was accepted. */
 export function keyAccepted() {
   find("key-form").hidden = true;
+}
+
+/** The responses of all `paths`; undefined where a key is wanted, with which `retry` runs. Throws for another error. */
+export async function readAll(paths, retry) {
+  const answers = await Promise.all(paths.map((path) => ask(path)));
+  showSlot(answers.at(-1));
+  const refused = answers.find(({ status }) => status !== 200);
+  if (refused?.status === 401) {
+    askForKey(refused, retry);
+    setStatus("loading", "A key is required");
+    return undefined;
+  }
+  if (refused) throw new Error(reasonOf(refused));
+  if (hasKey()) keyAccepted();
+  return answers;
+}
+
+/** Run `update` now and every ten seconds, until it returns false: then a key is wanted. */
+export async function keepFresh(update) {
+  clearTimeout(timer);
+  try {
+    if ((await update()) === false) return;
+  } catch (error) {
+    setStatus("failed", error instanceof TypeError ? "The server does not respond" : error.message);
+  }
+  timer = setTimeout(keepFresh, REFRESH_MS, update);
 }

@@ -1,9 +1,8 @@
 // What labels have shown of a model: accuracy and its interval beside the reference, confused classes, errors, reward.
 
 import { percent } from "./histogram.js";
-import { make } from "./page.js";
+import { draw, make } from "./page.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 44;
 const MIDDLE = 22;
 const MOST_BARS = 12;
@@ -12,12 +11,6 @@ const DURATIONS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]
 
 const whole = (count) => new Intl.NumberFormat("en").format(count);
 const number = (value) => NUMBER.format(value);
-
-function draw(tag, attributes) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
-}
 
 function duration(seconds) {
   const [unit, length] = DURATIONS.find(([, size]) => seconds >= size) ?? DURATIONS.at(-1);
