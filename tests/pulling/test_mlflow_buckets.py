@@ -28,11 +28,10 @@ _BOTO = ("boto3", "botocore", "s3transfer", "jmespath")
 
 @dataclass(frozen=True)
 class Logged:
-    """churn/1 is a large model behind the server, churn/2 a small one in the bucket; `signed` asks for the address."""
+    """churn/1 is a large model behind the server, churn/2 a small one in the bucket."""
 
     server: Tracking
     aws: dict[str, str]
-    signed: str
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +46,9 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
     with running_s3(folder / "s3", "models") as aws:
         environ = {**aws, "MLFLOW_S3_ENDPOINT_URL": aws["AWS_ENDPOINT_URL"], "PYTHONPATH": str(folder / "boto")}
         with running_tracking(folder, "s3://models/served", environ) as server:
-            large = server.log("2", "large", "mlflow-artifacts:/large", _BYTES)
+            server.log("2", "large", "mlflow-artifacts:/large", _BYTES)
             server.log("3", "direct", "s3://models/direct")
-            yield Logged(server, aws, f"large/models/{large['id']}/artifacts/")
+            yield Logged(server, aws)
 
 
 @pytest.fixture
