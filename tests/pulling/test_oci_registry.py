@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,12 @@ from berth.cli.main import berth
 from berth.errors import BerthError, IntegrityError, StoreError
 from berth.models.manifest import SIGNATURE
 from berth.models.store import Entry, find_version, list_names, read_manifest, verify_version, write_signature
-from berth.pulling.registry_oci import OciReference, parse_reference, read_basic
+from berth.pulling.registry_oci import OciReference, OciRegistry, parse_reference, read_basic
+from berth.pulling.transfer import Persistence
 from live.server import free_port, wait_until
 from misbehaving_front import Front, in_front_of
 
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 LOGIN = base64.b64encode(b"ann:secret").decode()
 
 
@@ -225,16 +228,41 @@ def test_references() -> None:
     assert parse_reference("//registry.kube.local:5000/a").url == "http://registry.kube.local:5000/v2/a"
 
 
-@pytest.mark.parametrize(
-    ("host", "scheme"),
-    [
-        ("10.200.0.2:5000", "http"), ("192.168.1.7", "http"), ("172.16.0.1:5000", "http"), ("172.31.255.1", "http"),
-        ("172.32.0.1", "https"), ("11.0.0.1", "https"), ("10.0.0.1.example.com", "https"), ("8.8.8.8:5000", "https"),
-        ("110.0.0.1", "https"), ("10.0.0.1.2", "https"),
-    ],
-)  # fmt: skip
-def test_a_registry_at_a_private_address_speaks_plain_http(host: str, scheme: str) -> None:
-    assert parse_reference(f"//{host}/a").url == f"{scheme}://{host}/v2/a"
+def own_private_address() -> str:
+    """An RFC 1918 address of this machine."""
+    words = subprocess.run(["hostname", "-I"], check=False, capture_output=True, text=True).stdout.split()
+    found = [word for word in words if any(ip_address(word) in ip_network(each) for each in PRIVATE)]
+    if not found:
+        pytest.skip("this machine has no private IPv4 address (hostname -I)")
+    return found[0]
+
+
+@pytest.fixture
+def private() -> Iterator[str]:
+    """HOST:PORT of a registry at a private address that speaks no TLS."""
+    if (crane := shutil.which("crane")) is None:
+        pytest.skip("crane, which serves the registry, is not on PATH")
+    place = f"{own_private_address()}:{free_port()}"
+    process = subprocess.Popen([crane, "registry", "serve", "--address", place], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: subprocess.run([crane, "catalog", place], capture_output=True).returncode == 0, "it")
+        yield place
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_private_registry_without_tls_gets_no_credentials(private: str, entry: Entry, tmp_path: Path) -> None:
+    push(entry, f"{private}/models/iris:1")
+    assert run("pull", f"oci://{private}/models/iris:1", f"--into={tmp_path / 'into'}").exception is None
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {private: {"auth": LOGIN}}}))
+    result = run("pull", f"oci://{private}/models/iris:1", f"--into={tmp_path / 'no'}", DOCKER_CONFIG=str(tmp_path))
+    refused(result, StoreError, "speaks no TLS, so the credentials for it are not sent")
+
+
+def test_a_private_address_is_none_of_others() -> None:
+    for host in ("172.32.0.1", "11.0.0.1", "10.0.0.1.example.com", "8.8.8.8:5000", "110.0.0.1", "10.0.0.1.2"):
+        assert OciRegistry(parse_reference(f"//{host}/a"), {}, Persistence()).url == f"https://{host}/v2/a"
 
 
 def test_where_credentials_are(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -28,8 +28,10 @@ from berth.errors import BerthError, IntegrityError, ManifestError, StoreError
 from berth.models.store import list_versions
 from berth.pulling.addresses import Access
 from berth.pulling.pull import PullReport, parse_wanted, pull_models
+from berth.pulling.registry_oci import speaks_tls
 from berth.pulling.transfer import Persistence
 from file_server import serve_files
+from live.server import free_port
 from raw_server import Answer, Connection, RawServer, serve_raw
 
 QUICK = Persistence(first_pause=0.0001)
@@ -411,6 +413,13 @@ def test_a_certificate_is_trusted_only_when_its_authority_is(
         pull(server.url, into, access=Access("Bearer sesame", QUICK))
     assert [entry.key for entry in list_versions(into, "iris")] == ["iris@1"]
     assert all("Authorization: Bearer sesame" in head for head in server.heads)
+
+
+def test_who_speaks_tls(tls: ssl.SSLContext) -> None:
+    """Whatever the certificate; a server that cannot be reached is said to, so that nothing goes there unencrypted."""
+    with serve_raw(lambda path, connection: None, tls) as server, serve_raw(lambda path, connection: None) as plain:
+        ports = [urlsplit(each.url).port or 0 for each in (server, plain)]
+        assert [speaks_tls("127.0.0.1", port) for port in (*ports, free_port())] == [True, False, True]
 
 
 def test_nothing_leads_out_of_tls(

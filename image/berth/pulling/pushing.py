@@ -130,7 +130,7 @@ class _Push:
 
     def __init__(self, client: httpx.Client, registry: OciRegistry) -> None:
         self._client, self._registry = client, registry
-        self._url = registry.reference.url
+        self._url = registry.url
         authorization = registry.authorize("pull,push")
         self._headers = {"Authorization": authorization} if authorization else {}
 

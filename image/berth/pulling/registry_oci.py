@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -33,11 +36,10 @@ _REFERENCE = re.compile(
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _PARAMETER = re.compile(r'([a-z]+)="([^"]{0,2000})"')
 _ADVICE = "log in to the registry (docker login, crane auth login), or name the file with REGISTRY_AUTH_FILE"
-# Where crane too speaks plain http: this machine, names that no public DNS has, private addresses (RFC 1918).
-_HERE = re.compile(
-    r"(localhost|127\.[0-9.]+|[A-Za-z0-9.-]+\.local"
-    r"|(10\.\d{1,3}|192\.168|172\.(1[6-9]|2\d|3[01]))(\.\d{1,3}){2})(:\d+)?"
-)
+_HERE = re.compile(r"(localhost|127\.[0-9.]+|[A-Za-z0-9.-]+\.local)(:\d+)?")
+# RFC 1918: here plain http may be spoken, as crane does it, where nobody speaks TLS.
+_PRIVATE = re.compile(r"((10\.\d{1,3}|192\.168|172\.(1[6-9]|2\d|3[01]))(\.\d{1,3}){2})(?::(\d+))?")
+_TLS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class OciReference:
 
     @property
     def url(self) -> str:
-        """Where the registry's API has this repository; plain http on this machine and in a cluster only."""
+        """Where the registry's API has this repository; plain http on this machine and for `.local` only."""
         host = {"docker.io": "registry-1.docker.io"}.get(self.registry, self.registry)
         return f"{'http' if _HERE.fullmatch(host) else 'https'}://{host}/v2/{self.repository}"
 
@@ -117,6 +119,19 @@ def read_basic(registry: str, environ: Mapping[str, str]) -> str:
     return ""
 
 
+def speaks_tls(host: str, port: int) -> bool:
+    """Whether a server begins TLS, with whatever certificate; True as well where nobody can be reached."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only a look: nothing is said or believed
+    try:
+        with socket.create_connection((host, port), _TLS_SECONDS) as plain, context.wrap_socket(plain):
+            return True
+    except (ssl.SSLError, ConnectionResetError):
+        return False
+    except OSError:
+        return True
+
+
 class OciRegistry:
     """One repository of a registry. As a ModelSource its paths are digests of blobs."""
 
@@ -125,10 +140,26 @@ class OciRegistry:
         self.shown = f"oci://{reference.registry}/{reference.repository}"
         self._environ, self._persistence = environ, persistence
 
+    @cached_property
+    def url(self) -> str:
+        """Where its API is: that of the reference, by plain http at a private address where nobody speaks TLS."""
+        found = _PRIVATE.fullmatch(self.reference.registry)
+        if found is None or speaks_tls(found[1], int(found[5] or 443)):
+            return self.reference.url
+        return self.reference.url.replace("https:", "http:", 1)
+
     def authorize(self, actions: str = "pull") -> str:
-        """The Authorization header for `actions` on this repository; tokens live for minutes, so ask each time."""
-        parts = urlsplit(self.reference.url)
+        """The Authorization header for `actions` on this repository; tokens live for minutes, so ask each time.
+
+        Raises StoreError, also where credentials would go to a private address unencrypted.
+        """
+        parts = urlsplit(self.url)
         basic = read_basic(self.reference.registry, self._environ)
+        if basic and self.url != self.reference.url:
+            raise StoreError(
+                f"{self.shown} speaks no TLS, so the credentials for it are not sent; give the registry a certificate, "
+                f"or log out of it (docker logout {self.reference.registry}) and let it be read without"
+            )
         challenge = self._persistence.run(self.shown, lambda: self._ping(f"{parts.scheme}://{parts.netloc}/v2/"))
         kind, _, rest = challenge.partition(" ")
         if kind.lower() != "bearer":
@@ -158,7 +189,7 @@ class OciRegistry:
 
     def _source(self, kind: str, accept: str = "*/*") -> WebSource:
         rules = WebRules(advice=_ADVICE, accept=accept)
-        return WebSource(f"{self.reference.url}/{kind}", self.authorize(), self._persistence, rules)
+        return WebSource(f"{self.url}/{kind}", self.authorize(), self._persistence, rules)
 
     @contextmanager
     def open(self, path: str, offset: int = 0, tag: str = "") -> Iterator[Stream]:
