@@ -415,10 +415,10 @@ def test_a_certificate_is_trusted_only_when_its_authority_is(
     assert all("Authorization: Bearer sesame" in head for head in server.heads)
 
 
-def test_who_speaks_tls(tls: ssl.SSLContext) -> None:
+def test_who_speaks_tls(tls: ssl.SSLContext, tmp_path: Path) -> None:
     """Whatever the certificate; a server that cannot be reached is said to, so that nothing goes there unencrypted."""
-    with serve_raw(lambda path, connection: None, tls) as server, serve_raw(lambda path, connection: None) as plain:
-        ports = [urlsplit(each.url).port or 0 for each in (server, plain)]
+    with serve_raw(lambda path, connection: None, tls) as server, serve_files(tmp_path) as plain:
+        ports = [urlsplit(url).port or 0 for url in (server.url, plain.url)]
         assert [speaks_tls("127.0.0.1", port) for port in (*ports, free_port())] == [True, False, True]
 
 
