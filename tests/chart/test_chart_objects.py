@@ -29,7 +29,7 @@ def test_selectors_are_the_three_labels_of_the_pods(everything: list[Rendered]) 
             matched = {key for key, own in labels.items() if selector.items() <= own.items()}
             assert matched == {f"Deployment/iris-berth-{slot}"}
             chosen += 1
-    assert chosen == 10
+    assert chosen == 12
 
 
 def test_every_target_port_names_a_container_port(everything: list[Rendered]) -> None:
@@ -38,7 +38,7 @@ def test_every_target_port_names_a_container_port(everything: list[Rendered]) ->
     ports = [port for each in everything if each.kind == "Service" for port in each.object["spec"]["ports"]]
     assert {port["targetPort"] for port in ports} == {"http", "grpc"}
     nodes = [port.get("nodePort") for port in ports if port["name"] == "http"]
-    assert nodes == [30123, None, None, None, None, None]
+    assert nodes == [30123, *[None] * 7]
 
 
 def test_objects_stand_in_the_file_named_after_their_kind(everything: list[Rendered]) -> None:

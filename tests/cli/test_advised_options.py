@@ -27,6 +27,7 @@ _OTHERS = {
     "--reset-then-reuse-values": "helm",
     "--rollback-on-failure": "upgrade",
     "--help": "",
+    "--all-containers": "kubectl",
 }
 
 

@@ -207,7 +207,8 @@ def test_the_file_is_read_again(serve: Callable[..., FlaskClient], tmp_path: Pat
     wait_for(lambda: {arm() for _ in range(20)} == {"churn@2"})
     file.write_text("{", "utf-8")
     wait_for(lambda: "not JSON" in told(client.get("/health"))["experiment_file"])
-    assert 'berth_experiment_file_ok{model="",slot="",version=""} 0.0' in client.get("/metrics").text
+    said = 'berth_experiment_file_ok{model="",slot="",version=""} 0.0'
+    wait_for(lambda: said in client.get("/metrics").text)  # the thread that looks once a second says it
     assert arm() == "churn@2"
     write(file)
     wait_for(lambda: arm() is None)
