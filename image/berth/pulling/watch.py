@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from socket import SHUT_RDWR, socket
+from socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET, socket
 from typing import Any, Self
 
 from berth.pulling.transfer import LEAST_BYTES, Cut
@@ -61,5 +62,7 @@ class Watch:
         """Wake the reader, and leave it nothing: a peer that sends on would be read in spite of a shutdown."""
         with suppress(OSError):
             if self._socket is not None:  # not SSLSocket's method, after which reads would be plain ones
+                # Reset, or a peer whose window is full goes on probing a connection that nobody has.
+                self._socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
                 socket.shutdown(self._socket, SHUT_RDWR)
                 self._socket.close()
