@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,10 @@ def test_quick_shadows_wait_for_the_thread_that_serves(make_app: MakeApp, linear
     shadows._slow.add("lr@2")  # as a call that takes long does
     send(20)
     wait_for(lambda: sum(results(client).values()) == 73)
+    late = replace(shadows._quick[0], offered=time.monotonic() - 6)
+    shadows._quick.appendleft(late)
+    shadows.take_quick()
+    assert results(client)["dropped"] == 4  # it waited for more than five seconds
 
 
 def test_a_share_is_a_share(serve: Callable[..., FlaskClient]) -> None:

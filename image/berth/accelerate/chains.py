@@ -24,16 +24,8 @@ _MOST_BYTES = 65_536
 _DTYPES = ("float64", "int64")
 
 
-def _multiply_rows(matrix: Array) -> Link:
-    return lambda rows: np.dot(rows, matrix)
-
-
-def _pick(values: Array) -> Link:
-    return values.take
-
-
 _WITH_CONSTANT: dict[str, Callable[[Array], Link]] = {
-    "MatMul": _multiply_rows,
+    "MatMul": lambda matrix: lambda rows: np.dot(rows, matrix),
     "Add": lambda right: lambda left: left + right,
     "Sub": lambda right: lambda left: left - right,
     "Mul": lambda right: lambda left: left * right,
@@ -41,7 +33,7 @@ _WITH_CONSTANT: dict[str, Callable[[Array], Link]] = {
     "Greater": lambda right: lambda left: left > right,
     "GreaterOrEqual": lambda right: lambda left: left >= right,
     "Reshape": lambda shape: partial(np.reshape, shape=tuple(shape.tolist())),
-    "Gather": _pick,
+    "Gather": lambda values: values.take,
 }
 _ALONE: dict[str, Link] = {
     "ArgMax": lambda scores: scores.argmax(1),

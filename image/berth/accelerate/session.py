@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from berth.accelerate.chains import read_chain
+from berth.accelerate.chains import Link, read_chain
 from berth.accelerate.limits import decode_limits, make_check
 from berth.errors import LoadError
 from berth.loaders.onnx import open_session
@@ -64,6 +64,13 @@ def _reader(spec: TensorSpec) -> Callable[[Array], Array]:
     return read
 
 
+def _follow(chain: Link, given: tuple[str, Array]) -> Array:
+    try:
+        return chain(given[1])
+    except ValueError as error:  # numpy does not name the input
+        raise ValueError(f"{given[0]}: {error}") from error
+
+
 def answer_with(
     session: Any, meta: Mapping[str, Any], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> PredictFunction:
@@ -92,13 +99,13 @@ def answer_with(
         count = len(next(iter(feed.values())))
         try:
             if len(wanted) == 1 and count <= _FEW_ROWS and (chain := chains.get(wanted[0])) is not None:
-                return {wanted[0]: readers[wanted[0]](chain(feed[feeders[0][0]]))}
+                return {wanted[0]: readers[wanted[0]](_follow(chain, *feed.items()))}
             if count <= _MOST_ROWS:
                 return run(wanted, feed)
             cuts = [slice(at, at + _MOST_ROWS) for at in range(0, count, _MOST_ROWS)]
             parts = [run(wanted, {name: array[cut] for name, array in feed.items()}) for cut in cuts]
-        except (InvalidArgument, ValueError) as error:
-            raise ValueError(f"{', '.join(feed)}: {error}") from error
+        except InvalidArgument as error:
+            raise ValueError(str(error)) from error
         return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
     return predict

@@ -124,7 +124,7 @@ class AnsweringProcess:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what was not written is for nobody
+                with suppress(OSError):  # what was not written has no reader any more
                     pipe.close()
 
 

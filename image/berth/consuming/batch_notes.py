@@ -6,7 +6,7 @@ One file a consumer, in a folder that outlives the process:
                     positions; "suspects" those that earlier processes died of and that are not done yet; "starting" is
                     true while the process that predicts for suspects is started
 
-A consumer holds a lock on its file while it lives. The next one to start takes over the files that nobody holds. Where
+A consumer holds a lock on its file while it lives. The next one to start takes over unlocked files. Where
 nothing can be written, there are no notes, and the consumer works all the same.
 """
 

@@ -84,7 +84,6 @@ class Running:
             ArmShare(experiment.name, arm, share, None if counts is None else counts.find(self.key(arm)))
             for arm, share in zip(experiment.arms, shares_of(self.ends), strict=True)
         ]
-
         # Whose each bucket is, looked up once for all requests.
         self._owners = [self.shares[find_arm(self.ends, bucket)] for bucket in range(BUCKETS)]
 

@@ -115,6 +115,9 @@ class ShadowQueue:
     def take_quick(self) -> None:
         """Predict one request again, for the main loop that found `has_turn`. Never raises."""
         job = self._quick.popleft()
+        if time.monotonic() - job.offered > _MOST_WAIT_SECONDS:
+            self._count(job, DROPPED)
+            return
         began = time.thread_time()
         self._predict(job)
         if time.thread_time() - began > _QUICK_SECONDS:

@@ -163,7 +163,7 @@ def describe_experiment(
     document["shadow"] = _describe_shadow(experiment, totals)
     if not experiment.arms:
         return {**document, "arms": [], "split_p": None, "comparisons": [], "verdict": UNDECIDED,
-                "sentence": "a shadow alone: nobody gets its predictions"}  # fmt: skip
+                "sentence": "a shadow alone: no client gets its predictions"}  # fmt: skip
     rewards, counted = sum_rewards(experiment, state, now)
     every, _ = sum_rewards(replace(experiment, half_life_days=0.0), state, now)
     shares = shares_of(split_buckets(choose_weights(experiment, rewards, counted)))

@@ -160,8 +160,8 @@ def _describe_outputs(members: Sequence[Member], how: str) -> tuple[TensorSpec, 
     if probabilities is None or probabilities.labels is None:
         return (TensorSpec(_PREDICTION, "FP64", (-1,)),)
     width = len(probabilities.labels)
-    told = TensorSpec(_PROBABILITIES, "FP64", (-1, width), labels=probabilities.labels)
-    return TensorSpec(_PREDICTION, prediction.datatype, (-1,)), told
+    likely = TensorSpec(_PROBABILITIES, "FP64", (-1, width), labels=probabilities.labels)
+    return TensorSpec(_PREDICTION, prediction.datatype, (-1,)), likely
 
 
 def make_predict(members: Sequence[Member], how: str, weights: Sequence[float]) -> PredictFunction:

@@ -169,8 +169,8 @@ def serve_estimator(
     """
     check_fitted(estimator)
     reset_jobs(estimator)
-    told, guessed = describe_inputs(estimator), guessed_columns(estimator)
-    served = tuple(inputs) or told
+    described, guessed = describe_inputs(estimator), guessed_columns(estimator)
+    served = tuple(inputs) or described
     build = table_builder(estimator, served)
     if is_sklearn_only(estimator) and not needs_frame(estimator):
         drop_feature_names(estimator)
@@ -181,7 +181,7 @@ def serve_estimator(
     def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
         return answer(build(tensors), wanted)
 
-    return Loaded(predict, told, tuple(output.spec for output in outputs), built_with, estimator, guessed=guessed)
+    return Loaded(predict, described, tuple(output.spec for output in outputs), built_with, estimator, guessed=guessed)
 
 
 def _check_answers(loaded: Loaded, row: Tensors) -> None:

@@ -78,7 +78,7 @@ def check_reads_no_files(estimator: Any) -> None:
 def check_fitted(estimator: Any) -> None:
     """That `fit` was called before the file was written. Raises LoadError.
 
-    Of classes from elsewhere nobody knows; they are found out by a row.
+    Of classes from elsewhere that is not known; a row shows it.
     """
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted

@@ -17,7 +17,7 @@ _ESCAPES = (
     "points outside the directory",
     "is an absolute path",
 )
-# In front of its own words: its codes, and where it had the file from, which is nobody's business.
+# In front of its own words: its codes, and where it had the file from, which no client needs to know.
 _CODES = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:|/onnxruntime_src/\S+ ?")
 _SHOWN = 300
 # An operator set that today's onnxruntime has every operator of.

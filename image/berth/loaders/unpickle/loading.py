@@ -148,7 +148,7 @@ def _printable(text: str) -> str:
 
 
 def _explain(path: Path, allow: frozenset[Name], refused: str) -> str:
-    """All the names at once, so that nobody allows them one start at a time."""
+    """All the names at once, so that they are not allowed one start at a time."""
     try:
         names = [(item.module, item.name) for item in read_globals(path, allow) if not item.allowed]
     except (LoadError, UnsafeArtifact):

@@ -95,8 +95,8 @@ def _answer(predict: PredictFunction, tensors: Tensors, names: Sequence[str], wh
     try:
         return predict(tensors, names)
     except Exception as error:  # whatever a model raises, it cannot be compared
-        told = " ".join(str(error).split())[:300]
-        raise LoadError(f"the {who} version does not predict the sample: {type(error).__name__}: {told}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise LoadError(f"the {who} version does not predict the sample: {type(error).__name__}: {reason}") from error
 
 
 def _form(array: Array) -> str:
