@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import click
-from turns import compare, fill_iris_store, measure_turns
+from server_turns import compare, fill_iris_store, measure_turns
 
 RATE, P99 = 0.95, 1.05
 ONE, ARMS, SHADOW = "one model", "two arms", "a shadow"

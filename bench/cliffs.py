@@ -26,7 +26,7 @@ from threading import Thread
 import click
 from cases import STORE, fill_store, train_models
 from own import serving
-from turns import ROW, compare, load_well
+from server_turns import ROW, compare, load_well
 
 KEY = "bench-key"
 TENSOR = {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": ROW}

@@ -28,8 +28,8 @@ from compared_servers import PEERS, Variant
 from environments import prepare
 from measure import serving_peer
 from own import serving
+from server_turns import compare
 from servers import ServerFailed, free_port
-from turns import compare
 
 from berth.rpc.messages import message_classes
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import click
-from turns import compare, fill_iris_store, measure_turns
+from server_turns import compare, fill_iris_store, measure_turns
 
 RATE, P99, MEMORY_MIB = 0.97, 1.05, 1.9
 ON, OFF = "on", "off"

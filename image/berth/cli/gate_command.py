@@ -7,12 +7,11 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from berth.cli.canary_options import canary_options, make_canary_plan
-from berth.cli.option_types import COUNT, PORT, SECONDS
+from berth.cli.option_types import COUNT, PORT, SECONDS, split_web_url
 from berth.switchgate.analysing import analyse_canary
 from berth.switchgate.asking import Caller, key_headers
 from berth.switchgate.decide import Outcome, Verdict
@@ -28,12 +27,8 @@ def _url(context: click.Context, option: click.Parameter, value: str | None) -> 
     """A Service's address without a path."""
     if value is None:
         return None
-    try:
-        parts = urlsplit(value)
-        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.username
-    except ValueError:
-        fine = False
-    if not fine or parts.path.rstrip("/") or parts.query or parts.fragment:
+    parts = split_web_url(value)
+    if parts is None or parts.username or parts.path.rstrip("/") or parts.query or parts.fragment:
         raise click.BadParameter(f"{value!r}: want http://host:port without a path")
     return value.rstrip("/")
 

@@ -209,6 +209,15 @@ def digest_file(path: Path) -> FileDigest:
         return FileDigest(digest.hexdigest(), file.tell())
 
 
+def check_digest(path: Path, name: str, wanted: FileDigest, by: str = MANIFEST) -> None:
+    """That a file is what `by` says. Raises IntegrityError with both digests."""
+    if (found := digest_file(path)) != wanted:
+        raise IntegrityError(
+            f"{name} has sha256 {found.sha256} ({found.bytes} bytes), "
+            f"but {by} says {wanted.sha256} ({wanted.bytes} bytes)"
+        )
+
+
 def walk_files(directory: Path) -> Iterator[str]:
     """Relative names of the plain files below `directory`. Raises IntegrityError for a link or a device."""
     for parent, folders, files in os.walk(directory, followlinks=False):
@@ -239,9 +248,4 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     """
     _check_names(walk_files(directory), manifest.files)
     for name, wanted in manifest.files.items():
-        found = digest_file(directory / name)
-        if found != wanted:
-            raise IntegrityError(
-                f"{name} has sha256 {found.sha256} ({found.bytes} bytes), "
-                f"but {MANIFEST} says {wanted.sha256} ({wanted.bytes} bytes)"
-            )
+        check_digest(directory / name, name, wanted)

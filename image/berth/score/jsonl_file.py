@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from berth.errors import InvalidInput, shown
-from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
+from berth.score.chunks import Chunk, Columns, RowSink, Scored, Skips, keep_all
 from berth.score.remote_files import Place
 from berth.score.text_lines import Lines
 from berth.score.value_texts import dump_value, row_texts
@@ -64,7 +63,7 @@ def encode_line(document: dict[str, Any]) -> bytes:
     return dump_value(document) + b"\n"
 
 
-class JsonlSink:
+class JsonlSink(RowSink):
     """The kept columns and the outputs, as the server's response has them."""
 
     def __init__(self, columns: Columns) -> None:
@@ -81,7 +80,3 @@ class JsonlSink:
         template = b"{" + b",".join(key + b":%b" for key in keys) + b"}\n"
         rows = zip(*map(row_texts, columns.values()), strict=True)
         return b"".join([template % row for row in rows])
-
-    def publish(self, part: Path, output: Path) -> None:
-        """The part file is the output."""
-        part.replace(output)
