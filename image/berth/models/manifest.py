@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -138,22 +138,14 @@ def parse_manifest(text: bytes) -> Manifest:
         raise ManifestError(f"{MANIFEST}: not JSON: {error}") from error
     _check_form(document)
     _check_scalars(document)
-    return Manifest(
-        name=document["name"],
-        version=document["version"],
-        format=document["format"],
-        created=document["created"],
-        files={name: FileDigest(**digest) for name, digest in document["files"].items()},
-        inputs=tuple(_parse_spec(spec) for spec in document["inputs"]),
-        outputs=tuple(_parse_spec(spec) for spec in document["outputs"]),
-        built_with=document["built_with"],
-        accelerated=document.get("accelerated"),
-        example=document.get("example"),
-        metadata=document.get("metadata", {}),
-        architecture=document.get("architecture"),
-        steps=tuple(document.get("steps", ())),
-        batchable=document.get("batchable", True),
-    )
+    made = {
+        "files": {name: FileDigest(**digest) for name, digest in document["files"].items()},
+        "inputs": tuple(_parse_spec(spec) for spec in document["inputs"]),
+        "outputs": tuple(_parse_spec(spec) for spec in document["outputs"]),
+        "steps": tuple(document.get("steps", ())),
+    }
+    # The other keys, which the schema knows, are the manifest's fields.
+    return Manifest(**{key: value for key, value in document.items() if key != "schema"} | made)
 
 
 def encode_spec(spec: TensorSpec) -> dict[str, Any]:
@@ -175,13 +167,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
     """model.json for `manifest`, indented for people. Raises ManifestError when it would not be read back."""
     document: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
-        "name": manifest.name,
-        "version": manifest.version,
-        "format": manifest.format,
-        "created": manifest.created,
-        "files": {
-            name: {"sha256": digest.sha256, "bytes": digest.bytes} for name, digest in sorted(manifest.files.items())
-        },
+        **{key: getattr(manifest, key) for key in ("name", "version", "format", "created")},
+        "files": {name: asdict(digest) for name, digest in sorted(manifest.files.items())},
         "inputs": [encode_spec(spec) for spec in manifest.inputs],
         "outputs": [encode_spec(spec) for spec in manifest.outputs],
         "built_with": dict(manifest.built_with),
