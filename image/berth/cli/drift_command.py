@@ -65,7 +65,7 @@ def _print(report: Report) -> None:
 @click.option("--model", help="NAME[@VERSION] in the store; its profile is compared with FILE.")
 @store_option
 def drift(
-    targets: tuple[str, ...], headless_host: str | None, port: int, api_key_file: Path | None, as_json: bool,
+    targets: tuple[str, ...], headless_host: str | None, port: int, key: str, as_json: bool,
     model: str | None, store: str | None,
 ) -> None:  # fmt: skip
     """Compare recent requests, or a file of rows, with the sample of a model.
@@ -84,7 +84,7 @@ def drift(
         reports: Sequence[Report] = [report_file(Path(targets[0]), manifest)]
     else:
         urls = choose_urls(targets, headless_host, port, "FILE with --model NAME")
-        reports = add_pods([fetch_reports(url, "/drift", api_key_file) for url in urls], add_reports)
+        reports = add_pods([fetch_reports(url, "/drift", key) for url in urls], add_reports)
     show_reports(reports, as_json, _print, "no profile: add the model with --sample")
     drifted = any(feature["drifted"] for report in reports for feature in report["features"])
     sys.exit(1 if drifted else 0)

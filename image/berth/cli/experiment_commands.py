@@ -92,7 +92,7 @@ def experiment() -> None:
 @click.option("--margin", default=MARGIN, help="Difference of mean rewards that does not matter.")
 def report(
     urls: tuple[str, ...], headless_host: str | None, port: int, name: str | None, margin: float,
-    api_key_file: Path | None, as_json: bool,
+    key: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Add up the counts of the pods, and report which arm is better.
 
@@ -102,7 +102,6 @@ def report(
 
     Exit code 0: decided (an arm is better, or no difference matters). 1: stop. 3: undecided, keep going.
     """
-    key = "" if api_key_file is None else api_key_file.read_text("utf-8").strip()
     addresses = choose_urls(urls, headless_host, port, "both")
     experiments, state = add_states([fetch_pod(url, key) for url in addresses])
     chosen = [each for each in experiments if name in (None, each.name)]

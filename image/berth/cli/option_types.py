@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,3 +36,21 @@ def split_web_url(url: str) -> SplitResult | None:
         return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
     except ValueError:
         return None
+
+
+def _read_key(context: click.Context, option: click.Parameter, value: Path | None) -> str:
+    """The API key in the file; never shown."""
+    if value is None:
+        return ""
+    try:
+        key = value.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{str(value)!r} cannot be read: {type(error).__name__}") from error
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise click.BadParameter(f"{str(value)!r} must hold one API key of printable ASCII characters")
+    return key
+
+
+api_key_option = click.option(
+    "--api-key-file", "key", callback=_read_key, type=click.Path(path_type=Path), help="File with the API key to send."
+)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
-from berth.cli.option_types import PORT, with_options
+from berth.cli.option_types import PORT, api_key_option, with_options
 from berth.errors import OperatorError
 
 Report = Mapping[str, Any]
@@ -19,7 +18,7 @@ Report = Mapping[str, Any]
 pod_options = with_options(
     click.option("--headless-host", help="Host name that resolves to the pods, whose reports are added up."),
     click.option("--port", default=8000, type=PORT, help="With --headless-host: port of the pods."),
-    click.option("--api-key-file", type=click.Path(path_type=Path, exists=True), help="File with the API key to send."),
+    api_key_option,
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
 )
 
@@ -64,9 +63,8 @@ def fetch_document(address: str, key: str) -> Any:
     return document
 
 
-def fetch_reports(url: str, path: str, key_file: Path | None) -> list[Report]:
+def fetch_reports(url: str, path: str, key: str) -> list[Report]:
     """The models' reports at a path of one server. Raises OperatorError."""
-    key = "" if key_file is None else key_file.read_text("utf-8").strip()
     models: list[Report] = fetch_document(f"{url.rstrip('/')}{path}", key)["models"]
     return models
 

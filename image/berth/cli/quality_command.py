@@ -51,7 +51,7 @@ def _explain(joined: JoinedLabels) -> None:
 @click.option("--numbers/--classes", default=None, help="What the model predicts [default: detected].")
 @store_option
 def quality(
-    targets: tuple[str, ...], headless_host: str | None, port: int, api_key_file: Path | None, as_json: bool,
+    targets: tuple[str, ...], headless_host: str | None, port: int, key: str, as_json: bool,
     store: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Compare predictions with true values.
@@ -68,12 +68,12 @@ def quality(
         joined = join_files(Path(targets[0]), Path(targets[1]), options)
         _explain(joined)
         reports = [
-            describe_version(rows, _find_reference(store, *key), options["numbers"])
-            for key, rows in split_versions(joined.rows).items()
+            describe_version(rows, _find_reference(store, *version), options["numbers"])
+            for version, rows in split_versions(joined.rows).items()
         ]
     else:
         urls = choose_urls(targets, headless_host, port, _FILES)
-        reports = add_pods([fetch_reports(url, "/quality", api_key_file) for url in urls], add_quality)
+        reports = add_pods([fetch_reports(url, "/quality", key) for url in urls], add_quality)
     show_reports(reports, as_json, print_quality, "no labels: nothing to compare with")
     sys.exit(1 if any(report["worse"] for report in reports) else 0)
 

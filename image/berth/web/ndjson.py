@@ -20,7 +20,7 @@ from berth.serving.predictor import WouldWait
 from berth.telemetry.feedback.tally import PREDICTION
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.codec import decode_line
-from berth.tensors.instances import decode_instances
+from berth.tensors.instances import decode_lines
 from berth.tensors.output_names import name_outputs
 from berth.tensors.schema import usual_outputs
 from berth.web import wire
@@ -81,9 +81,7 @@ class LineAnswers:
     def _ask(self, numbers: Sequence[int], parts: dict[str, ArmPart], rows: Sequence[Any]) -> dict[str, list[Any]]:
         """The columns of rows, each with its place in the chunk."""
         places = [place for place, _ in rows]
-        tensors = decode_instances([row for _, row in rows], self.model.inputs)
-        if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
-            raise InvalidInput(f"each line must be one row, got {shown(rows[0][1])}")
+        tensors = decode_lines([row for _, row in rows], self.model.inputs)
         try:
             if self.arms is None:
                 return self._predict(parts[""], tensors, [None] * len(rows))

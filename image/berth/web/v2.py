@@ -116,7 +116,7 @@ def _infer(exchange: Exchange, backend: Backend) -> Reply:
     header_length = exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     _check_type(exchange, header_length)
     asked = decode_body(wire.read_body(exchange, backend.max_body_bytes), header_length, model.inputs)
-    tensors, wanted = bind_tensors(asked.inputs, model.inputs, asked.frame), wanted_outputs(asked, model)
+    tensors, wanted = bind_tensors(asked.inputs, model.inputs, asked.frame), wanted_outputs(asked.outputs, model)
     outputs = backend.predict(exchange, model, tensors, tuple(wanted.values()))
     model = exchange.model or model  # an experiment has chosen one of its arms
     document, tail = encode_answer(asked, model, outputs, wanted)
