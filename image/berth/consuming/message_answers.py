@@ -34,10 +34,9 @@ from berth.score.answering import Failure, answer_chunk, list_values
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.codec import decode_json, encode_json
 from berth.tensors.instances import decode_instances
-from berth.tensors.schema import choose_outputs, column_names, decode_features, decode_tensors
+from berth.tensors.schema import choose_outputs, column_names, decode_features, decode_tensors, usual_outputs
 from berth.web import predict
 from berth.web.exchange import Backend, Exchange
-from berth.web.row_requests import usual_outputs
 
 PROTOCOL = "message"
 _ENDPOINT = replace(predict.ENDPOINTS[0], protocol=PROTOCOL)
@@ -75,7 +74,7 @@ class MessageAnswers:
             )
         self._backend, self._model = backend, model
         self._key = f"{model.name}@{model.version}"
-        self._outputs = usual_outputs(model)
+        self._outputs = usual_outputs(model.outputs)
         self._signs = bool(backend.tally.secrets)
         # A model may well have a column called `features`, or several tensors of which one is.
         self._forms = frozenset(_FORMS) - set(column_names(model.inputs) or ())
