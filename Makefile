@@ -9,6 +9,7 @@ PYTEST_ARGS ?=
 # One file at a time in each of these processes; JOBS=0 runs all in one. One more than two cores: the tests of real
 # servers mostly wait.
 JOBS ?= 3
+FILES := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,16 +54,15 @@ run: models ## Serve the sample models on http://localhost:8000 (PORT=… for an
 test: export OMP_NUM_THREADS ?= 1
 
 test: $(VENV)/.test ## Run every test that this machine can run (the long ones: make slow)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not cluster" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(FILES) -m "not slow and not cluster" $(PYTEST_ARGS)
 
-slow: ALONE := tests/live tests/image
-
-# Real servers and images alone, since attacks and loads are measured there. 5: nothing to run, as with --last-failed.
+# Those marked `alone` measure what clients notice, and mostly wait. 5: nothing to run, as with --last-failed.
 slow: $(VENV)/.test ## Run the long tests
 	@status=0; set -x; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow and not cluster" $(addprefix --ignore=,$(ALONE)) \
-		$(PYTEST_ARGS) || [ $$? = 5 ] || status=1; \
-	$(BIN)/python -m pytest -m "slow and not cluster" $(ALONE) $(PYTEST_ARGS) || [ $$? = 5 ] || status=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FILES) -m "slow and not alone and not cluster" $(PYTEST_ARGS) \
+		|| [ $$? = 5 ] || status=1; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and alone and not cluster" $(PYTEST_ARGS) tests/live \
+		|| [ $$? = 5 ] || status=1; \
 	exit $$status
 
 lint: $(VENV)/.test ## Check style, types, scripts and generated files
