@@ -1,7 +1,7 @@
 """Counts here what another process predicted: for drift, and in the metrics of predictions, like the rest.
 
-That process may die at any time, so it counts nothing itself: of what it answered, the messages are decoded again here,
-and the predictions are read from their responses. Messages on which it died are not among them.
+That process may die at any time, so it counts nothing itself. Of what it has predicted, the messages are decoded again
+here, and the predictions are read from their responses. Messages on which it died are not among them.
 """
 
 from __future__ import annotations
