@@ -20,7 +20,12 @@ from berth.errors import BerthError, OperatorError, SettingsError, UnknownOutput
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.store import Entry, select_models
-from berth.score import FORMATS, Done, Job, Place, RemotePlace, RowSource, Shard, parse_shard, score_file
+from berth.score.chunks import RowSource
+from berth.score.file_formats import FORMATS
+from berth.score.job import Job, score_file
+from berth.score.progress import Done
+from berth.score.remote_files import Place, RemotePlace
+from berth.score.shards import Shard, parse_shard
 from berth.serving.trial import open_tried
 from berth.settings import read_environment, store_directory
 from berth.telemetry.logs import LOGGER

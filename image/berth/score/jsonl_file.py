@@ -54,11 +54,6 @@ class JsonlSource:
         return {name: [row.get(name) for row in objects] for name in self._keep}
 
 
-def encode_line(document: dict[str, Any]) -> bytes:
-    """One object and its newline."""
-    return dump_value(document) + b"\n"
-
-
 class JsonlSink(RowSink):
     """The kept columns and the outputs, as the server's response has them."""
 

@@ -15,7 +15,7 @@ from berth.errors import BerthError, InvalidInput, PredictionFailed, shown
 from berth.experiments.live import Decision
 from berth.models.model import Model
 from berth.score.answering import answer_chunk, list_values
-from berth.score.jsonl_file import encode_line
+from berth.score.value_texts import encode_line
 from berth.serving.predictor import WouldWait
 from berth.telemetry.feedback.tally import PREDICTION
 from berth.tensors.arrays import Array, Tensors
