@@ -17,7 +17,9 @@ from typing import Any
 import yaml
 from pytest_helm_charts.clusters import Cluster
 
+from cluster import api
 from cluster.mutations import without
+from cluster.turns import node_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART, EXAMPLES = ROOT / "chart", ROOT / "values-examples"
@@ -87,12 +89,18 @@ class Namespace:
 
     def get(self, kind: str, name: str) -> Object:
         """One object."""
+        if kind in api.KINDS:
+            return api.read(self.cluster, self.name, kind, name)
         found: Object = self.cluster.kubectl(f"get {kind} {name}", namespace=self.name)
         return found
 
-    def list(self, kind: str, selector: str = "") -> list[Object]:
-        """All objects of a kind (or several, with commas) that have the labels."""
-        found: list[Object] = self.cluster.kubectl(f"get {kind}", namespace=self.name, selector=selector)
+    def list(self, kind: str, selector: str = "", fields: str = "") -> list[Object]:
+        """All objects of a kind (or several, with commas) that have the labels and the fields."""
+        found: list[Object]
+        if kind in api.KINDS:
+            found = api.read(self.cluster, self.name, kind, labelSelector=selector, fieldSelector=fields)["items"]
+        else:
+            found = self.cluster.kubectl(f"get {kind}", namespace=self.name, selector=selector)
         return found
 
     def try_kubectl(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -109,7 +117,7 @@ class Namespace:
         """Make or change objects."""
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(objects))
 
-    def client(self, name: str = "client", labels: dict[str, str] | None = None, cpu: str = "100m") -> Client:
+    def client(self, name: str = "client", labels: dict[str, str] | None = None, cpu: str = "50m") -> Client:
         """A pod with Python that asks from inside the cluster, made where it is not there yet; `cpu` is its request."""
         image = f"{REPOSITORY}:{TAG}"
         # Without a request of its own it would starve first on a busy node, and count its own delays as failures.
@@ -132,8 +140,9 @@ def new_namespace(cluster: Cluster) -> Iterator[Namespace]:
     try:
         yield namespace
     finally:
-        namespace.kubectl("delete", "pod", "--all", "--force", "--grace-period=0", "--wait=false")
-        namespace.kubectl("delete", "namespace", namespace.name, "--wait=false")
+        with node_programs():
+            namespace.kubectl("delete", "pod", "--all", "--force", "--grace-period=0", "--wait=false")
+            namespace.kubectl("delete", "namespace", namespace.name, "--wait=false")
 
 
 @contextmanager

@@ -5,7 +5,8 @@
 Runs in a pod beside the release, so it needs nothing but Python. A request fails when its answer is not 200, when none
 comes within ten seconds, or when its connection breaks under it; nothing is tried again. Connections that the server
 ends with `Connection: close` are opened anew, as every HTTP client does, and after a hundred requests in any case; a
-share FRESH of them (0 to 1) is closed after each request. It ends when the file STOP is there.
+share FRESH of them (0 to 1) is closed after each request. It ends when the file STOP is there; a file beside it, which
+ends in `.samples`, has a line for each request then: when it began (monotonic) and the seconds that it took.
 
 A fault is stamped with the time at which its request began.
 `refused` counts the failed requests that no model has seen: they got no connection, or 503.
@@ -17,6 +18,7 @@ import collections
 import http.client
 import json
 import os
+import pathlib
 import re
 import sys
 import threading
@@ -41,7 +43,7 @@ class Load:
         self._slots: collections.Counter[str] = collections.Counter()
         self._faults: collections.Counter[str] = collections.Counter()
         self._statuses: collections.Counter[str] = collections.Counter()
-        self._seconds: list[float] = []
+        self._samples: list[tuple[float, float]] = []
         self._threads = [threading.Thread(target=self._run, args=(at,)) for at in range(connections)]
 
     def _ask(self, line: http.client.HTTPConnection) -> tuple[int, str]:
@@ -65,7 +67,7 @@ class Load:
             status, slot, fault = 0, "", f"{type(error).__name__}: {error}"
             line.close()
         with self._lock:
-            self._seconds.append(time.monotonic() - began)
+            self._samples.append((began, time.monotonic() - began))
             self._statuses[str(status)] += 1
             if fault:
                 self._faults[f"{stamp} {fault}"] += 1
@@ -94,7 +96,12 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        took, seconds = sorted(self._seconds), time.monotonic() - began
+        lines = (f"{at:.6f} {took:.6f}\n" for at, took in self._samples)
+        pathlib.Path(stop).with_suffix(".samples").write_text("".join(lines))
+        return self._count(time.monotonic() - began)
+
+    def _count(self, seconds: float) -> dict[str, object]:
+        took = sorted(took for _, took in self._samples)
         return {
             "sent": len(took),
             "failed": sum(self._faults.values()),
