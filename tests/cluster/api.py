@@ -25,12 +25,21 @@ def _request(cluster: Cluster, namespace: str, version: str, path: str, paramete
     return client.get(version=version, namespace=namespace, url=path, params=parameters)
 
 
-def read(cluster: Cluster, namespace: str, kind: str, name: str = "", **parameters: str) -> dict[str, Any]:
-    """One object, or without a name a list of them. Raises requests.HTTPError where there is none."""
+def read(cluster: Cluster, namespace: str, kind: str, name: str) -> dict[str, Any]:
+    """One object. Raises requests.HTTPError where there is none."""
     version, plural = KINDS[kind]
-    response = _request(cluster, namespace, version, f"{plural}/{name}" if name else plural, parameters)
+    response = _request(cluster, namespace, version, f"{plural}/{name}", {})
     response.raise_for_status()
     found: dict[str, Any] = response.json()
+    return found
+
+
+def read_list(cluster: Cluster, namespace: str, kind: str, labels: str, fields: str) -> list[dict[str, Any]]:
+    """All objects of a kind that have the labels and the fields; empty selectors select all."""
+    version, plural = KINDS[kind]
+    response = _request(cluster, namespace, version, plural, {"labelSelector": labels, "fieldSelector": fields})
+    response.raise_for_status()
+    found: list[dict[str, Any]] = response.json()["items"]
     return found
 
 

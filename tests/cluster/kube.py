@@ -96,11 +96,9 @@ class Namespace:
 
     def list(self, kind: str, selector: str = "", fields: str = "") -> list[Object]:
         """All objects of a kind (or several, with commas) that have the labels and the fields."""
-        found: list[Object]
         if kind in api.KINDS:
-            found = api.read(self.cluster, self.name, kind, labelSelector=selector, fieldSelector=fields)["items"]
-        else:
-            found = self.cluster.kubectl(f"get {kind}", namespace=self.name, selector=selector)
+            return api.read_list(self.cluster, self.name, kind, selector, fields)
+        found: list[Object] = self.cluster.kubectl(f"get {kind}", namespace=self.name, selector=selector)
         return found
 
     def try_kubectl(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -236,10 +234,10 @@ class Release:
         return f"http://{self.full}"
 
     def try_helm(self, *arguments: str, values: Sequence[Path | Values] = ()) -> subprocess.CompletedProcess[str]:
-        """helm in the namespace, whatever it returns; later values win."""
+        """helm in the namespace, whatever it returns; later values win, mappings over files."""
         flags: list[str] = []
         for each in values:
-            flags += ["-f", str(each)] if isinstance(each, Path) else ["--set-json", *_set_json(each)]
+            flags += ["-f", str(each)] if isinstance(each, Path) else ["--set-json", json.dumps(each)]
         return run(["helm", "-n", self.namespace.name, *arguments, *flags])
 
     def helm(self, *arguments: str, values: Sequence[Path | Values] = ()) -> str:
@@ -297,8 +295,3 @@ class Release:
         self.try_helm("uninstall", self.name, "--ignore-not-found", "--no-hooks")
         selector = f"app.kubernetes.io/instance={self.name}"
         self.namespace.kubectl("delete", "pod", "-l", selector, "--force", "--grace-period=0")
-
-
-def _set_json(values: Values) -> list[str]:
-    """Values as one --set-json argument, which helm lays over those of files."""
-    return [json.dumps(values)]
