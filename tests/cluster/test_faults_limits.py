@@ -67,6 +67,7 @@ def test_cpus_that_come_and_go(blue: Release) -> None:
 
 def test_a_cpu_that_is_cut(blue: Release) -> None:
     namespace = blue.namespace
+    prober = namespace.client("prober")
 
     def cut(pod: str) -> None:
         resize(namespace, pod, "100m")
@@ -74,7 +75,7 @@ def test_a_cpu_that_is_cut(blue: Release) -> None:
             address = namespace.get("pod", pod)["status"]["podIP"]
             for _ in range(4):
                 time.sleep(4)
-                assert namespace.client("prober").ask(f"http://{address}:8000/livez").status == 200
+                assert prober.ask(f"http://{address}:8000/livez").status == 200
         finally:
             resize(namespace, pod, "1")
         assert restarts(namespace, pod) == 0
