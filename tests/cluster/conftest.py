@@ -13,6 +13,7 @@ from pytest_helm_charts.clusters import Cluster
 
 from cluster import faults
 from cluster.kube import Namespace, Release, new_namespace, run
+from cluster.turns import node_programs
 
 HERE = Path(__file__).parent
 NEEDS = ("helm", "kubectl")
@@ -40,7 +41,8 @@ def report() -> Iterator[None]:
     """Write what a fault cost when its test ends; a run with something turned off is no measurement."""
     yield
     if faults.MEASURED and not os.environ.get("TEST_WITHOUT"):
-        version = run(["kubectl", "version", "-o=json"]).stdout
+        with node_programs():
+            version = run(["kubectl", "version", "-o=json"]).stdout
         faults.write_report(json.loads(version)["serverVersion"]["gitVersion"])
         faults.MEASURED.clear()
 

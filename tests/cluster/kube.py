@@ -17,7 +17,9 @@ from typing import Any
 import yaml
 from pytest_helm_charts.clusters import Cluster
 
+from cluster import api
 from cluster.mutations import without
+from cluster.turns import node_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART, EXAMPLES = ROOT / "chart", ROOT / "values-examples"
@@ -87,11 +89,15 @@ class Namespace:
 
     def get(self, kind: str, name: str) -> Object:
         """One object."""
+        if kind in api.KINDS:
+            return api.read(self.cluster, self.name, kind, name)
         found: Object = self.cluster.kubectl(f"get {kind} {name}", namespace=self.name)
         return found
 
-    def list(self, kind: str, selector: str = "") -> list[Object]:
-        """All objects of a kind (or several, with commas) that have the labels."""
+    def list(self, kind: str, selector: str = "", fields: str = "") -> list[Object]:
+        """All objects of a kind (or several, with commas) that have the labels and the fields."""
+        if kind in api.KINDS:
+            return api.read_list(self.cluster, self.name, kind, selector, fields)
         found: list[Object] = self.cluster.kubectl(f"get {kind}", namespace=self.name, selector=selector)
         return found
 
@@ -109,7 +115,7 @@ class Namespace:
         """Make or change objects."""
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(objects))
 
-    def client(self, name: str = "client", labels: dict[str, str] | None = None, cpu: str = "100m") -> Client:
+    def client(self, name: str = "client", labels: dict[str, str] | None = None, cpu: str = "50m") -> Client:
         """A pod with Python that asks from inside the cluster, made where it is not there yet; `cpu` is its request."""
         image = f"{REPOSITORY}:{TAG}"
         # Without a request of its own it would starve first on a busy node, and count its own delays as failures.
@@ -132,8 +138,9 @@ def new_namespace(cluster: Cluster) -> Iterator[Namespace]:
     try:
         yield namespace
     finally:
-        namespace.kubectl("delete", "pod", "--all", "--force", "--grace-period=0", "--wait=false")
-        namespace.kubectl("delete", "namespace", namespace.name, "--wait=false")
+        with node_programs():
+            namespace.kubectl("delete", "pod", "--all", "--force", "--grace-period=0", "--wait=false")
+            namespace.kubectl("delete", "namespace", namespace.name, "--wait=false")
 
 
 @contextmanager
@@ -227,10 +234,10 @@ class Release:
         return f"http://{self.full}"
 
     def try_helm(self, *arguments: str, values: Sequence[Path | Values] = ()) -> subprocess.CompletedProcess[str]:
-        """helm in the namespace, whatever it returns; later values win."""
+        """helm in the namespace, whatever it returns; later values win, mappings over files."""
         flags: list[str] = []
         for each in values:
-            flags += ["-f", str(each)] if isinstance(each, Path) else ["--set-json", *_set_json(each)]
+            flags += ["-f", str(each)] if isinstance(each, Path) else ["--set-json", json.dumps(each)]
         return run(["helm", "-n", self.namespace.name, *arguments, *flags])
 
     def helm(self, *arguments: str, values: Sequence[Path | Values] = ()) -> str:
@@ -288,8 +295,3 @@ class Release:
         self.try_helm("uninstall", self.name, "--ignore-not-found", "--no-hooks")
         selector = f"app.kubernetes.io/instance={self.name}"
         self.namespace.kubectl("delete", "pod", "-l", selector, "--force", "--grace-period=0")
-
-
-def _set_json(values: Values) -> list[str]:
-    """Values as one --set-json argument, which helm lays over those of files."""
-    return [json.dumps(values)]

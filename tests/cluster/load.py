@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cluster.kube import FLOWER, Client, Namespace
 
@@ -39,6 +40,21 @@ _SLICES = (
 )
 
 
+def start_detached(client: Client, script: str, *arguments: str) -> str:
+    """Start a Python script in a client's pod that runs on while no one can reach the pod; the name of what it leaves.
+
+    The script gets one more argument, a file: once that is there, it is to end.
+    """
+    name = f"/tmp/run-{uuid.uuid4().hex[:6]}"
+    client.python(_START, name, script, *arguments)
+    return name
+
+
+def end_detached(client: Client, name: str) -> str:
+    """End it, and what it has printed."""
+    return client.python(_END, name)
+
+
 @contextmanager
 def watched_slices(namespace: Namespace) -> Iterator[list[str]]:
     """What became of the namespace's EndpointSlices while the block ran: pod=ready/serving/terminating."""
@@ -67,15 +83,18 @@ def load(client: Client, url: str, fresh: float = FRESH, allowed: int = 0) -> It
     Where more than `allowed` failed, what explains it is printed.
     """
     counts: dict[str, Any] = {}
-    name = f"/tmp/load-{uuid.uuid4().hex[:6]}"
+    # By address: with fresh connections the look-ups of the name would be a load of their own, on cluster DNS.
+    service = urlsplit(url).hostname or ""
+    if "." not in service:  # a name of the client's namespace
+        url = f"http://{client.namespace.get('service', service)['spec']['clusterIP']}"
     arguments = [f"{url}/predict", str(RATE), str(CONNECTIONS), json.dumps(FLOWER), str(fresh)]
-    client.python(_START, name, LOADER, *arguments)
+    name = start_detached(client, LOADER, *arguments)
     with watched_slices(client.namespace) as slices:
         try:
             yield counts
         finally:
-            out = client.python(_END, name)
+            out = end_detached(client, name)
             print(f"load: {out.strip()}")
-    counts |= json.loads(out)
+    counts |= json.loads(out) | {"samples": f"{name}.samples"}
     if counts["failed"] > allowed:
         print(_explain(client.namespace, counts, slices))

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.faults import Fault
-from cluster.kube import EXAMPLES, REPOSITORY, TAG, Namespace, Release, Values, restricted_container, restricted_pod
-from cluster.load import load
+from cluster.kube import (
+    EXAMPLES,
+    REPOSITORY,
+    TAG,
+    Client,
+    Namespace,
+    Release,
+    Values,
+    restricted_container,
+    restricted_pod,
+)
+from cluster.latency import compare
+from cluster.load import end_detached, load, start_detached
+from cluster.turns import node_programs
 from cluster.two_pods import name_of, restarts, wait_for_two
 
 INSTALL = EXAMPLES / "blue-green-1-install.yaml"
@@ -37,63 +52,30 @@ SINK: Values = {
         "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://sink:9000"}],
     },
 }
-# Asks for the metrics again and again, and reads nothing of what comes, until standard input ends.
-_SCRAPER = """
-import socket, sys, threading, time
-def scrape():
-    while True:
-        try:
-            with socket.create_connection((sys.argv[1], 80), 5) as sock:
-                sock.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-                time.sleep(5)
-        except OSError:
-            time.sleep(0.05)
-for _ in range(10):
-    threading.Thread(target=scrape, daemon=True).start()
-sys.stdin.read()
+# In the sink's pod, in periods: it hangs, and so does who scrapes the metrics, which reads nothing of what comes.
+_HANG = """
+import json, pathlib, socket, sys, time
+host, periods, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+hang, quiet, attacked = pathlib.Path("/tmp/hang"), [], []
+for _ in range(periods):
+    time.sleep(1)  # what the sink has missed is sent by then
+    begin = time.monotonic()
+    time.sleep(seconds)
+    middle = time.monotonic()
+    hang.touch()
+    scrapers = [socket.create_connection((host, 80), 5) for _ in range(10)]
+    for sock in scrapers:
+        sock.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    time.sleep(middle + seconds - time.monotonic())
+    quiet.append((begin, middle))
+    attacked.append((middle, time.monotonic()))
+    del scrapers
+    hang.unlink()
+print(json.dumps({"quiet": quiet, "attacked": attacked}))
 """
-# A thousand idle connections, heads that never end, and connections that are reset after half a request.
-_ATTACK = """
-import os, socket, struct, sys, threading, time
-os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-host, until = sys.argv[1], time.monotonic() + float(sys.argv[2])
-idle = []
-def connect():
-    return socket.create_connection((host, 80), 5)
-def hold():
-    while time.monotonic() < until and len(idle) < 1000:
-        try:
-            idle.append(connect())
-        except OSError:
-            time.sleep(0.05)
-def trickle():
-    while time.monotonic() < until:
-        try:
-            with connect() as sock:
-                sock.sendall(b"POST /predict HTTP/1.1\\r\\nHost: x\\r\\n")
-                while time.monotonic() < until:
-                    sock.sendall(b"X-A: b\\r\\n")
-                    time.sleep(0.5)
-        except OSError:
-            time.sleep(0.05)
-resets = 0
-def reset():
-    global resets
-    while time.monotonic() < until:
-        try:
-            sock = connect()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            sock.sendall(b"POST /predict HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 100\\r\\n\\r\\n{")
-            sock.close()
-            resets += 1
-        except OSError:
-            pass
-        time.sleep(0.01)
-threads = [threading.Thread(target=each) for each in [hold] + 50 * [trickle] + 2 * [reset]]
-[each.start() for each in threads]
-[each.join() for each in threads]
-print(len(idle), resets)
-"""
+_ATTACK = (Path(__file__).parent / "attack.py").read_text("utf-8")
+# Of as many seconds without the fault, and of as many with it; short, so that what else the machine does is in both.
+PERIODS, SECONDS = 6, 4
 
 
 @pytest.fixture(scope="module")
@@ -102,60 +84,59 @@ def blue(namespace: Namespace) -> Iterator[Release]:
     release = Release(namespace, "iris")
     sink = restricted_container("sink", f"{REPOSITORY}:{TAG}", ["python", "-c", _SINK])
     service = {"selector": {"app": "sink"}, "ports": [{"port": 9000}]}
-    namespace.apply(
-        restricted_pod("sink", [sink], {"app": "sink"}),
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "sink"}, "spec": service},
-    )
-    namespace.kubectl("wait", "pod/sink", "--for=condition=Ready", "--timeout=60s")
-    release.install(INSTALL, SINK)
+    with node_programs():
+        namespace.apply(
+            restricted_pod("sink", [sink], {"app": "sink"}),
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "sink"}, "spec": service},
+        )
+        namespace.kubectl("wait", "pod/sink", "--for=condition=Ready", "--timeout=60s")
+        release.install(INSTALL, SINK)
     yield release
-    release.remove()
+    with node_programs():
+        release.remove()
 
 
-@contextmanager
-def hanging(namespace: Namespace) -> Iterator[None]:
-    """The sink takes connections and does not respond while the block runs."""
-    namespace.kubectl("exec", "sink", "--", "touch", "/tmp/hang")
-    try:
-        yield
-    finally:
-        namespace.kubectl("exec", "sink", "--", "rm", "/tmp/hang")
+def measure_in_turns(release: Release, program: str, pod: Client) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Load while a program misbehaves in periods: what became of the requests, and what the program prints.
+
+    Meanwhile neither the API server nor the kubelet is needed.
+    """
+    with ExitStack() as ends:
+        with node_programs():
+            wait_for_two(release)
+            client = release.namespace.client()
+            counts = ends.enter_context(load(client, release.url))
+            running = start_detached(pod, program, release.full, str(PERIODS), str(SECONDS))
+        time.sleep(PERIODS * (2 * SECONDS + 1.5))
+        with node_programs():
+            periods = json.loads(end_detached(pod, running))
+            ends.close()
+            counts["p99"] = compare(client, counts, periods)
+    return counts, periods
+
+
+def check_no_loss(release: Release, counts: dict[str, Any]) -> None:
+    """No request has failed, and no server has started again."""
+    assert counts["failed"] == 0, counts["faults"]
+    with node_programs():
+        assert all(restarts(release.namespace, name_of(pod)) == 0 for pod in release.pods("blue"))
 
 
 def test_sinks_and_a_scraper_that_hang(blue: Release) -> None:
-    wait_for_two(blue)
-    client = blue.namespace.client()
-    with load(client, blue.url) as healthy:
-        time.sleep(8)
-    with hanging(blue.namespace):
-        scraper = blue.namespace.client("attacker", cpu="1m").start(_SCRAPER, blue.full)
-        time.sleep(4)  # on a small node the start of a program is what is measured otherwise
-        with load(client, blue.url) as counts:
-            time.sleep(12)
-        scraper.communicate("", timeout=30)
-    assert scraper.returncode == 0
-    p99 = f"{healthy['p99_ms']} ms before, {counts['p99_ms']} ms with it"
-    Fault("13", f"payload sink, trace collector and Prometheus hang (p99 {p99})", "0 failed").record(counts)
-    assert counts["failed"] == 0, counts["faults"]
-    assert all(restarts(blue.namespace, name_of(pod)) == 0 for pod in blue.pods("blue"))
+    counts, _ = measure_in_turns(blue, _HANG, Client(blue.namespace, "sink"))
+    what = f"payload sink, trace collector and Prometheus hang ({counts['p99']} it)"
+    Fault("13", what, "0 failed; p99 ≤ 1.05 ×").record(counts)
+    check_no_loss(blue, counts)
 
 
 def test_clients_that_misuse_connections(blue: Release) -> None:
-    wait_for_two(blue)
     # The attacker has what CPU the others leave: on a small node its own work would be measured otherwise.
-    client, attacker = blue.namespace.client(), blue.namespace.client("attacker", cpu="1m")
-    with load(client, blue.url) as healthy:
-        time.sleep(8)
-    attack = attacker.start(_ATTACK, blue.full, "20")
-    time.sleep(5)  # until the connections are open; the start of a program takes much of a small node
-    with load(client, blue.url) as counts:
-        time.sleep(12)
-    held, resets = attack.communicate("", timeout=60)[0].split()
-    print(f"held {held}, reset {resets}")
-    assert int(held) > 900
-    assert int(resets) > 100
-    p99 = f"{healthy['p99_ms']} ms before, {counts['p99_ms']} ms with them"
-    what = f"1,000 idle connections, 50 slow heads, {int(resets):,} resets (p99 {p99})"
-    Fault("19", what, "0 failed").record(counts)
-    assert counts["failed"] == 0, counts["faults"]
-    assert all(restarts(blue.namespace, name_of(pod)) == 0 for pod in blue.pods("blue"))
+    with node_programs():
+        attacker = blue.namespace.client("attacker", cpu="1m")
+    counts, attack = measure_in_turns(blue, _ATTACK, attacker)
+    assert attack["held"] >= 1000
+    assert attack["resets"] > 1000
+    what = f"1,000 idle connections, 50 slow heads, {attack['resets']:,} resets ({counts['p99']} them)"
+    Fault("19", what, "0 failed; p99 ≤ 1.2 ×").record(counts)
+    check_no_loss(blue, counts)
+    assert counts["p99"].ratio <= 1.2, counts["p99"]

@@ -43,8 +43,7 @@ def no_dns() -> Iterator[None]:
 
 
 def test_dns_that_is_down(both: Release, no_dns: None) -> None:
-    address = both.namespace.get("service", both.full)["spec"]["clusterIP"]
-    with load(both.namespace.client(), f"http://{address}") as counts:
+    with load(both.namespace.client(), both.url) as counts:
         time.sleep(3)  # the pods of DNS end
         # A switch that also retires the live slot: what silence must never let through.
         told = both.refused(SWITCH, QUICK, {"slots": {"blue": {"mode": "absent"}}})

@@ -31,7 +31,8 @@ def both(namespace: Namespace) -> Iterator[Release]:
 @pytest.mark.slow
 def test_helm_that_is_killed(both: Release) -> None:
     namespace, chance = both.namespace, random.Random(14)
-    with load(namespace.client(), both.url) as counts:
+    client = namespace.client()
+    with load(client, both.url) as counts:
         for at in range(KILLS):
             values = SWITCH if both.active_slot() == "blue" else STAGE
             command = ["helm", "-n", namespace.name, "upgrade", both.name, str(CHART), "-f", str(values)]
@@ -43,7 +44,7 @@ def test_helm_that_is_killed(both: Release) -> None:
             # What docs/operating.md says for the state that the release is in.
             if both.state().startswith("pending"):
                 both.helm("rollback", both.name, "--timeout=120s")
-            assert namespace.client().ask(f"{both.url}/predict", FLOWER).status == 200
+            assert client.ask(f"{both.url}/predict", FLOWER).status == 200
         both.upgrade(STAGE, QUICK)
     assert both.active_slot() == "blue"
     what = f"helm is killed at {KILLS} random moments of switches"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 
 from cluster.faults import Fault
-from cluster.kube import EXAMPLES, Namespace, Release, Values, eventually
+from cluster.kube import EXAMPLES, Namespace, Release, Values
 from cluster.load import CONNECTIONS
-from cluster.two_pods import in_pod, measure, resize, restarts, signal
+from cluster.two_pods import in_pod, measure, resize, restarts, wait_for_workers
 
 INSTALL = EXAMPLES / "blue-green-1-install.yaml"
 LIMITS: Values = {"slotDefaults": {"resources": {"limits": {"cpu": "1", "memory": "512Mi"}}}}
@@ -51,20 +50,14 @@ def blue(namespace: Namespace) -> Iterator[Release]:
     release.remove()
 
 
-def has_workers(namespace: Namespace, pod: str, count: int) -> bool:
-    """Whether a pod has so many workers that are ready or load."""
-    return len(signal(namespace, pod)) == count
-
-
 def test_cpus_that_come_and_go(blue: Release) -> None:
     namespace = blue.namespace
 
     def follow(pod: str) -> None:
-        before = signal(namespace, pod)
-        assert len(before) == 1
+        wait_for_workers(namespace, pod, 1, 1)
         for cpu, workers in (("2", 2), ("1", 1)):
             resize(namespace, pod, cpu)
-            eventually(partial(has_workers, namespace, pod, workers), f"{workers} workers", 15)
+            print(f"{workers} workers after {wait_for_workers(namespace, pod, workers, 15):.1f} s")
             time.sleep(2)
         assert restarts(namespace, pod) == 0
 
@@ -74,6 +67,7 @@ def test_cpus_that_come_and_go(blue: Release) -> None:
 
 def test_a_cpu_that_is_cut(blue: Release) -> None:
     namespace = blue.namespace
+    prober = namespace.client("prober")
 
     def cut(pod: str) -> None:
         resize(namespace, pod, "100m")
@@ -81,7 +75,7 @@ def test_a_cpu_that_is_cut(blue: Release) -> None:
             address = namespace.get("pod", pod)["status"]["podIP"]
             for _ in range(4):
                 time.sleep(4)
-                assert namespace.client("prober").ask(f"http://{address}:8000/livez").status == 200
+                assert prober.ask(f"http://{address}:8000/livez").status == 200
         finally:
             resize(namespace, pod, "1")
         assert restarts(namespace, pod) == 0

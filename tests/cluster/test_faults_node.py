@@ -12,6 +12,7 @@ import pytest
 from cluster.faults import Fault, Stopwatch
 from cluster.kube import CHART, EXAMPLES, SMALL, Namespace, Release, eventually, run
 from cluster.load import load
+from cluster.turns import node_programs
 from cluster.two_pods import wait_for_two
 
 INSTALL = EXAMPLES / "blue-green-1-install.yaml"
@@ -71,15 +72,16 @@ def test_programs_of_the_node_that_stop(blue: Release, number: str, names: list[
     said = ""
     with load(blue.namespace.client(), blue.url) as counts:
         time.sleep(2)
-        with stopped(*names):
-            began = time.monotonic()
-            if number == "7":
-                said = try_upgrade(blue)
-            time.sleep(max(0.0, SECONDS - (time.monotonic() - began)))
-        watch = Stopwatch()
-        eventually(lambda: not run(["kubectl", "get", "--raw", "/readyz"], seconds=20).returncode, "the API", 60)
-        wait_for_two(blue)
-        seconds = watch.seconds
+        with node_programs():
+            with stopped(*names):
+                began = time.monotonic()
+                if number == "7":
+                    said = try_upgrade(blue)
+                time.sleep(max(0.0, SECONDS - (time.monotonic() - began)))
+            watch = Stopwatch()
+            eventually(lambda: not run(["kubectl", "get", "--raw", "/readyz"], seconds=20).returncode, "the API", 60)
+            wait_for_two(blue)
+            seconds = watch.seconds
         time.sleep(2)
     promise = "0 failed; helm says so in one line" if said else "0 failed"
     what = f"{' and '.join(names)} stopped for {SECONDS} s"

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from cluster.api import read_log
 from cluster.faults import Fault, Stopwatch
 from cluster.kube import (
     EXAMPLES,
@@ -79,9 +80,9 @@ def live(namespace: Namespace) -> Iterator[Release]:
 
 def said(release: Release) -> str:
     """The last line of a fetch that failed; else of the one that runs. The node keeps few logs of those that ended."""
-    pod = name_of(release.pods("blue")[0])
-    logs = [release.namespace.try_kubectl("logs", pod, "-c", "pull", *flags) for flags in ([], ["--previous"])]
-    lines = [done.stdout.strip().splitlines()[-1] for done in logs if done.returncode == 0 and done.stdout.strip()]
+    pod, space = name_of(release.pods("blue")[0]), release.namespace
+    logs = [read_log(space.cluster, space.name, pod, "pull", previous).strip() for previous in (False, True)]
+    lines = [log.splitlines()[-1] for log in logs if log]
     return next((line for line in lines if line.startswith("berth: ")), lines[0] if lines else "")
 
 

@@ -21,10 +21,13 @@ def test_a_tmp_that_is_full(release: Release) -> None:
 
     def fill(pod: str) -> None:
         in_pod(namespace, pod, _FILL)
-        why = f"--field-selector=reason=Evicted,involvedObject.name={pod}"
-        message = ["get", "events", why, "-o=jsonpath={.items[*].message}"]
+        why = f"reason=Evicted,involvedObject.name={pod}"
         limit = 'EmptyDir volume "tmp" exceeds the limit "16Mi"'
-        eventually(lambda: limit in namespace.try_kubectl(*message).stdout, "the kubelet evicts the pod", 150)
+
+        def evicted() -> bool:
+            return any(limit in event["message"] for event in namespace.list("events", fields=why))
+
+        eventually(evicted, "the kubelet evicts the pod", 150)
         # What is left of it: its name, as failed or, where the server has ended by itself in time, as succeeded.
         namespace.kubectl("delete", "pod", pod, "--ignore-not-found")
 

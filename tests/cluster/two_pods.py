@@ -11,13 +11,29 @@ from cluster.faults import Fault, Stopwatch
 from cluster.kube import Namespace, Object, Release, eventually
 from cluster.load import load
 
-# In a server's container: a signal for one of its workers, named by the file that each of them has.
-_SIGNAL = """
-import os, pathlib, sys
-workers = sorted(int(path.stem) for path in pathlib.Path("/dev/shm/berth/workers").glob("[0-9]*.json"))
-if len(sys.argv) > 1:
-    os.kill(workers[0], int(sys.argv[1]))
-print(*workers)
+# In a server's container: a signal for one of its workers, each of which has a file with its name; then the seconds
+# until so many others have loaded their models.
+_WORKERS = """
+import json, os, pathlib, sys, time
+def ready():
+    found = set()
+    for path in pathlib.Path("/dev/shm/berth/workers").glob("[0-9]*.json"):
+        try:
+            states = json.loads(path.read_text()).values()
+        except (OSError, ValueError):
+            continue
+        if all(each["state"] == "ready" for each in states):
+            found.add(int(path.stem))
+    return found
+number, count, most = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+victim, began = min(ready()), time.monotonic()
+if number:
+    os.kill(victim, number)
+while len(ready() - {victim if number else 0}) != count:
+    if time.monotonic() > began + most:
+        sys.exit(f"not {count} workers within {most} s")
+    time.sleep(0.05)
+print(time.monotonic() - began)
 """
 
 
@@ -41,9 +57,14 @@ def in_pod(namespace: Namespace, pod: str, script: str, *arguments: str) -> str:
     return namespace.kubectl("exec", pod, "-c", "berth", "--", "python", "-c", script, *arguments)
 
 
-def signal(namespace: Namespace, pod: str, number: int | None = None) -> list[str]:
-    """Send a worker of a pod a signal; the workers' process ids."""
-    return in_pod(namespace, pod, _SIGNAL, *([] if number is None else [str(number)])).split()
+def replace_worker(namespace: Namespace, pod: str, number: int, seconds: float) -> float:
+    """Send one of a pod's two workers a signal; the seconds until another one is in its place, within `seconds`."""
+    return float(in_pod(namespace, pod, _WORKERS, str(number), "2", str(seconds)))
+
+
+def wait_for_workers(namespace: Namespace, pod: str, count: int, seconds: float) -> float:
+    """Wait until a pod has so many workers that are ready; the seconds that took."""
+    return float(in_pod(namespace, pod, _WORKERS, "0", str(count), str(seconds)))
 
 
 def evict(namespace: Namespace, pod: str) -> bool:
@@ -67,9 +88,9 @@ def resize(namespace: Namespace, pod: str, cpu: str) -> None:
 
 
 def measure(
-    release: Release, fault: Fault, cause: Callable[[str], None], allowed: int = 0, refused: int = 0
+    release: Release, fault: Fault, cause: Callable[[str], float | None], allowed: int = 0, refused: int = 0
 ) -> dict[str, Any]:
-    """Load, the fault on one of two pods, and its end.
+    """Load, the fault on one of two pods, and its end: when both are well again, or after the seconds `cause` returns.
 
     No more than `allowed` requests fail that a server had, and no more than `refused` others.
     """
@@ -78,9 +99,9 @@ def measure(
     with load(release.namespace.client(), release.url, allowed=allowed + refused) as counts:
         time.sleep(2)
         watch = Stopwatch()
-        cause(victim)
+        took = cause(victim)
         wait_for_two(release)
-        seconds = watch.seconds
+        seconds = watch.seconds if took is None else took
         time.sleep(2)
     fault.record(counts, seconds)
     assert counts["failed"] - counts["refused"] <= allowed, counts["faults"]

@@ -140,6 +140,18 @@ def test_a_client_that_leaves_harms_nobody(server: Server, connection: http.clie
     assert "Traceback" not in server.log()
 
 
+def test_a_reset_within_a_body_costs_no_thread(server: Server, connection: http.client.HTTPConnection) -> None:
+    before = metric(server, "berth_requests_total")
+    for _ in range(20):
+        with server.connect() as other:
+            other.sendall(_request(ROW)[:-3])
+            time.sleep(0.02)  # the head is read by then
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not a close
+    assert ask_on(connection, "POST", "/predict", ROW)[0] == 200
+    # A thread would have counted a response to each, which no client could have received.
+    assert metric(server, "berth_requests_total") == before + 1
+
+
 def test_64_connections_are_in_flight_and_refused_at_the_limit(store: Path, tmp_path: Path) -> None:
     artifact = next((store / "iris" / "1").glob("*.joblib"))
     add_version(tmp_path / "store", artifact, AddRequest("iris"), LoadOptions(accelerate="require"))

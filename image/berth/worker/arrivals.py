@@ -78,8 +78,9 @@ class Arrivals:
             if not conn.events:  # it is new
                 self._connections.wait(conn, self._connections.silent, READ, self.receive)
             return
-        except OSError:  # a reset
-            count = 0
+        except OSError:  # a reset: there is no one to respond to, and nothing that a thread could do
+            self._connections.drop(conn)
+            return
         if count:
             self._answering.arrived(conn)
         elif conn.incoming is not None:

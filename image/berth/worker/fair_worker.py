@@ -40,7 +40,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from berth.worker.arrivals import SMALL_BYTES, Arrivals, consume
 from berth.worker.connections import READ, Connection, Connections
-from berth.worker.deadlines import Deadlines
+from berth.worker.newcomers import Newcomers
 from berth.worker.outbox import Channel, Outbox
 from berth.worker.receiving import HeadersTimeout
 from berth.worker.refusals import encode_refusal
@@ -48,7 +48,6 @@ from berth.worker.stopping import take_backlog
 from berth.worker.turns import take_turns
 from berth.worker.working import Working
 
-_FRESH_SECONDS = 0.01  # a new connection counts as one with a thread until its request comes: workers share a burst
 _EXPIRED_A_TURN = 16  # of those whose time is over
 MOST_UNSENT_BYTES = 64 << 20  # of responses that their clients have not read yet
 
@@ -67,7 +66,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Connections whose request a thread has, those that are new, and those that have something to handle.
         self._working = Working(self.exchange_seconds)
-        self._fresh = Deadlines[Connection](_FRESH_SECONDS)
+        self._fresh = Newcomers()
         self._ready: deque[Connection] = deque()
         # The child's copy of what the arbiter has yet to handle, from the settings' file after the fork.
         self.arbiter_signals: SimpleQueue[int] = SimpleQueue()
@@ -124,7 +123,8 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     @property
     def worker_connections(self) -> int:
         """The loop accepts while `nr_conns` is below this: a thread is free, there is room, the gate is open."""
-        if len(self._working) + len(self._fresh) >= self._threads or getattr(self._gate, "paused", False):
+        free = self._threads - len(self._working)
+        if free <= 0 or self._fresh.fill(free) or getattr(self._gate, "paused", False):
             return 0
         known = len(self._connections)
         return known + 1 if known < self._most_connections or self._connections.has_room else 0
@@ -154,7 +154,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         if (now := time.monotonic()) < self._next_end:
             return
         rows = self._connections
-        self._fresh.take_expired(self._threads)
+        self._fresh.see_silent(self._threads)
         for conn in self._working.take_overdue(now, _EXPIRED_A_TURN):
             self._act(conn, self._answer_late)
         for row, end in (

@@ -1,0 +1,42 @@
+"""New connections that count as served: until their request comes, and not where others stay silent."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from berth.worker.connections import Connection
+from berth.worker.newcomers import Newcomers
+
+
+@pytest.fixture
+def pair() -> Iterator[list[Connection]]:
+    """Two connections whose clients say nothing."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    yield [Connection(here, "", "") for here, _ in pairs]
+    for here, there in pairs:
+        here.close()
+        there.close()
+
+
+def test_they_count_until_their_request_comes(pair: list[Connection]) -> None:
+    row = Newcomers()
+    for conn in pair:
+        row.start(conn)
+    assert row.fill(2)
+    assert not row.fill(3)
+    row.stop(pair[0])
+    assert not row.fill(2)
+
+
+def test_after_a_silent_one_none_counts(pair: list[Connection]) -> None:
+    row = Newcomers()
+    row.start(pair[0])
+    time.sleep(max(0.0, row.next_end() - time.monotonic()))
+    row.see_silent(4)
+    for conn in pair:
+        row.start(conn)
+    assert not row.fill(2)
