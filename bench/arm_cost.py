@@ -3,8 +3,9 @@
 
 Usage: bench/arm_cost.py [--rounds 5] [--seconds 3]
 
-Logistic regression on iris, one row a request, 16 connections, two workers, in turns. Requests a second are compared
-at full load, one model with two arms; the 99th percentile at half of that rate, one model with one that has a shadow.
+Logistic regression on iris, one row a request, 16 connections, two workers, in two turns a round, each round with new
+servers. Requests a second are compared at full load, one model with two arms; the 99th percentile at half of that rate,
+one model with one that has a shadow.
 CPU time a request is that of the workers: it says more than the rate where other work shares the machine.
 """
 
@@ -38,7 +39,9 @@ def write_settings(folder: Path, name: str) -> dict[str, object]:
 
 
 @click.command(help=(__doc__ or "").split("\n")[0])
-@click.option("--rounds", default=5, show_default=True, help="Turns of the servers; medians are compared.")
+@click.option(
+    "--rounds", default=5, show_default=True, help="Sets of servers, each with two turns; medians are compared."
+)
 @click.option("--seconds", default=3.0, show_default=True, help="Load per turn.")
 def main(rounds: int, seconds: float) -> None:
     """Measure, print a table, and exit 1 if experiments cost more than they may."""
