@@ -9,6 +9,7 @@ PYTEST_ARGS ?=
 # One file at a time in each of these processes; JOBS=0 runs all in one. One more than two cores: the tests of real
 # servers mostly wait.
 JOBS ?= 3
+FILES := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,8 +35,13 @@ $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) --no-deps --editable .
 	@touch $@
 
+# uv, itself a line of the list, needs a tenth of pip's CPU time. It does not read pip's configuration, so that pip does what
+# uv cannot.
 $(VENV)/.test: tests/requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(PIP) --require-hashes -r tests/requirements.txt
+	@sed -n '/^uv==/,/[^\\]$$/p' tests/requirements.txt >$(VENV)/uv.txt
+	$(PIP) --require-hashes --no-deps -r $(VENV)/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r tests/requirements.txt \
+		|| $(PIP) --require-hashes -r tests/requirements.txt
 	$(PIP) --no-deps --editable .
 	@[ -z "$(TORCH)" ] || $(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH) \
 		|| echo "torch could not be installed; its tests will be skipped"
@@ -53,16 +59,15 @@ run: models ## Serve the sample models on http://localhost:8000 (PORT=… for an
 test: export OMP_NUM_THREADS ?= 1
 
 test: $(VENV)/.test ## Run every test that this machine can run (the long ones: make slow)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not cluster" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(FILES) -m "not slow and not cluster" $(PYTEST_ARGS)
 
-slow: ALONE := tests/live tests/image
-
-# Real servers and images alone, since attacks and loads are measured there. 5: nothing to run, as with --last-failed.
+# Those marked `alone` measure what clients notice, and mostly wait. 5: nothing to run, as with --last-failed.
 slow: $(VENV)/.test ## Run the long tests
 	@status=0; set -x; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow and not cluster" $(addprefix --ignore=,$(ALONE)) \
-		$(PYTEST_ARGS) || [ $$? = 5 ] || status=1; \
-	$(BIN)/python -m pytest -m "slow and not cluster" $(ALONE) $(PYTEST_ARGS) || [ $$? = 5 ] || status=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FILES) -m "slow and not alone and not cluster" $(PYTEST_ARGS) \
+		|| [ $$? = 5 ] || status=1; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and alone and not cluster" $(PYTEST_ARGS) tests/live \
+		|| [ $$? = 5 ] || status=1; \
 	exit $$status
 
 lint: $(VENV)/.test ## Check style, types, scripts and generated files

@@ -37,13 +37,9 @@ CASES = (
 )
 
 
-def _file(model: str) -> Path:
-    return MODELS / f"{model}.{'pt' if model == 'mlp' else 'joblib'}"
-
-
 def model_file(model: str) -> Path:
     """The artifact that every server loads."""
-    return _file(model)
+    return MODELS / f"{model}.{'pt' if model == 'mlp' else 'joblib'}"
 
 
 def _train_estimators() -> dict[str, tuple[Any, Any]]:
@@ -78,7 +74,7 @@ def _train_net() -> None:
     rows = torch.randn(64, 30)
     with torch.inference_mode():
         answers = layers(rows)
-    torch.jit.freeze(torch.jit.script(layers)).save(str(_file("mlp")))
+    torch.jit.freeze(torch.jit.script(layers)).save(str(model_file("mlp")))
     _write_known("mlp", rows.numpy(), answers.numpy())
 
 
@@ -89,7 +85,7 @@ def train_models() -> dict[str, str]:
     MODELS.mkdir(exist_ok=True)
     if not all((MODELS / f"{name}.json").exists() for name in ("lr", "forest", "ridge")):
         for name, (estimator, rows) in _train_estimators().items():
-            joblib.dump(estimator, _file(name))
+            joblib.dump(estimator, model_file(name))
             _write_known(name, rows, estimator.predict(rows))
     if not (MODELS / "mlp.json").exists():
         try:
@@ -103,7 +99,7 @@ def fill_store(models: list[str]) -> None:
     """Berth's store, made anew as a user makes it: `berth add`. Raises CalledProcessError."""
     shutil.rmtree(STORE, ignore_errors=True)
     for model in models:
-        command = [sys.executable, "-m", "berth", "add", str(_file(model)), "--name", model, "--store", str(STORE)]
+        command = [sys.executable, "-m", "berth", "add", str(model_file(model)), "--name", model, "--store", str(STORE)]
         if model == "mlp":
             command += ["--input", "features:FP32:-1,30"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

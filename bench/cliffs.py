@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
@@ -25,10 +26,9 @@ from threading import Thread
 import click
 from cases import STORE, fill_store, train_models
 from own import serving
-from wrk import run_wrk
+from server_turns import ROW, compare, load_well
 
 KEY = "bench-key"
-ROW = [5.1, 3.5, 1.4, 0.2]
 TENSOR = {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": ROW}
 # What each must reach of the default, and what what its ratio is relative to.
 ROUTE, SETTING = 0.8, 0.85
@@ -105,12 +105,9 @@ def measure(lines: list[Cliff], folder: Path, rounds: int, seconds: float) -> di
             for line in lines:
                 url = f"http://127.0.0.1:{ports[settings.index(line.settings)]}{line.path}"
                 body = json.dumps(line.body).encode()
-                more = {"headers": line.headers, "chunked": line.chunked}
-                run_wrk(url, body, folder, seconds=1, connections=16, **more)  # type: ignore[arg-type]
-                seen = run_wrk(url, body, folder, seconds=seconds, connections=16, **more)  # type: ignore[arg-type]
-                if seen.wrong or seen.broken:
-                    raise RuntimeError(f"{line.name}: {seen.wrong} errors, {seen.broken} broken connections")
-                rates[line.name].append(seen.rate)
+                load = partial(load_well, line.name, url, body, folder, headers=line.headers, chunked=line.chunked)
+                load(seconds=1)
+                rates[line.name].append(load(seconds=seconds).rate)
     return rates
 
 
@@ -129,7 +126,7 @@ def main(rounds: int, seconds: float, only: str) -> None:
     default = median(rates["/predict"])
     low = []
     for line in lines:
-        share = median(now / then for now, then in zip(rates[line.name], rates["/predict"], strict=True))
+        share = compare(rates[line.name], rates["/predict"])
         wanted = f"  at least {line.target:.2f}" if line.target else ""
         click.echo(f"{line.name:32} {median(rates[line.name]):8,.0f}/s  {share:5.2f} of the default{wanted}")
         low += [line.name] if share < line.target else []

@@ -18,9 +18,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
 import click
+import httpx
+from servers import cpu_seconds, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 BAR = 20_000
@@ -35,17 +36,10 @@ def _consumed(process: subprocess.Popen[bytes], port: int) -> float:
     if process.poll() is not None:
         raise click.ClickException(f"the consumer ended with {process.returncode}")
     try:
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as response:
-            lines = response.read().decode().splitlines()
-    except OSError:
+        lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=2, trust_env=False).text.splitlines()
+    except httpx.HTTPError:
         return 0.0
     return sum(float(line.split()[-1]) for line in lines if line.startswith("berth_consumed_total{"))
-
-
-def _cpu_seconds(pid: int) -> float:
-    """What a process has used so far, all its threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -76,7 +70,6 @@ def measure(store: Path, messages: int, batch_rows: int, guarantee: str) -> tupl
     """Messages a second, from the first ones that are committed to the last, and CPU seconds of a message."""
     sys.path.append(str(ROOT / "tests"))
     from consuming.brokers import KafkaCluster
-    from live.server import free_port
 
     cluster, port = KafkaCluster({"rows": 6, "scores": 6}), free_port()
     cluster.produce("rows", [{"key": b"%d" % at, "value": _ROWS[at % 3]} for at in range(messages)])
@@ -85,9 +78,9 @@ def measure(store: Path, messages: int, batch_rows: int, guarantee: str) -> tupl
         store, port, [*places, "--batch-rows", str(batch_rows), "--guarantee", guarantee, "--model", "iris"]
     ) as process:
         first = _wait_for(process, port, 1)
-        began, used = time.monotonic(), _cpu_seconds(process.pid)
+        began, used = time.monotonic(), cpu_seconds(process.pid)
         last = _wait_for(process, port, messages)
-        seconds, used = time.monotonic() - began, _cpu_seconds(process.pid) - used
+        seconds, used = time.monotonic() - began, cpu_seconds(process.pid) - used
     cluster.close()
     return (last - first) / seconds, used / (last - first)
 

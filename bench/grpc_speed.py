@@ -17,18 +17,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
 import click
+import numpy as np
+from cases import CASES, model_file, train_models
+from compared_servers import PEERS, Variant
+from environments import prepare
+from measure import serving_peer
+from own import serving
+from server_turns import compare
+from servers import ServerFailed, free_port
+
+from berth.rpc.messages import message_classes
 
 BAR = 1.0
 ROWS = (1, 64)
 BERTH, MLSERVER = "Berth", "MLServer"
 _PROCESSES = 2
 _METHOD = "/inference.GRPCInferenceService/ModelInfer"
+_PEER = next(peer for peer in PEERS if peer.name == "mlserver")
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1),)  # or all channels would share one connection
 
 
@@ -49,10 +59,7 @@ async def _load(port: int, request: bytes, channels: int, until: float) -> int:
 
 
 def _request(model: str, name: str, rows: int) -> bytes:
-    import numpy as np
     from sklearn.datasets import load_iris
-
-    from berth.rpc.messages import message_classes
 
     tensor = {"name": name, "datatype": "FP64", "shape": [rows, 4]}
     request = message_classes("inference")["ModelInferRequest"](model_name=model, inputs=[tensor])
@@ -63,9 +70,6 @@ def _request(model: str, name: str, rows: int) -> bytes:
 def _check(port: int, request: bytes, rows: int) -> None:
     """The server predicts what iris is. Raises RuntimeError."""
     import grpc
-    import numpy as np
-
-    from berth.rpc.messages import message_classes
 
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         data = channel.unary_unary(_METHOD)(request, timeout=20, wait_for_ready=True)
@@ -89,55 +93,9 @@ def _rate(port: int, request: Path, channels: int, seconds: float) -> float:
     return sum(float(count) for count in counts)
 
 
-@contextmanager
-def _berth(store: Path, folder: Path) -> Iterator[int]:
-    from own import serving
-    from servers import free_port
-
-    port = free_port()
-    with serving(store, folder / "berth.log", models="lr", workers=2, grpc_port=port):
-        yield port
-
-
-def _two_ports() -> int:
-    """A free port with a free one behind it, where MLServer's gRPC is."""
-    import socket
-
-    from servers import free_port
-
-    while True:
-        port = free_port()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port + 1)):
-                return port
-
-
-@contextmanager
-def _mlserver(title: str, folder: Path) -> Iterator[int]:
-    from cases import CASES
-    from compared_servers import PEERS, Start
-    from measure import _environ
-    from servers import running
-
-    peer = next(peer for peer in PEERS if peer.name == "mlserver")
-    variant = next(variant for variant in peer.variants if variant.title == title)
-    own = folder / title.replace(" ", "-")
-    own.mkdir()
-    start = Start(peer.python, CASES[0], _two_ports(), own, variant.options)
-    command = peer.command(start)
-    body = json.dumps(peer.ask([[5.1, 3.5, 1.4, 0.2]])).encode()
-    with running(command, _environ(peer, start), start.port, (peer.path, body, {}), own):
-        yield start.port + 1
-
-
 def _prepare(folder: Path) -> Path:
     """MLServer's environment, the models, and Berth's store. Raises ClickException."""
-    from cases import model_file, train_models
-    from compared_servers import PEERS
-    from environments import prepare
-
-    peer = next(peer for peer in PEERS if peer.name == "mlserver")
-    if problem := prepare(peer, ["lr"], ""):
+    if problem := prepare(_PEER, ["lr"], ""):
         raise click.ClickException(f"MLServer cannot be installed: {problem}")
     train_models()
     command = [sys.executable, "-m", "berth", "add", str(model_file("lr")), "--name", "lr", "--store"]
@@ -145,24 +103,21 @@ def _prepare(folder: Path) -> Path:
     return folder / "store"
 
 
-def _choose(requests: dict[str, dict[int, Path]], folder: Path, channels: int) -> str:
-    """The title of MLServer's best variant with one row."""
-    from compared_servers import PEERS
-    from servers import ServerFailed
-
+def _choose(request: Path, channels: int) -> Variant:
+    """MLServer's best variant for a request."""
     rates: dict[str, float] = {}
-    for variant in next(peer for peer in PEERS if peer.name == "mlserver").variants:
+    for variant in _PEER.variants:
         try:
-            with tempfile.TemporaryDirectory(dir=folder) as own, _mlserver(variant.title, Path(own)) as port:
-                _rate(port, requests[MLSERVER][1], channels, 1)
-                rates[variant.title] = _rate(port, requests[MLSERVER][1], channels, 1)
+            with serving_peer(_PEER, variant, CASES[0]) as (server, _):
+                _rate(server.port + 1, request, channels, 1)
+                rates[variant.title] = _rate(server.port + 1, request, channels, 1)
         except (ServerFailed, RuntimeError) as error:
             click.echo(f"  MLServer, {variant.title}: {error}")
             continue
         click.echo(f"  MLServer, {variant.title}: {rates[variant.title]:,.0f}")
     if not rates:
         raise click.ClickException("MLServer does not serve in any of its variants")
-    return max(rates, key=lambda title: rates[title])
+    return max(_PEER.variants, key=lambda variant: rates.get(variant.title, 0.0))
 
 
 def measure(folder: Path, rounds: int, seconds: float, channels: int) -> dict[int, dict[str, list[float]]]:
@@ -173,11 +128,12 @@ def measure(folder: Path, rounds: int, seconds: float, channels: int) -> dict[in
         names = ("lr", "features") if server == BERTH else ("model", "predict")
         requests[server][rows] = folder / f"{server}-{rows}"
         requests[server][rows].write_bytes(_request(*names, rows))
-    best = _choose(requests, folder, channels)
+    best = _choose(requests[MLSERVER][1], channels)
     found: dict[int, dict[str, list[float]]] = {rows: {server: [] for server in requests} for rows in ROWS}
     with ExitStack() as stack:
-        berth = stack.enter_context(_berth(store, folder))
-        ports = {BERTH: berth, MLSERVER: stack.enter_context(_mlserver(best, folder))}
+        ports = {BERTH: free_port()}
+        stack.enter_context(serving(store, folder / "berth.log", models="lr", workers=2, grpc_port=ports[BERTH]))
+        ports[MLSERVER] = stack.enter_context(serving_peer(_PEER, best, CASES[0]))[0].port + 1
         for server, rows in ((server, rows) for server in ports for rows in ROWS):
             _check(ports[server], requests[server][rows].read_bytes(), rows)
             _rate(ports[server], requests[server][rows], channels, 1)
@@ -203,7 +159,7 @@ def main(rounds: int, seconds: float, channels: int, client: str | None) -> None
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), rounds, seconds, channels)
     for rows, rates in found.items():
-        ratio = median(ours / theirs for ours, theirs in zip(rates[BERTH], rates[MLSERVER], strict=True))
+        ratio = compare(rates[BERTH], rates[MLSERVER])
         said = ", ".join(f"{server} {median(values):,.0f}" for server, values in rates.items())
         click.echo(f"{rows} rows: {said} requests a second, ratio {ratio:.2f} (bar {BAR:g})")
     click.echo(f"load {os.getloadavg()[0]:.1f}")

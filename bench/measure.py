@@ -7,10 +7,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.client import HTTPException
 from itertools import product
 from pathlib import Path
 
+import httpx
 from case_requests import CaseRequest, flat, numbers_of, request_of
 from cases import Case, answers_of, model_file
 from compared_servers import Peer, Start, Variant
@@ -38,7 +38,7 @@ def check_answer(server: Server, peer: Peer, case: Case, request: CaseRequest) -
     """The server returns what the model itself predicts. Raises ServerFailed."""
     try:
         status, said = post(server.port, request.path, request.body, request.headers)
-    except (OSError, HTTPException) as error:
+    except httpx.HTTPError as error:
         raise ServerFailed(f"no response: {error}") from error
     if status != 200:
         raise ServerFailed(f"it returned {status}: {said[:200]!r}")
@@ -51,7 +51,8 @@ def check_answer(server: Server, peer: Peer, case: Case, request: CaseRequest) -
 
 
 @contextmanager
-def _serving(peer: Peer, variant: Variant, case: Case) -> Iterator[tuple[Server, Path]]:
+def serving_peer(peer: Peer, variant: Variant, case: Case) -> Iterator[tuple[Server, Path]]:
+    """A peer's server, and a folder that is gone with it. Raises ServerFailed."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         start = Start(peer.python, case, free_port(), Path(name), variant.options)
         command = peer.command(start)
@@ -84,7 +85,7 @@ def _load(server: Server, peer: Peer, case: Case, plan: Plan, folder: Path, cell
 def _measure_server(peer: Peer, cases: Sequence[Case], figures: Figures, last: bool, tell: Tell) -> None:
     """One start of a server with one model, and all cases of that model."""
     variant = figures.variant(peer, cases[0].model)
-    with _serving(peer, variant, cases[0]) as (server, folder):
+    with serving_peer(peer, variant, cases[0]) as (server, folder):
         figures.starts.setdefault(peer.name, {}).setdefault(cases[0].model, []).append(server.ready_seconds)
         for case in cases:
             cell = figures.cell(case, peer)

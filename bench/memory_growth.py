@@ -34,12 +34,12 @@ end
 """
 
 
-def watch(pid: int, seconds: float, every: float) -> list[int]:
+def watch(pid: int, seconds: float, every: float) -> list[float]:
     """The heaviest worker's memory in MiB, reported along the way."""
     began, seen = time.monotonic(), []
     while (at := time.monotonic() - began) < seconds:
         seen.append(max(memory_mib(pid)))
-        click.echo(f"{at:5.0f} s  {seen[-1]:4} MiB")
+        click.echo(f"{at:5.0f} s  {seen[-1]:4.0f} MiB")
         time.sleep(every)
     return seen
 
@@ -59,7 +59,9 @@ def main(seconds: float) -> None:
             load = subprocess.Popen([*command, f"http://127.0.0.1:{port}"])
             most = max(watch(pid, seconds, max(1.0, seconds / 20)))
             load.wait()
-    click.echo(f"a worker had {first} MiB when it was ready and {most} MiB at most; bound {first + BOUND_MIB} MiB")
+    click.echo(
+        f"a worker had {first:.0f} MiB when it was ready and {most:.0f} MiB at most; bound {first + BOUND_MIB:.0f} MiB"
+    )
     raise SystemExit(most > first + BOUND_MIB)
 
 

@@ -16,12 +16,14 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections import defaultdict
 from pathlib import Path
+from typing import TypeAlias
 
 import click
 from own import memory_mib, serving
 
+from berth.cli.load import quantile
 from berth.loaders.formats import LoadOptions
 from berth.publishing.adding import AddRequest, add_version
 from berth.tensors.arrays import TensorSpec
@@ -40,29 +42,15 @@ BODY = json.dumps({"features": [1.0]})
 HEADERS = {"Content-Type": "application/json"}
 
 
-class Outcomes:
-    """Statuses and milliseconds of one kind of request."""
-
-    def __init__(self) -> None:
-        self.milliseconds: dict[int, list[float]] = {}
-        self._lock = threading.Lock()
-
-    def add(self, status: int, milliseconds: float) -> None:
-        """Note one response."""
-        with self._lock:
-            self.milliseconds.setdefault(status, []).append(milliseconds)
-
-    def tell(self, what: str) -> None:
-        """Print a line for each status."""
-        for status, values in sorted(self.milliseconds.items()):
-            p50, p99 = quantile(values, 0.5), quantile(values, 0.99)
-            click.echo(f"{what:<22} {status}: {len(values):>6} responses, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms")
+# Milliseconds of the responses of one kind of request, by status; `append` is what its threads call.
+Outcomes: TypeAlias = "defaultdict[int, list[float]]"
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+def tell(what: str, outcomes: Outcomes) -> None:
+    """Print a line for each status."""
+    for status, values in sorted(outcomes.items()):
+        p50, p99 = (quantile(sorted(values), share) for share in (0.5, 0.99))
+        click.echo(f"{what:<22} {status}: {len(values):>6} responses, p50 {p50:7.1f} ms, p99 {p99:7.1f} ms")
 
 
 def call_paced(port: int, path: str, per_second: float, until: float, seen: Outcomes) -> None:
@@ -78,7 +66,7 @@ def call_paced(port: int, path: str, per_second: float, until: float, seen: Outc
             connection.request("GET", path)
         answer = connection.getresponse()
         answer.read()
-        seen.add(answer.status, (time.monotonic() - began) * 1000)
+        seen[answer.status].append((time.monotonic() - began) * 1000)
         due = max(due + 1 / per_second, time.monotonic() - 1)
     connection.close()
 
@@ -106,23 +94,23 @@ def fill_store(folder: Path, model_seconds: float) -> Path:
 
 def measure(port: int, pid: int, seconds: float, capacity: float) -> tuple[Outcomes, Outcomes, Outcomes]:
     """Unloaded, then ten times the capacity with probes beside it."""
-    unloaded, loaded, probes = Outcomes(), Outcomes(), Outcomes()
+    unloaded, loaded, probes = (defaultdict[int, list[float]](list) for _ in range(3))
     for thread in run_clients(port, "/predict", 1, 10, 5, unloaded):
         thread.join()
-    before = memory_mib(pid)
+    before = list(map(round, memory_mib(pid)))
     threads = run_clients(port, "/predict", 40, 10 * capacity, seconds, loaded)
     threads += run_clients(port, "/livez", 1, 20, seconds, probes)
     for thread in threads:
         thread.join()
-    click.echo(f"memory of the workers    before {before} MiB, after {memory_mib(pid)} MiB")
+    click.echo(f"memory of the workers    before {before}, after {list(map(round, memory_mib(pid)))} MiB")
     return unloaded, loaded, probes
 
 
 def conclude(unloaded: Outcomes, loaded: Outcomes, seconds: float, capacity: float) -> None:
     """Print what overload costs beside what was promised."""
-    answered = loaded.milliseconds[200]
-    accepted = quantile(answered, 0.99) / quantile(unloaded.milliseconds[200], 0.99)
-    refused = quantile(loaded.milliseconds.get(429, [0.0]), 0.5)
+    answered = loaded[200]
+    accepted = quantile(sorted(answered), 0.99) / quantile(sorted(unloaded[200]), 0.99)
+    refused = quantile(sorted(loaded[429]), 0.5) if loaded[429] else 0.0
     goodput = len(answered) / seconds / capacity
     click.echo(
         f"accepted p99 {accepted:.2f} x unloaded; goodput {goodput:.2f} of capacity; median 429 {refused:.1f} ms"
@@ -143,9 +131,9 @@ def main(seconds: float, model_ms: float, max_wait_ms: str) -> None:
         serving(fill_store(Path(name), model_ms / 1000), Path(name, "log"), **settings) as (pid, port),
     ):
         unloaded, loaded, probes = measure(port, pid, seconds, capacity)
-    unloaded.tell("/predict, unloaded")
-    loaded.tell("/predict, 10 x load")
-    probes.tell("/livez, 10 x load")
+    tell("/predict, unloaded", unloaded)
+    tell("/predict, 10 x load", loaded)
+    tell("/livez, 10 x load", probes)
     conclude(unloaded, loaded, seconds, capacity)
 
 

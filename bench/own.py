@@ -9,23 +9,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 
+import httpx
 from servers import free_port
 
 _START_SECONDS = 60.0
 
 
 def _is_ready(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
         return False
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -54,8 +50,12 @@ def serving(store: Path, log: Path, **settings: object) -> Iterator[tuple[int, i
         process.wait(60)
 
 
-def memory_mib(pid: int) -> list[int]:
+def list_workers(pid: int) -> list[int]:
+    """The process ids of a server's workers."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+
+
+def memory_mib(pid: int) -> list[float]:
     """Resident memory of the server's workers."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    pages = [int(Path(f"/proc/{child}/statm").read_text("ascii").split()[1]) for child in children]
-    return [page * os.sysconf("SC_PAGE_SIZE") >> 20 for page in pages]
+    pages = [int(Path(f"/proc/{worker}/statm").read_text("ascii").split()[1]) for worker in list_workers(pid)]
+    return [page * os.sysconf("SC_PAGE_SIZE") / (1 << 20) for page in pages]

@@ -11,7 +11,6 @@ that does other things. With --memory-mb, a file of that size is scored too, who
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -132,8 +131,8 @@ def measure_memory(folder: Path, megabytes: int) -> float:
 @click.option("--memory-mb", type=int, help="Score a file of that size too.")
 def main(rows: int, rounds: int, mlflow: str | None, memory_mb: int | None) -> None:
     """Measure, and say whether the bars hold; exit 1 if they do not."""
-    folder = Path(tempfile.mkdtemp(prefix="berth-scoring-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="berth-scoring-") as name:
+        folder = Path(name)
         prepare(folder, rows, mlflow)
         found: dict[str, list[Cost]] = {name: [] for name in commands(folder, mlflow)}
         for _ in range(rounds):
@@ -144,8 +143,6 @@ def main(rows: int, rounds: int, mlflow: str | None, memory_mb: int | None) -> N
             peak = measure_memory(folder, memory_mb)
             click.echo(f"a file of {memory_mb} MB: peak {peak:.0f} MiB, at most {MEMORY_MIB}")
             holds &= peak < MEMORY_MIB
-    finally:
-        shutil.rmtree(folder)
     sys.exit(0 if holds else 1)
 
 

@@ -11,9 +11,10 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 _START_SECONDS = 60.0
 _SETTLE_SECONDS, _LOOK_SECONDS, _BUSY_SHARE = 10.0, 0.25, 0.1
@@ -36,21 +37,20 @@ class Weight:
 
 
 def free_port() -> int:
-    """A port without a listener."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port without a listener, and none at the next one, where MLServer has its gRPC."""
+    while True:
+        with socket.socket() as probe, socket.socket() as behind:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            if behind.connect_ex(("127.0.0.1", port + 1)):
+                return port
 
 
 def post(port: int, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-    """One request on a connection of its own. Raises OSError, HTTPException."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    """One request on a connection of its own. Raises httpx.HTTPError."""
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    answer = httpx.post(f"http://127.0.0.1:{port}{path}", content=body, headers=sent, timeout=20, trust_env=False)
+    return answer.status_code, answer.content
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def _memory(pid: int) -> tuple[float, float]:
     return values["Pss"], values["Rss"]
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed since it began, all its threads together; 0 of one that has ended."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -126,7 +127,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """What the tree has computed since it began."""
-        return sum(_cpu_seconds(one.pid) for one in tree_of(self._process.pid))
+        return sum(cpu_seconds(one.pid) for one in tree_of(self._process.pid))
 
     def settle(self) -> None:
         """Wait until it no longer computes: the other workers are still starting when the first one responds."""
@@ -151,10 +152,9 @@ class Server:
 
 def _answers(server: Server, path: str, body: bytes, headers: Mapping[str, str]) -> bool:
     try:
-        status, _ = post(server.port, path, body, headers)
-    except (OSError, HTTPException):
+        return post(server.port, path, body, headers)[0] == 200
+    except httpx.HTTPError:
         return False
-    return status == 200
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import resource
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from berth.cpu import CpuPlan, thread_environment
 from berth.cpu_settings import plan_settings, restore_auto, settle_plan
 from berth.errors import SettingsError
-from berth.serving.lifecycle import LOADING, write_worker_count
+from berth.serving.lifecycle import LOADING, discard_run_dir, write_worker_count
 from berth.serving.notes import condemn_loading, forget_loading
 from berth.settings import encode_settings, parse_settings
 from berth.telemetry.metrics.metric_files import merge_dead_worker
@@ -181,8 +180,5 @@ def child_exit(server: Arbiter, worker: ThreadWorker) -> None:
 
 def on_exit(server: Any) -> None:
     """Remove the run directory, and the store of a single file, if `berth serve` made them for this server alone."""
-    mark = Path(RUN_DIR, "made-here")
-    if RUN_DIR and mark.exists():
-        if store := mark.read_text("utf-8"):
-            shutil.rmtree(store, ignore_errors=True)
-        shutil.rmtree(RUN_DIR, ignore_errors=True)
+    if RUN_DIR:
+        discard_run_dir(Path(RUN_DIR))

@@ -22,16 +22,15 @@ from berth.errors import IntegrityError, InvalidInput
 from berth.load_settings import load_options
 from berth.models.manifest import MANIFEST
 from berth.models.model import Model
-from berth.models.store import LATEST, Entry, find_version
+from berth.models.store import Entry, find_by_key
 from berth.serving.opening import open_version
 from berth.serving.predictor import Predictor
 from berth.settings import parse_settings, read_environment
 from berth.tensors.arrays import Array
 from berth.tensors.binding import bind_tensors
-from berth.tensors.schema import check_tensors, choose_outputs, column_names, required
+from berth.tensors.schema import check_tensors, choose_outputs, column_names, usual_outputs
 
 _MOST_ROWS = 1 << 30
-_PREDICTION = "prediction"
 # (folder, digest of model.json) -> what this process has loaded.
 _LOADED: dict[tuple[str, str], tuple[Model, Predictor]] = {}
 _LOADING = threading.Lock()
@@ -50,8 +49,7 @@ class Scorer:
     """
 
     def __init__(self, store: str | Path, model: str, outputs: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        name, _, version = model.partition("@")
-        entry = find_version(Path(str(store).removeprefix("file://")), name, version or LATEST)
+        entry = find_by_key(Path(str(store).removeprefix("file://")), model)
         self._entry, self._sha256 = entry, _digest(entry)
         self._outputs, self._keep = tuple(outputs), tuple(keep)
 
@@ -83,9 +81,7 @@ class Scorer:
             rows = [array for name, array in columns.items() if name not in self._keep]
             given = {model.inputs[0].name: np.column_stack(rows)}
         tensors = check_tensors(bind_tensors(given, model.inputs), model.inputs, _MOST_ROWS, model.batchable)
-        names = [spec.name for spec in required(model.outputs)]
-        default = (_PREDICTION,) if _PREDICTION in names else tuple(names)
-        wanted = choose_outputs(list(self._outputs), model.outputs) if self._outputs else default
+        wanted = choose_outputs(list(self._outputs), model.outputs) if self._outputs else usual_outputs(model.outputs)
         found = predictor.predict(model, tensors, wanted, math.inf).outputs
         return {name: columns[name] for name in self._keep} | {name: np.asarray(found[name]) for name in wanted}
 
@@ -98,11 +94,7 @@ class Scorer:
             return self._predict({str(name): np.asarray(values) for name, values in batch.items()})
         import pyarrow as pa
 
-        columns = {
-            name: column.to_numpy(zero_copy_only=False)
-            for name, column in zip(batch.schema.names, batch.columns, strict=True)
-        }
-        found = self._predict(columns)
+        found = self._predict({name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names})
         kept = {name: batch.column(name) for name in self._keep}
         arrays = [kept[name] if name in kept else pa.array(list(array)) for name, array in found.items()]
         return pa.RecordBatch.from_arrays(arrays, names=list(found))

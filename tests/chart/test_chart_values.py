@@ -235,7 +235,7 @@ def test_every_key_is_used_by_a_template() -> None:
 
 
 def test_reference_is_current_and_names_every_key() -> None:
-    check = [sys.executable, str(ROOT / "ci" / "generate-chart-readme"), "--check"]
+    check = [sys.executable, str(ROOT / "ci" / "generate-readme"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     page = (CHART / "README.md").read_text()

@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -55,16 +56,19 @@ def _texts(node: ast.AST) -> Iterator[str]:
             yield from _texts(child)
 
 
-TEXTS = {
-    (str(path.relative_to(PACKAGE)), text)
-    for path in PACKAGE.rglob("*.py")
-    for text in _texts(ast.parse(path.read_text("utf-8")))
-}
+@cache
+def _package_texts() -> set[tuple[str, str]]:
+    """(file, text) of the whole package."""
+    return {
+        (str(path.relative_to(PACKAGE)), text)
+        for path in PACKAGE.rglob("*.py")
+        for text in _texts(ast.parse(path.read_text("utf-8")))
+    }
 
 
 def _named(pattern: re.Pattern[str]) -> Iterator[tuple[str, str, str]]:
     """(name, text, file) of all texts."""
-    for path, text in sorted(TEXTS):
+    for path, text in sorted(_package_texts()):
         for name in pattern.findall(text):
             yield name, text, path
 

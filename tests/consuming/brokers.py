@@ -21,21 +21,23 @@ _PRODUCER = 0
 class RedisProcess:
     """A redis-server on a free port; `kill` and `start` are the broker going away and coming back."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = HOST) -> None:
         if (program := shutil.which("redis-server")) is None:
             pytest.skip("redis-server is not on PATH")
         redis = pytest.importorskip("redis", reason="redis-py is not installed")
         self.port = free_port()
-        self._command = [program, "--port", str(self.port), "--bind", HOST, "--dir", str(folder)]
+        self.host = host
+        self._command = [program, "--port", str(self.port), "--bind", host, "--dir", str(folder)]
         self._command += ["--appendonly", "yes", "--appendfsync", "no", "--save", ""]
+        self._command += ["--protected-mode", "no"]
         self._process: subprocess.Popen[bytes] | None = None
-        self.client: Any = redis.Redis(host=HOST, port=self.port, protocol=2)
+        self.client: Any = redis.Redis(host=host, port=self.port, protocol=2)
         self.start()
 
     @property
     def url(self) -> str:
         """Its address, without a stream."""
-        return f"redis://{HOST}:{self.port}"
+        return f"redis://{self.host}:{self.port}"
 
     def _responds(self) -> bool:
         import redis

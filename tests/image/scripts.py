@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ def ci(
     return (done.stderr if fails else done.stdout).strip()
 
 
+@cache
 def find(what: str) -> str:
     """What ci/containers.sh finds as `builder` or `engine`; empty when it finds none."""
     script = f'. "{ROOT}/ci/containers.sh"; {what}'

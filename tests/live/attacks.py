@@ -10,6 +10,7 @@ import itertools
 import json
 import random
 import resource
+import select
 import socket
 import threading
 import time
@@ -23,6 +24,8 @@ from live.server import HOST, Server
 STEP_SECONDS = 0.15
 # So many connections are opened in one step, so that the attack is the connections and not the opening.
 _OPENED_A_STEP = 150
+# So many responses that nobody will read are made at once; more at a time would be overload, and refused.
+_UNANSWERED = 8
 ROW = {"features": [5.1, 3.5, 1.4, 0.2]}
 _BODY = json.dumps(ROW).encode()
 _HEAD = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
@@ -90,14 +93,22 @@ class _Attacker:
 
     def _run(self) -> None:
         while not self._stop.wait(STEP_SECONDS):
-            opened = 0
+            left = _OPENED_A_STEP if self._attack.reads else _UNANSWERED - self._unanswered()
             for place, one in enumerate(self._open):
-                if one is None and opened < _OPENED_A_STEP:
+                if one is None and left > 0:
                     self._open[place] = one = self._connect()
-                    opened += 1
+                    left -= 1
                 if one is not None and not self._go_on(*one):
                     one[0].close()
                     self._open[place] = None
+
+    def _unanswered(self) -> int:
+        """How many connections have not got the first byte of a response yet; it is not read here either."""
+        connections = [one[0] for one in self._open if one is not None]
+        poller = select.poll()
+        for connection in connections:
+            poller.register(connection, select.POLLIN)
+        return len(connections) - len(poller.poll(0))
 
     def _connect(self) -> tuple[socket.socket, Iterator[bytes]] | None:
         connection = socket.socket()

@@ -67,6 +67,7 @@ def servers(arms_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """By their number of workers; they read one file."""
     folder = tmp_path_factory.mktemp("assigned")
     settings = {"models": "churn@1,churn@2", "experiment_file": write(folder / "experiments.json", weighted(90, 10))}
+    settings["log_level"] = "error"  # not a line for each of the requests
     with ExitStack() as stack:
         found = {}
         for workers in (1, 2, 4):

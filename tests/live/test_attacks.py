@@ -54,6 +54,7 @@ def test_a_short_attack_is_not_noticed(server: Server, name: str) -> None:
     _check(server, name, seconds=1.5, share=SHARES.get(name, 1.0))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_long_attack_is_not_noticed(server: Server, name: str) -> None:

@@ -18,7 +18,7 @@ from live.server import HOST, Server, free_port
 from web.test_experiments import SECRET, SPLIT, arms_store, write
 
 __all__ = ["arms_store"]
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.alone]
 BANDIT = SPLIT | {"policy": "thompson", "minimumRewards": 20, "unit": "request"}
 ROW = {"features": [1.0, 7.0]}
 # Close enough to each other that both arms keep a share that tells different counts apart.

@@ -84,6 +84,7 @@ def test_names_choose_cases_and_peers() -> None:
 
 
 @pytest.mark.live
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not on PATH")
 def test_a_quick_run_measures_and_leaves_nothing_behind() -> None:

@@ -98,6 +98,7 @@ def test_a_refusal_comes_before_the_body_is_read(serve: Serve, sleeper_store: Pa
     holder.join()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_threads_hold_no_more_than_so_many_large_bodies(serve: Serve, sleeper_store: Path, run_dir: Path) -> None:
     # Eight of the greatest size: 1.6 MB; each of these has 180 KB, and a thread for three seconds.

@@ -14,7 +14,12 @@ import pytest
 from berth.loaders.formats import LoadOptions
 from berth.models.model import Model
 from berth.models.store import find_version
-from berth.score import Done, Job, Places, Shard, find_format, join_shards, score_file
+from berth.score.file_formats import find_format
+from berth.score.job import Job, score_file
+from berth.score.joining import join_shards
+from berth.score.parts import Places
+from berth.score.progress import Done
+from berth.score.shards import Shard
 from berth.serving.opening import open_version
 from score.row_models import add_row_model
 
@@ -26,7 +31,7 @@ import os, signal, sys
 from pathlib import Path
 from berth.loaders.formats import LoadOptions
 from berth.models.store import find_version
-from berth.score import score_file
+from berth.score.job import score_file
 from berth.serving.opening import open_version
 from score.test_million_rows import job_of, Shard
 

@@ -17,7 +17,10 @@ from berth.errors import OperatorError
 from berth.loaders.formats import LoadOptions
 from berth.models.model import Model
 from berth.models.store import find_version
-from berth.score import Done, Job, Place, RemotePlace, Shard, score_file
+from berth.score.job import Job, score_file
+from berth.score.progress import Done
+from berth.score.remote_files import Place, RemotePlace
+from berth.score.shards import Shard
 from berth.serving.opening import open_version
 
 fsspec = pytest.importorskip("fsspec", reason="buckets need fsspec (berth[s3])")

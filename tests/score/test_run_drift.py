@@ -17,7 +17,12 @@ from berth.loaders.formats import LoadOptions
 from berth.models.manifest import MANIFEST, parse_manifest
 from berth.models.store import find_version
 from berth.publishing.adding import AddRequest, add_version
-from berth.score import Done, Job, Places, Shard, find_format, join_shards, score_file
+from berth.score.file_formats import find_format
+from berth.score.job import Job, score_file
+from berth.score.joining import join_shards
+from berth.score.parts import Places
+from berth.score.progress import Done
+from berth.score.shards import Shard
 from berth.serving.opening import open_version
 
 NAMES = ["age", "income"]

@@ -25,8 +25,11 @@ from berth.loaders.formats import LoadOptions
 from berth.models.model import Model
 from berth.models.store import find_version
 from berth.publishing.adding import AddRequest, add_version
-from berth.score import FORMATS, Done, Job, Places, RowSource, find_format, score_file
-from berth.score.parts import open_part
+from berth.score.chunks import RowSource
+from berth.score.file_formats import FORMATS, find_format
+from berth.score.job import Job, score_file
+from berth.score.parts import Places, open_part
+from berth.score.progress import Done
 from berth.serving.opening import open_version
 from berth.tensors.arrays import Array, Tensors, TensorSpec
 from estimator_frames import FRAMES

@@ -16,7 +16,12 @@ from berth.errors import OperatorError
 from berth.loaders.formats import LoadOptions
 from berth.models.model import Model
 from berth.models.store import find_version
-from berth.score import Done, Job, Places, Shard, find_format, join_shards, parse_shard, score_file
+from berth.score.file_formats import find_format
+from berth.score.job import Job, score_file
+from berth.score.joining import join_shards
+from berth.score.parts import Places
+from berth.score.progress import Done
+from berth.score.shards import Shard, parse_shard
 from berth.serving.opening import open_version
 
 ROWS = 1037

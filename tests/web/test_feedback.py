@@ -43,6 +43,18 @@ def other(make_app: MakeApp, store: Path, secrets: Path) -> FlaskClient:
     return make_app(store, models=SERVED, feedback_key_file=secrets)
 
 
+@pytest.fixture(scope="module")
+def counting(make_app: MakeApp, store: Path, secrets: Path) -> FlaskClient:
+    """Another one, whose counts no test looks at."""
+    return make_app(store, models=SERVED, feedback_key_file=secrets)
+
+
+@pytest.fixture(scope="module")
+def refusing(make_app: MakeApp, store: Path, secrets: Path) -> FlaskClient:
+    """Another one, which no test sends anything that counts."""
+    return make_app(store, models=SERVED, feedback_key_file=secrets)
+
+
 def receipt_of(client: FlaskClient, **document: Any) -> str:
     answer = client.post("/predict", json=document or GOOD)
     assert answer.status_code == 200
@@ -67,14 +79,14 @@ def feedback_total(client: FlaskClient) -> float:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.path}-{case.status}")
-def test_every_way_to_predict_gives_a_receipt(maker: FlaskClient, other: FlaskClient, case: Case) -> None:
+def test_every_way_to_predict_gives_a_receipt(maker: FlaskClient, counting: FlaskClient, case: Case) -> None:
     """But for refusals, and for requests that want no prediction to compare."""
     answer = maker.post(case.path, data=case.data, headers=case.fields)
     wants = b'"outputs": ["probabilities"]' not in case.data
     assert (HEADER in answer.headers) == (case.status == 200 and wants)
     assert (HEADER in inline(maker, case)[1]) == (HEADER in answer.headers)
     if HEADER in answer.headers:
-        assert told(other.post("/feedback", json={"receipt": answer.headers[HEADER], "truth": 0}))["accepted"] == 1
+        assert told(counting.post("/feedback", json={"receipt": answer.headers[HEADER], "truth": 0}))["accepted"] == 1
 
 
 def test_there_is_none_without_the_setting(client: FlaskClient, maker: FlaskClient) -> None:
@@ -136,13 +148,13 @@ def test_rewards_and_named_predictions(maker: FlaskClient, other: FlaskClient) -
     assert all(f'version="{version}"' in " ".join(counts(other, "berth_feedback_total")) for version in (1, 2))
 
 
-def test_equal_predictions_have_receipts_of_their_own(maker: FlaskClient, other: FlaskClient) -> None:
+def test_equal_predictions_have_receipts_of_their_own(maker: FlaskClient, counting: FlaskClient) -> None:
     items = [{"receipt": receipt_of(maker), "truth": 0} for _ in range(20)]
     assert len({item["receipt"] for item in items}) == 20
-    assert told(other.post("/feedback", json=items))["accepted"] == 20
+    assert told(counting.post("/feedback", json=items))["accepted"] == 20
 
 
-def test_changed_receipts_count_nothing(maker: FlaskClient, other: FlaskClient) -> None:
+def test_changed_receipts_count_nothing(maker: FlaskClient, refusing: FlaskClient) -> None:
     text, rng = receipt_of(maker), np.random.default_rng(0)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     items: list[dict[str, Any]] = []
@@ -150,16 +162,16 @@ def test_changed_receipts_count_nothing(maker: FlaskClient, other: FlaskClient) 
         at, letter = int(rng.integers(len(text))), letters[int(rng.integers(64))]
         if text[at] != letter:
             items.append({"receipt": text[:at] + letter + text[at + 1 :], "truth": 0})
-    answer = other.post("/feedback", json=items)
+    answer = refusing.post("/feedback", json=items)
     assert answer.status_code == 400
     assert answer.get_json()["accepted"] == 0
     assert {item["code"] for item in answer.get_json()["rejected"]} == {"invalid_receipt"}
-    assert feedback_total(other) == 0
+    assert feedback_total(refusing) == 0
 
 
-def test_some_of_a_list_may_be_rejected(maker: FlaskClient, other: FlaskClient) -> None:
+def test_some_of_a_list_may_be_rejected(maker: FlaskClient, counting: FlaskClient) -> None:
     items = [{"receipt": receipt_of(maker), "truth": 0}, {"receipt": "x", "truth": 0}, 7]
-    document = told(other.post("/feedback", json=items), 207)
+    document = told(counting.post("/feedback", json=items), 207)
     assert document["accepted"] == 1
     assert [(item["index"], item["code"]) for item in document["rejected"]] == [
         (1, "invalid_receipt"),
@@ -184,20 +196,20 @@ NAMED = {"model": "iris", "version": "1", "prediction": 0}
         ({}, "invalid_input", "send receipt with truth or reward"),
     ],
 )
-def test_what_is_wrong_is_said(other: FlaskClient, change: dict[str, Any], code: str, said: str) -> None:
-    assert said in refused(other.post("/feedback", json=NAMED | change), code=code)
-    assert feedback_total(other) == 0
+def test_what_is_wrong_is_said(refusing: FlaskClient, change: dict[str, Any], code: str, said: str) -> None:
+    assert said in refused(refusing.post("/feedback", json=NAMED | change), code=code)
+    assert feedback_total(refusing) == 0
 
 
 @pytest.mark.parametrize("reward", [-0.1, 1.1, True, "1", None])
-def test_a_reward_is_between_0_and_1(maker: FlaskClient, other: FlaskClient, reward: Any) -> None:
-    answer = other.post("/feedback", json={"receipt": receipt_of(maker), "reward": reward})
+def test_a_reward_is_between_0_and_1(maker: FlaskClient, refusing: FlaskClient, reward: Any) -> None:
+    answer = refusing.post("/feedback", json={"receipt": receipt_of(maker), "reward": reward})
     assert "from 0 to 1" in refused(answer)
 
 
 @pytest.mark.parametrize("items", [[], [NAMED | {"truth": 0}] * 10_001], ids=["none", "10001"])
-def test_a_list_has_1_to_10000_items(other: FlaskClient, items: list[Any]) -> None:
-    assert "send 1 to 10000 items" in refused(other.post("/feedback", json=items))
+def test_a_list_has_1_to_10000_items(refusing: FlaskClient, items: list[Any]) -> None:
+    assert "send 1 to 10000 items" in refused(refusing.post("/feedback", json=items))
 
 
 def test_a_key_counts_for_its_models_only(make_app: MakeApp, store: Path, secrets: Path, tmp_path: Path) -> None:
@@ -225,12 +237,12 @@ def test_a_number_that_is_too_large_is_not_compared(other: FlaskClient) -> None:
     assert total(other, "berth_feedback_squared_error_sum") == 0.25
 
 
-def test_the_document_s_example_is_counted(other: FlaskClient) -> None:
-    content = other.get("/openapi.json").get_json()["paths"]["/feedback"]["post"]["requestBody"]["content"]
+def test_the_document_s_example_is_counted(counting: FlaskClient) -> None:
+    content = counting.get("/openapi.json").get_json()["paths"]["/feedback"]["post"]["requestBody"]["content"]
     examples = content["application/json"]["examples"]
     assert set(examples) == {"iris@1", "iris@2", "people@1", "prices@1"}
     for example in examples.values():
-        assert told(other.post("/feedback", json=example["value"]))["accepted"] == 1
+        assert told(counting.post("/feedback", json=example["value"]))["accepted"] == 1
 
 
 def test_a_key_sees_the_quality_of_its_models(make_app: MakeApp, store: Path, tmp_path: Path) -> None:

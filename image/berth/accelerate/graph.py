@@ -59,17 +59,19 @@ class Graph:
         """The names of the inputs: one matrix, or a column each."""
         return [one.full_name for one in self._operator.inputs]
 
-    def to_double(self, name: str) -> str:
-        """A tensor of any numbers as doubles."""
+    def cast(self, name: str, kind: str) -> str:
+        """A tensor as another kind of numbers, by ONNX's name for it."""
         from onnx import TensorProto
 
-        return self.apply("Cast", name, to=TensorProto.DOUBLE)
+        return self.apply("Cast", name, to=TensorProto.DataType.Value(kind))
+
+    def to_double(self, name: str) -> str:
+        """A tensor of any numbers as doubles."""
+        return self.cast(name, "DOUBLE")
 
     def through_float(self, name: str) -> str:
         """Doubles rounded to float32, as scikit-learn's trees see them."""
-        from onnx import TensorProto
-
-        return self.to_double(self.apply("Cast", name, to=TensorProto.FLOAT))
+        return self.to_double(self.cast(name, "FLOAT"))
 
     def label_encoder(self, name: str, keys: Array, values: Array, default: Any) -> str:
         """A map from values to values; `default` for all others."""

@@ -31,13 +31,11 @@ def label_values(classes: Array) -> Array:
 
 def put_labels(graph: Graph, scores: str, rule: str, classes: Array, into: str) -> None:
     """The class that the scores choose; of equal ones the first."""
-    from onnx import TensorProto
-
     if rule == "argmax":
         index = graph.apply("ArgMax", scores, axis=1, keepdims=0, select_last_index=0)
     else:
         compare = "GreaterOrEqual" if rule == "at_least_zero" else "Greater"
         flat = graph.apply("Reshape", scores, graph.constant(np.array([-1])))
         second = graph.apply(compare, flat, graph.constant(np.array([0.0])))
-        index = graph.apply("Cast", second, to=TensorProto.INT64)
+        index = graph.cast(second, "INT64")
     graph.apply("Gather", graph.constant(label_values(classes)), index, into=into, axis=0)

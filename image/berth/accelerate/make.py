@@ -165,11 +165,6 @@ def _limits(task: _Task) -> Limits | Refusal:
     return limits or Refusal(step_name("", estimator), "no known row is accepted; give --sample X.csv")
 
 
-def _exact(estimator: Any, outputs: Sequence[TensorSpec]) -> list[str]:
-    """The outputs that are labels, whatever their datatype."""
-    return [spec.name for spec in outputs if spec.name == "prediction" and hasattr(estimator, "classes_")]
-
-
 def _write(model: Any, path: Path, limits: Limits, outputs: Sequence[TensorSpec]) -> None:
     nodes = dict(zip([spec.name for spec in outputs], [node.name for node in model.graph.output], strict=False))
     meta = {"onnxruntime": version("onnxruntime"), "outputs": nodes, "limits": encode_limits(limits)}
@@ -192,7 +187,8 @@ def _try(task: _Task) -> Accelerated | Refusal:
         estimator, task.inputs, limits, task.sample, max(_FEWEST_ROWS, min(task.rows, _MOST_VALUES // width))
     )
     fast = load_accelerated(task.path, task.inputs, outputs, task.threads).predict
-    return weigh(plain, fast, rows, outputs, step_name("", estimator), _exact(estimator, outputs))
+    exact = ["prediction"] if hasattr(estimator, "classes_") else []  # labels, whatever their datatype
+    return weigh(plain, fast, rows, outputs, step_name("", estimator), exact)
 
 
 def _attempt(task: _Task) -> Accelerated | Refusal:

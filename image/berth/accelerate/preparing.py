@@ -73,8 +73,6 @@ def _check_encoder(encoder: Any) -> None:
 
 def convert_one_hot(scope: Any, operator: Any, container: Any) -> None:
     """OneHotEncoder: a column of 0 or 1 for each category that is not dropped."""
-    from onnx import TensorProto
-
     graph, encoder = Graph(scope, operator, container), operator.raw_operator
     _check_encoder(encoder)
     hot = []
@@ -84,8 +82,7 @@ def convert_one_hot(scope: Any, operator: Any, container: Any) -> None:
         dropped = None if encoder.drop_idx_ is None else encoder.drop_idx_[at]
         kept = np.array([float(code) for code in range(size) if code != dropped])
         if kept.size:
-            same = graph.apply("Equal", codes, graph.constant(kept[None, :]))
-            hot.append(graph.apply("Cast", same, to=TensorProto.DOUBLE))
+            hot.append(graph.to_double(graph.apply("Equal", codes, graph.constant(kept[None, :]))))
     graph.apply("Concat", *hot, into=graph.output(0), axis=1)
 
 
@@ -104,12 +101,9 @@ def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
 
 def _gaps(graph: Graph, name: str, missing: Any, text: bool) -> str:
     """Where a column has no value."""
-    from onnx import TensorProto
-
     if text:
         mark = MISSING if _is_missing(missing) else str(missing)
-        found = graph.label_encoder(name, np.array([mark], object), np.array([1]), 0)
-        return graph.apply("Cast", found, to=TensorProto.BOOL)
+        return graph.cast(graph.label_encoder(name, np.array([mark], object), np.array([1]), 0), "BOOL")
     if _is_missing(missing):
         return graph.apply("IsNaN", name)
     return graph.apply("Equal", name, graph.constant(np.array([float(missing)])))
@@ -140,14 +134,12 @@ def _fill_all(graph: Graph, imputer: Any) -> tuple[list[str], list[str]]:
 
 def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """SimpleImputer: the statistic where there is no value."""
-    from onnx import TensorProto
-
     graph, imputer = Graph(scope, operator, container), operator.raw_operator
     if any(_is_missing(value) for value in imputer.statistics_.tolist()):
         raise ValueError("it drops a column that had no values")
     whole = len(graph.columns()) == 1 and not is_text(operator.inputs[0])
     filled, marked = _fill_all(graph, imputer) if whole else _fill_each(graph, operator, imputer)
-    filled += [graph.apply("Cast", gap, to=TensorProto.DOUBLE) for gap in marked]
+    filled += [graph.to_double(gap) for gap in marked]
     graph.apply("Concat", *filled, into=graph.output(0), axis=1)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from berth.accelerate.ensembles import Ensemble
 from berth.accelerate.graph import ML, ML_TOLD, Graph
+from berth.accelerate.preparing import is_text
 from berth.accelerate.tree_arrays import MOST_NODES, Tree, constant_part, count_nodes, encode_trees, number_leaves
 from berth.tensors.arrays import Array
 
@@ -38,29 +39,27 @@ def tree_attributes(trees: Sequence[Tree], targets: int) -> dict[str, Any] | Non
     return attributes
 
 
-def _encode_column(graph: Graph, name: str, categories: Array | None, is_text: bool) -> str:
+def _encode_column(graph: Graph, name: str, categories: Array | None, text: bool) -> str:
     """One column as the trees see it: a category's number, NaN for an unknown one."""
     if categories is None:
         return graph.to_double(name)
     known = [value for value in categories.tolist() if value is not None and value == value]
-    keys = np.array(known, object if is_text else np.float64)
-    source = name if is_text else graph.to_double(name)
+    keys = np.array(known, object if text else np.float64)
+    source = name if text else graph.to_double(name)
     return graph.label_encoder(source, keys, np.arange(len(known), dtype=np.float64), np.nan)
 
 
 def _matrix(graph: Graph, operator: Any, trees: Ensemble) -> str:
     """The trees' input: one matrix of doubles, its columns in the trees' order."""
-    from skl2onnx.common.data_types import StringTensorType
-
     names = graph.columns()
     if trees.columns is None:
         matrix = graph.join([graph.to_double(name) for name in names])
         return graph.through_float(matrix) if trees.float32 else matrix
     encoded = []
     for place, column in enumerate(trees.columns):
-        is_text = len(names) > 1 and isinstance(operator.inputs[column].type, StringTensorType)
+        text = len(names) > 1 and is_text(operator.inputs[column])
         one = names[column] if len(names) > 1 else graph.apply("Gather", names[0], graph.constant([column]), axis=1)
-        encoded.append(_encode_column(graph, one, trees.categories.get(place), is_text))
+        encoded.append(_encode_column(graph, one, trees.categories.get(place), text))
     return graph.join(encoded)
 
 
@@ -80,12 +79,10 @@ def _search(graph: Graph, matrix: str, trees: Sequence[Tree], targets: int) -> s
 
 def _look_up(graph: Graph, matrix: str, trees: Sequence[Tree], targets: int) -> str:
     """The sum of the rows of values that the trees' leaves stand for, added tree by tree as scikit-learn does."""
-    from onnx import TensorProto
-
     numbered, values = number_leaves(trees, targets)
     if not numbered:
         return _zeros(graph, matrix, targets)
-    leaves = graph.apply("Cast", _search(graph, matrix, numbered, len(numbered)), to=TensorProto.INT64)
+    leaves = graph.cast(_search(graph, matrix, numbered, len(numbered)), "INT64")
     rows = graph.apply("Gather", graph.constant(values), leaves, axis=0)
     return graph.apply("ReduceSum", rows, graph.constant(np.array([1])), keepdims=0)
 

@@ -40,17 +40,15 @@ def _encode_text(array: Array) -> Array:
     return column
 
 
-def _feeder(spec: TensorSpec) -> Callable[[Array], Array]:
+def _feeder(spec: TensorSpec, is_net: bool) -> Callable[[Array], Array]:
+    if is_net:
+        return partial(np.asarray, dtype=DATATYPES[spec.datatype])
     if spec.datatype == "BYTES":
         return _encode_text
     # Whole numbers and truths too: skl2onnx joins columns of one type only, and scikit-learn makes doubles of them.
     if len(spec.shape) == 1:
         return lambda array: np.asarray(array, np.float64).reshape(-1, 1)
     return lambda array: np.asarray(array, np.float64)
-
-
-def _raw_feeder(spec: TensorSpec) -> Callable[[Array], Array]:
-    return partial(np.asarray, dtype=DATATYPES[spec.datatype])
 
 
 def _reader(spec: TensorSpec) -> Callable[[Array], Array]:
@@ -78,7 +76,7 @@ def answer_with(
     from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
     is_net = bool(meta.get("net"))  # a torch module: its inputs are what they are, and it accepts all numbers
-    feeders = [(spec.name, _raw_feeder(spec) if is_net else _feeder(spec)) for spec in required(inputs)]
+    feeders = [(spec.name, _feeder(spec, is_net)) for spec in required(inputs)]
     readers = {spec.name: _reader(spec) for spec in outputs}
     nodes: dict[str, str] = meta["outputs"]
     check = make_check({} if is_net else decode_limits(meta["limits"]), () if is_net else inputs)

@@ -13,19 +13,14 @@ from urllib.parse import urlsplit
 import click
 
 from berth.cli.load import Load, Request, Tally, connect, quantile
-from berth.cli.option_types import FILE
+from berth.cli.option_types import FILE, split_web_url
 from berth.errors import OperatorError
 
 _TICK_SECONDS = 0.1
 
 
 def _parse_url(_: click.Context, __: click.Parameter, url: str) -> str:
-    parts = urlsplit(url)
-    try:
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
-    except ValueError:
-        usable = False
-    if not usable:
+    if split_web_url(url) is None:
         raise click.BadParameter(f"{url!r}: want http://HOST:PORT, or the URL of a prediction route")
     return url
 
@@ -81,14 +76,10 @@ def _wait(load: Load, seconds: float) -> Tally:
     return load.finish()
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"
-
-
 def describe(tally: Tally, seconds: float) -> list[str]:
     """What the command prints of a tally."""
     times = " · ".join(
-        f"{name} {_milliseconds(quantile(tally.seconds, share))}"
+        f"{name} {1000 * quantile(tally.seconds, share):.1f} ms"
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
     )
     lines = [f"{len(tally.seconds) / seconds:.0f} requests/s ({len(tally.seconds)} in {seconds:g} s)"]

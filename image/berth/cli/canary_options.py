@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from berth.cli.option_types import COUNT, SECONDS
+from berth.cli.option_types import COUNT, SECONDS, with_options
 from berth.switchgate.canary_plan import CanaryLimits, CanaryPlan
 from berth.switchgate.plan import namespace_of
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _PREFIX = "canary_"
-_OPTIONS = (
+# make_canary_plan takes them out of the keywords again.
+canary_options = with_options(
     click.option("--canary-host", help="With --verify: host name of the canary's pods, to compare with the live ones."),
     click.option("--live-host", help="Host name that resolves to the live slot's ready pods."),
     click.option("--canary-fingerprint", help="Fingerprint that /info of the canary's pods must report."),
@@ -44,13 +42,6 @@ _OPTIONS = (
         help="Result of an inconclusive analysis."
     ),
 )  # fmt: skip
-
-
-def canary_options(command: Command) -> Command:
-    """Add the options; make_canary_plan takes them out of the keywords again."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def make_canary_plan(given: dict[str, Any]) -> CanaryPlan | None:

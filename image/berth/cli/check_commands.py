@@ -21,17 +21,12 @@ from berth.models.manifest import digest_file, walk_files
 from berth.models.model import Model
 from berth.models.profile import decode_profile
 from berth.models.signing import read_public_keys
-from berth.models.store import LATEST, Entry, find_version, list_names, list_versions, select_models, verify_version
+from berth.models.store import find_by_key, list_names, list_versions, select_models, verify_version
 from berth.serving.trial import open_tried, try_version
 from berth.tensors.schema import column_names
 from berth.tensors.tables import parse_csv
 
 _PICKLED = ("joblib", "pickle")
-
-
-def _find(store: Path, word: str) -> Entry:
-    name, _, version = word.partition("@")
-    return find_version(store, name, version or LATEST)
 
 
 def _inspect_pickle(path: Path) -> bool:
@@ -78,7 +73,7 @@ def inspect(target: str, store: str | None) -> None:
     path = Path(target)
     if path.exists():
         sys.exit(0 if _inspect_path(path) else 1)
-    entry = _find(find_store(store), target)
+    entry = find_by_key(find_store(store), target)
     manifest = verify_version(entry)
     click.echo((entry.folder / "model.json").read_text("utf-8"), nl=False)
     if profile := decode_profile(manifest.metadata):
@@ -111,7 +106,7 @@ def verify(models: tuple[str, ...], digests_only: bool, keys: tuple[str, ...], s
     folder, settings = find_store(store), read_settings()
     options = load_options(settings)
     options = replace(options, signature_keys=keys or options.signature_keys)
-    entries = [_find(folder, word) for word in models]
+    entries = [find_by_key(folder, word) for word in models]
     entries = entries or [entry for name in list_names(folder) for entry in list_versions(folder, name)]
     failed = 0
     for entry in entries:

@@ -14,13 +14,14 @@ from typing import Any
 import click
 
 from berth.cli.option_types import PORT
-from berth.cli.serve_command import discard, make_run_dir, settle
+from berth.cli.serve_command import make_run_dir, settle
 from berth.cli.store_option import read_settings, store_option
 from berth.consuming.broker_options import parse_dead, parse_place
 from berth.consuming.consumer_loop import BatchLimits
 from berth.cpu import plan_cpu, read_cpu_budget, thread_environment
 from berth.errors import BrokerError
 from berth.models.store import select_models
+from berth.serving.lifecycle import discard_run_dir
 from berth.settings import Settings, encode_settings, read_environment, store_directory
 from berth.telemetry import logs
 
@@ -133,7 +134,7 @@ def consume(
         click.echo(f"berth: {error.message}", err=True)
         sys.exit(_TEMPORARY)
     finally:
-        discard(run_dir)
+        discard_run_dir(run_dir)
 
 
 COMMANDS = (consume,)

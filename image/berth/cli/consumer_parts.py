@@ -29,6 +29,7 @@ from berth.consuming.consumer_loop import (
     MessageSink,
     MessageSource,
 )
+from berth.consuming.counted_apart import count_apart
 from berth.consuming.kafka_client import import_kafka, make_producer
 from berth.consuming.kafka_topics import KafkaSink, KafkaSource, KafkaTransactions
 from berth.consuming.message_answers import PROTOCOL, MessageAnswers
@@ -189,7 +190,7 @@ class ConsumerParts:
     def _careful(self, model: Model, notes: BatchNotes) -> CarefulAnswers:
         answers = MessageAnswers(self.pipeline.backend, model)
         process = process_apart(self._environ, self._settings)
-        ways = (answers.answer, process.answer)
+        ways = (answers.answer, count_apart(process.answer, answers, self.pipeline.backend, model))
         usual, apart = (observe_batches(way, self.pipeline, self._metrics, model) for way in ways)
         return CarefulAnswers(notes, usual, apart, process, answers.give_up)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import click
 
 from berth.cli.drift_files import report_file
-from berth.cli.pods import Report, add_pods, choose_urls, fetch_reports, pod_options
+from berth.cli.pods import Report, add_pods, choose_urls, fetch_reports, pod_options, show_reports
+from berth.cli.printed_tables import print_table
 from berth.cli.store_option import find_store, store_option
-from berth.models.store import LATEST, find_version, verify_version
+from berth.models.store import find_by_key, verify_version
 from berth.telemetry.drift.report import add_reports
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -38,25 +38,21 @@ def _describe_shift(feature: Report) -> str:
 
 
 def _print(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     place = "in the window" if report["window_seconds"] else "in the file"
     click.echo(f"{report['model']}@{report['version']}: {report['rows']} rows {place}")
     if report.get("unreadable"):
         click.echo(f"{report['unreadable']} rows or requests could not be read and are left out", err=True)
-    table = Table("feature", "psi", "threshold", "sample", "now", "grew the most", "unusual", box=None)
+    rows = []
     for feature in report["features"]:
         figures = ("-", "-") if feature["psi"] is None else (f"{feature['psi']:.3f}", f"{feature['threshold']:.3f}")
         unusual = ", ".join(f"{count} {kind}" for kind, count in feature["unusual"].items())
         bars = [draw_bars(feature[kind]) for kind in ("expected", "observed")]
-        words = (feature["name"], *figures, *bars, _describe_shift(feature), unusual)
-        table.add_row(*map(Text, words), style="bold red" if feature["drifted"] else "")
-    Console().print(table)
-    drifted = [feature["name"] for feature in report["features"] if feature["drifted"]]
+        rows.append((feature["name"], *figures, *bars, _describe_shift(feature), unusual))
+    drifted = [at for at, feature in enumerate(report["features"]) if feature["drifted"]]
+    heads = ("feature", "psi", "threshold", "sample", "now", "grew the most", "unusual")
+    print_table(heads, rows, marked=drifted, box=None)
     if drifted:
-        click.echo(f"drifted: {', '.join(drifted)}")
+        click.echo(f"drifted: {', '.join(rows[at][0] for at in drifted)}")
     elif report["rows"] < 100:
         click.echo("fewer than 100 rows: no figure yet")
     else:
@@ -69,7 +65,7 @@ def _print(report: Report) -> None:
 @click.option("--model", help="NAME[@VERSION] in the store; its profile is compared with FILE.")
 @store_option
 def drift(
-    targets: tuple[str, ...], headless_host: str | None, port: int, api_key_file: Path | None, as_json: bool,
+    targets: tuple[str, ...], headless_host: str | None, port: int, key: str, as_json: bool,
     model: str | None, store: str | None,
 ) -> None:  # fmt: skip
     """Compare recent requests, or a file of rows, with the sample of a model.
@@ -84,19 +80,12 @@ def drift(
     if model is not None:
         if len(targets) != 1:
             raise click.UsageError("--model wants one file: berth drift FILE --model NAME")
-        name, _, version = model.partition("@")
-        manifest = verify_version(find_version(find_store(store), name, version or LATEST))
+        manifest = verify_version(find_by_key(find_store(store), model))
         reports: Sequence[Report] = [report_file(Path(targets[0]), manifest)]
     else:
         urls = choose_urls(targets, headless_host, port, "FILE with --model NAME")
-        reports = add_pods([fetch_reports(url, "/drift", api_key_file) for url in urls], add_reports)
-    if as_json:
-        click.echo(json.dumps({"models": reports}, indent=2))
-    else:
-        for report in reports:
-            _print(report)
-        if not reports:
-            click.echo("no profile: add the model with --sample", err=True)
+        reports = add_pods([fetch_reports(url, "/drift", key) for url in urls], add_reports)
+    show_reports(reports, as_json, _print, "no profile: add the model with --sample")
     drifted = any(feature["drifted"] for report in reports for feature in report["features"])
     sys.exit(1 if drifted else 0)
 

@@ -13,7 +13,8 @@ from berth.errors import BerthError, LoadError, OperatorError, RequestError
 from berth.models.manifest import Manifest
 from berth.models.profile import PREDICTION, Profile, decode_profile
 from berth.publishing.samples import decode_sample, read_sample
-from berth.score import RowSource, find_format, list_rows
+from berth.score.chunks import RowSource, list_rows
+from berth.score.file_formats import find_format
 from berth.telemetry.drift.report import describe_features
 from berth.telemetry.drift.watcher import Watched, count_block, split_counts
 from berth.telemetry.payloads.logged_bodies import find_outputs, read_payloads

@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from berth.cli.option_types import FILE
-from berth.cli.pods import choose_urls, fetch_document, pod_options
+from berth.cli.pods import choose_urls, fetch_document, pod_options, show_reports
+from berth.cli.printed_tables import print_table
 from berth.errors import OperatorError
 from berth.experiments.arm_counts import VALUES, WIDTH, ArmKey
 from berth.experiments.count_state import CountState, decode_state, encode_state, merge_states
 from berth.experiments.experiment_file import Experiment, parse_experiments
 from berth.experiments.verdicts import GOOD, MARGIN, STOP, describe_experiment
 
-_EXIT = {GOOD: 0, STOP: 1}
 _UNDECIDED = 3
 
 
@@ -61,17 +61,10 @@ def _row(arm: Mapping[str, Any]) -> list[str]:
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     click.echo(f"{report['name']} ({report['policy']}) on {report['model']}")
     if report["arms"]:
-        table = Table(
-            *("arm", "units", "requests", "share", "failed", "p99", "rewards", "mean", "95 % interval"), box=None
-        )
-        for arm in report["arms"]:
-            table.add_row(*_row(arm))
-        Console(width=140).print(table)
+        heads = ("arm", "units", "requests", "share", "failed", "p99", "rewards", "mean", "95 % interval")
+        print_table(heads, map(_row, report["arms"]), box=None, width=140)
     if report["arms"] and report["policy"] == "fixed":
         known = report["split_p"] is not None
         click.echo(f"split: p = {report['split_p']:.3g}" if known else "split: more units than can be counted")
@@ -99,7 +92,7 @@ def experiment() -> None:
 @click.option("--margin", default=MARGIN, help="Difference of mean rewards that does not matter.")
 def report(
     urls: tuple[str, ...], headless_host: str | None, port: int, name: str | None, margin: float,
-    api_key_file: Path | None, as_json: bool,
+    key: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Add up the counts of the pods, and report which arm is better.
 
@@ -109,7 +102,6 @@ def report(
 
     Exit code 0: decided (an arm is better, or no difference matters). 1: stop. 3: undecided, keep going.
     """
-    key = "" if api_key_file is None else api_key_file.read_text("utf-8").strip()
     addresses = choose_urls(urls, headless_host, port, "both")
     experiments, state = add_states([fetch_pod(url, key) for url in addresses])
     chosen = [each for each in experiments if name in (None, each.name)]
@@ -117,11 +109,7 @@ def report(
         known = ", ".join(each.name for each in experiments) or "none"
         raise OperatorError(f"no experiment {name or ''} here; there is {known}")
     reports = [describe_experiment(each, state, time.time(), margin) for each in chosen]
-    if as_json:
-        click.echo(json.dumps({"experiments": reports}, indent=2))
-    else:
-        for each in reports:
-            _print(each)
+    show_reports(reports, as_json, _print, key="experiments")
     sys.exit(exit_code(reports))
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from berth.cli.canary_options import canary_options, make_canary_plan
-from berth.cli.option_types import COUNT, PORT, SECONDS
+from berth.cli.option_types import COUNT, PORT, SECONDS, api_key_option, split_web_url
 from berth.switchgate.analysing import analyse_canary
 from berth.switchgate.asking import Caller, key_headers
 from berth.switchgate.decide import Outcome, Verdict
@@ -28,12 +26,8 @@ def _url(context: click.Context, option: click.Parameter, value: str | None) -> 
     """A Service's address without a path."""
     if value is None:
         return None
-    try:
-        parts = urlsplit(value)
-        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.username
-    except ValueError:
-        fine = False
-    if not fine or parts.path.rstrip("/") or parts.query or parts.fragment:
+    parts = split_web_url(value)
+    if parts is None or parts.username or parts.path.rstrip("/") or parts.query or parts.fragment:
         raise click.BadParameter(f"{value!r}: want http://host:port without a path")
     return value.rstrip("/")
 
@@ -55,19 +49,6 @@ def _request(context: click.Context, option: click.Parameter, value: str | None)
     if not isinstance(body, dict):
         raise click.BadParameter("want an object, as POST /predict accepts it")
     return body
-
-
-def _key(context: click.Context, option: click.Parameter, value: Path | None) -> str:
-    """The API key in the file; never shown."""
-    if value is None:
-        return ""
-    try:
-        key = value.read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{str(value)!r} cannot be read: {type(error).__name__}") from error
-    if not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise click.BadParameter(f"{str(value)!r} must hold one API key of printable ASCII characters")
-    return key
 
 
 def _plan_switch(given: dict[str, Any]) -> SwitchPlan:
@@ -123,9 +104,7 @@ def _conclude(verdict: Verdict) -> None:
 )
 @click.option("--request", callback=_request, metavar="JSON", help="Body for /predict [default: the model's example].")
 @canary_options
-@click.option(
-    "--api-key-file", "key", callback=_key, type=click.Path(path_type=Path), help="File with the API key to send."
-)
+@api_key_option
 def gate(
     verify: bool,
     connections: int,

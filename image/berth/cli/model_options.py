@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from berth.cli.option_types import FILE
+from berth.cli.option_types import FILE, with_options
 from berth.loaders.formats import FORMATS
 from berth.publishing.adding import AddRequest
 from berth.tensors.arrays import DATATYPES, TensorSpec
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _parse_spec(text: str) -> TensorSpec:
@@ -47,7 +44,8 @@ def _parse_metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
     return metadata
 
 
-_OPTIONS = (
+# A command gets these as keywords and hands them to `build_request`.
+model_options = with_options(
     click.option(
         "--format", "format_", type=click.Choice(list(FORMATS)), help="Format of the model [default: detected]."
     ),
@@ -72,13 +70,6 @@ _OPTIONS = (
     click.option("--architecture", metavar="PACKAGE.MODULE:FACTORY", help="Factory of a safetensors file's module."),
     click.option("--arguments", metavar="JSON", default="{}", help="Keyword arguments of the factory."),
 )
-
-
-def model_options(command: Command) -> Command:
-    """Add these options to a command, which gets them as keywords and hands them to `build_request`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def build_request(name: str, version: str, given: dict[str, Any]) -> AddRequest:

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from berth.cli.option_types import FILE
+from berth.cli.printed_tables import print_table
 from berth.cli.store_option import find_store, read_settings, store_option
 from berth.load_settings import load_options
-from berth.models.store import LATEST, find_version
+from berth.models.store import find_by_key
 from berth.publishing.optimize.comparing import BATCH_ROWS, Pair, SizeReport
 from berth.publishing.optimize.making import Method, parse_method
 from berth.publishing.optimize.writing import OptimizeRequest, optimize_version
@@ -36,13 +37,7 @@ def _rows(report: SizeReport) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _print(report: SizeReport) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "before", "after", "ratio")
-    for row in _rows(report):
-        table.add_row(*row)
-    Console().print(table)
+    print_table(("", "before", "after", "ratio"), _rows(report))
     found = report.difference
     if found.equal_labels is not None:
         click.echo(f"equal labels: {found.equal_labels:.2%} of {found.rows} rows")
@@ -79,8 +74,7 @@ def optimize(
     from rich.console import Console
 
     directory, settings = find_store(store), read_settings()
-    name, _, wanted = model.partition("@")
-    entry = find_version(directory, name, wanted or LATEST)
+    entry = find_by_key(directory, model)
     try_version(entry, load_options(settings), settings.version_policy)
     request = OptimizeRequest(entry, method, sample, version, max_difference)
     with Console(stderr=True).status(f"optimising {entry.key}: make, load, compare, measure"):

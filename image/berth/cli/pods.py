@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from berth.cli.option_types import PORT
+from berth.cli.option_types import PORT, api_key_option, with_options
 from berth.errors import OperatorError
 
 Report = Mapping[str, Any]
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-_OPTIONS = (
+# The options that choose servers, and --json.
+pod_options = with_options(
     click.option("--headless-host", help="Host name that resolves to the pods, whose reports are added up."),
     click.option("--port", default=8000, type=PORT, help="With --headless-host: port of the pods."),
-    click.option("--api-key-file", type=click.Path(path_type=Path, exists=True), help="File with the API key to send."),
+    api_key_option,
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
 )
-
-
-def pod_options(command: Command) -> Command:
-    """Add the options that choose servers, and --json."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def find_pods(host: str, port: int) -> list[str]:
@@ -70,11 +63,23 @@ def fetch_document(address: str, key: str) -> Any:
     return document
 
 
-def fetch_reports(url: str, path: str, key_file: Path | None) -> list[Report]:
+def fetch_reports(url: str, path: str, key: str) -> list[Report]:
     """The models' reports at a path of one server. Raises OperatorError."""
-    key = "" if key_file is None else key_file.read_text("utf-8").strip()
     models: list[Report] = fetch_document(f"{url.rstrip('/')}{path}", key)["models"]
     return models
+
+
+def show_reports(
+    reports: Sequence[Report], as_json: bool, show: Callable[[Report], None], nothing: str = "", key: str = "models"
+) -> None:
+    """Print the reports: as JSON under `key`, or each by `show`, and `nothing` where there are none."""
+    if as_json:
+        click.echo(json.dumps({key: reports}, indent=2))
+        return
+    for report in reports:
+        show(report)
+    if nothing and not reports:
+        click.echo(nothing, err=True)
 
 
 def add_pods(

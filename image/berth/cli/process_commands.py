@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from berth.cli.printed_tables import print_table
 from berth.cli.store_option import read_settings
 from berth.errors import SettingsError
 from berth.serving.lifecycle import write_drain
@@ -28,13 +29,7 @@ def settings(as_json: bool) -> None:
         keys = ("name", "value", "source", "help")
         click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("setting", "value", "from", "what it does")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    print_table(("setting", "value", "from", "what it does"), rows)
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from berth.cli.printed_tables import print_table
 from berth.models.profile import CATEGORICAL, NUMERIC, ColumnProfile, Profile
 
 _NAMED_VALUES = 4
@@ -19,13 +20,9 @@ def _describe_values(column: ColumnProfile) -> str:
 
 def print_profile(profile: Profile) -> None:
     """Print one line for each column, the prediction last."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = max(column.rows for column in profile.features)
-    table = Table("column", "kind", "bins", "missing", "values", title=f"profile of {rows} rows", box=None)
-    for column in profile.features:
-        figures = str(len(column.shares)), f"{column.missing_share:.1%}"
-        table.add_row(*map(Text, (column.name, column.kind, *figures, _describe_values(column))))
-    Console().print(table)
+    rows = [
+        (each.name, each.kind, str(len(each.shares)), f"{each.missing_share:.1%}", _describe_values(each))
+        for each in profile.features
+    ]
+    title = f"profile of {max(each.rows for each in profile.features)} rows"
+    print_table(("column", "kind", "bins", "missing", "values"), rows, title=title, box=None)

@@ -15,7 +15,7 @@ from berth.cli.option_types import COUNT
 from berth.cli.pull_import import import_model
 from berth.models.signing import read_public_keys
 from berth.pulling.addresses import Access
-from berth.pulling.fetching import store_authorization
+from berth.pulling.authorization import store_authorization
 from berth.pulling.pull import PullReport, parse_wanted, pull_models
 from berth.pulling.transfer import Persistence
 from berth.settings import read_environment

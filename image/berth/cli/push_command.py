@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from berth.cli.store_option import find_store, store_option
-from berth.models.store import LATEST, find_version
+from berth.models.store import find_by_key
 from berth.pulling.pushing import push_version
 from berth.pulling.registry_oci import parse_reference
 from berth.settings import read_environment
@@ -31,8 +31,7 @@ def push(model: str, uri: str, modelpack: bool, store: str | None) -> None:
     reference = parse_reference(uri.removeprefix("oci://"))
     if reference.digest or reference.path:
         raise click.BadParameter(f"{uri!r}: the digest follows from the content; name a tag", param_hint="URI")
-    name, _, version = model.partition("@")
-    entry = find_version(find_store(store), name, version or LATEST)
+    entry = find_by_key(find_store(store), model)
     digest = push_version(entry, reference, read_environment(), as_model_pack=modelpack)
     click.echo(f"pushed  {entry.key} to {reference}")
     click.echo(f"oci://{reference.registry}/{reference.repository}@{digest}")

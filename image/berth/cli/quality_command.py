@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import click
 
-from berth.cli.pods import add_pods, choose_urls, fetch_reports, is_url, pod_options
-from berth.cli.quality_table import print_counts, print_groups
+from berth.cli.pods import add_pods, choose_urls, fetch_reports, is_url, pod_options, show_reports
+from berth.cli.quality_table import print_quality
 from berth.cli.store_option import find_store, store_option
 from berth.errors import BerthError
 from berth.models.store import find_version, read_manifest
@@ -52,7 +51,7 @@ def _explain(joined: JoinedLabels) -> None:
 @click.option("--numbers/--classes", default=None, help="What the model predicts [default: detected].")
 @store_option
 def quality(
-    targets: tuple[str, ...], headless_host: str | None, port: int, api_key_file: Path | None, as_json: bool,
+    targets: tuple[str, ...], headless_host: str | None, port: int, key: str, as_json: bool,
     store: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Compare predictions with true values.
@@ -69,19 +68,13 @@ def quality(
         joined = join_files(Path(targets[0]), Path(targets[1]), options)
         _explain(joined)
         reports = [
-            describe_version(rows, _find_reference(store, *key), options["numbers"])
-            for key, rows in split_versions(joined.rows).items()
+            describe_version(rows, _find_reference(store, *version), options["numbers"])
+            for version, rows in split_versions(joined.rows).items()
         ]
     else:
         urls = choose_urls(targets, headless_host, port, _FILES)
-        reports = add_pods([fetch_reports(url, "/quality", api_key_file) for url in urls], add_quality)
-    if as_json:
-        click.echo(json.dumps({"models": reports}, indent=2))
-    else:
-        for report in reports:
-            (print_groups if "groups" in report else print_counts)(report)
-        if not reports:
-            click.echo("no labels: nothing to compare with", err=True)
+        reports = add_pods([fetch_reports(url, "/quality", key) for url in urls], add_quality)
+    show_reports(reports, as_json, print_quality, "no labels: nothing to compare with")
     sys.exit(1 if any(report["worse"] for report in reports) else 0)
 
 

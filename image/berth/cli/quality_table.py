@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from berth.cli.printed_tables import print_table
+
 _FIGURES = {"accuracy": "accuracy", "log_loss": "log loss", "mae": "MAE", "rmse": "RMSE"}
 
 
@@ -19,17 +21,6 @@ def _describe_figure(figure: Mapping[str, float | None] | None) -> str:
     return f"{figure['value']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
 
 
-def _print_table(heads: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*heads, box=None)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
-
-
 def _print_verdict(report: Mapping[str, Any]) -> None:
     reference = ", ".join(f"{name} {value:g}" for name, value in report["reference"].items())
     if not reference:
@@ -40,7 +31,7 @@ def _print_verdict(report: Mapping[str, Any]) -> None:
         click.echo(f"{'worse than' if report['worse'] else 'not worse than'} the version was added with: {reference}")
 
 
-def print_groups(report: Mapping[str, Any]) -> None:
+def _print_groups(report: Mapping[str, Any]) -> None:
     """Print a version's figures by day and slice."""
     click.echo(f"{report['model']}@{report['version']}: {report['rows']} labelled rows, 95 % intervals")
     groups = [*report["groups"]]
@@ -58,20 +49,24 @@ def print_groups(report: Mapping[str, Any]) -> None:
         ]
         for group in groups
     ]
-    _print_table(heads, rows)
-    _print_verdict(report)
+    print_table(heads, rows, box=None)
 
 
-def print_counts(report: Mapping[str, Any]) -> None:
+def _print_counts(report: Mapping[str, Any]) -> None:
     """Print what a server, or several, have counted for a version."""
     click.echo(f"{report['model']}@{report['version']}: {report['labels']} labels since the start, 95 % intervals")
     rows = [[_FIGURES[name], _describe_figure(report[name])] for name in ("accuracy", "mae") if report[name]]
     more = {"rmse": "RMSE", "reward": "reward", "delay_seconds": "mean delay in seconds"}
     rows += [[text, f"{report[name]:.4g}"] for name, text in more.items() if report[name] is not None]
     if rows:
-        _print_table(["figure", "value"], rows)
+        print_table(["figure", "value"], rows, box=None)
     if mistakes := [each for each in report["confusion"] if each["predicted"] != each["truth"]]:
         most = sorted(mistakes, key=lambda each: -each["rows"])[:5]
         texts = [f"{each['predicted']} for {each['truth']} ({each['rows']})" for each in most]
         click.echo(f"most frequent mistakes: {', '.join(texts)}")
+
+
+def print_quality(report: Mapping[str, Any]) -> None:
+    """Print a version's report, of files by day and slice, and how it compares with what it was added with."""
+    (_print_groups if "groups" in report else _print_counts)(report)
     _print_verdict(report)

@@ -20,15 +20,19 @@ from berth.errors import BerthError, OperatorError, SettingsError, UnknownOutput
 from berth.load_settings import load_options
 from berth.models.model import Model
 from berth.models.store import Entry, select_models
-from berth.score import FORMATS, Done, Job, Place, RemotePlace, RowSource, Shard, parse_shard, score_file
+from berth.score.chunks import RowSource
+from berth.score.file_formats import FORMATS
+from berth.score.job import Job, score_file
+from berth.score.progress import Done
+from berth.score.remote_files import Place, RemotePlace
+from berth.score.shards import Shard, parse_shard
 from berth.serving.trial import open_tried
 from berth.settings import read_environment, store_directory
 from berth.telemetry.logs import LOGGER
-from berth.tensors.schema import choose_outputs, required
+from berth.tensors.schema import choose_outputs, usual_outputs
 
 _TELL_SECONDS = 10.0
 _SAVE_SECONDS = 1.0
-_PREDICTION = "prediction"
 _REFUSED = 3
 _TEMPORARY = 75
 
@@ -42,11 +46,8 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
 
 def _choose_outputs(wanted: tuple[str, ...], model: Model) -> tuple[str, ...]:
     """The wanted ones; without any, the prediction as /predict has it, or all of a model that has none."""
-    names = [spec.name for spec in required(model.outputs)]
-    if not wanted:
-        return (_PREDICTION,) if _PREDICTION in names else tuple(names)
     try:
-        return choose_outputs(list(wanted), model.outputs)
+        return choose_outputs(list(wanted), model.outputs) if wanted else usual_outputs(model.outputs)
     except UnknownOutput as error:
         raise click.BadParameter(error.message) from error
 

@@ -14,7 +14,8 @@ import click
 
 from berth.cli.score_places import place_output
 from berth.errors import OperatorError
-from berth.score import Place, RemotePlace, join_shards, summarize_files
+from berth.score.joining import join_shards, summarize_files
+from berth.score.remote_files import Place, RemotePlace
 
 _SUMMARY = "_summary.json"
 

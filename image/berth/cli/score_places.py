@@ -10,7 +10,10 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from berth.errors import BerthError
-from berth.score import FORMATS, FileFormat, Place, Places, RemotePlace, Shard, find_format, open_place, scratch_folder
+from berth.score.file_formats import FORMATS, FileFormat, find_format
+from berth.score.parts import Places
+from berth.score.remote_files import Place, RemotePlace, open_place, scratch_folder
+from berth.score.shards import Shard
 
 _WILD = frozenset("*?[")
 _WHOLE = Shard(0, 1)

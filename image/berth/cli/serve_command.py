@@ -26,12 +26,11 @@ from berth.loaders.formats import find_model_file
 from berth.models.store import WORD, list_names, select_models
 from berth.platforms import bucket_of_platform
 from berth.publishing.adding import AddRequest, add_version
+from berth.serving.lifecycle import MADE_HERE, discard_run_dir
 from berth.settings import Settings, describe_settings, encode_settings, read_environment, store_directory
 from berth.telemetry import logs
 
 # What a server of ours leaves in its run directory; nothing else in it is ever touched.
-# Marks a run directory that goes when the server does (gunicorn.conf.py looks for it).
-MADE_HERE = "made-here"
 _OWN = ("workers", "metrics", "trials", "drain", "all-ready", "store", "worker-count", AUTO_FILE)
 
 # glibc gives each thread an arena of its own and keeps large blocks once they were freed: after some requests of
@@ -139,15 +138,6 @@ def _choose_store(
     return replace(settings, model_store=store)
 
 
-def discard(run_dir: Path) -> None:
-    """Remove a run directory that was made here, and the store that was made for it."""
-    mark = run_dir / MADE_HERE
-    if mark.exists():
-        if store := mark.read_text("utf-8"):
-            shutil.rmtree(store, ignore_errors=True)
-        shutil.rmtree(run_dir, ignore_errors=True)
-
-
 def _log_start(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     budget = read_cpu_budget()
@@ -209,7 +199,7 @@ def serve(
             raise SettingsError(f"{gunicorn_file()} is missing; install berth again")
         _log_start(settings)
     except BaseException:  # Ctrl-C too: only this function knows the directory
-        discard(run_dir)
+        discard_run_dir(run_dir)
         raise
     start_gunicorn(settings)
 

@@ -10,7 +10,7 @@ from berth.cli.option_types import FILE
 from berth.cli.store_option import find_store, store_option
 from berth.models.manifest import SIGNATURE
 from berth.models.signing import read_private_key, sign_version
-from berth.models.store import LATEST, find_version, read_manifest_text, verify_version, write_signature
+from berth.models.store import find_by_key, read_manifest_text, verify_version, write_signature
 
 
 @click.command()
@@ -32,8 +32,7 @@ def sign(models: tuple[str, ...], key: Path, password_file: Path | None, store: 
     password = password_file.read_bytes().rstrip(b"\r\n") if password_file else None
     folder, private_key = find_store(store), read_private_key(key, password)
     for word in models:
-        name, _, version = word.partition("@")
-        entry = find_version(folder, name, version or LATEST)
+        entry = find_by_key(folder, word)
         verify_version(entry)
         text, manifest = read_manifest_text(entry)
         write_signature(entry, sign_version(manifest, text, private_key))

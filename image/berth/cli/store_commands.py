@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from berth.cli.model_options import build_request, model_options
+from berth.cli.printed_tables import print_table
 from berth.cli.store_option import find_store, read_settings, store_option
 from berth.errors import BerthError
 from berth.load_settings import load_options
@@ -134,6 +135,12 @@ def _rows(store: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _cells(row: dict[str, Any]) -> list[str]:
+    version = row["version"] + (" (latest)" if row[LATEST] else "")
+    details = [row.get("error", row.get("format", "")), str(row.get("bytes", "")), row.get("created", "")]
+    return [row["name"], version, *details, row.get("sha256", "")[:12]]
+
+
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @store_option
@@ -148,15 +155,7 @@ def list_(as_json: bool, store: str | None) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("model", "version", "format", "bytes", "created", "sha256")
-    for row in rows:
-        star = " (latest)" if row[LATEST] else ""
-        details = [row.get("error", row.get("format", "")), str(row.get("bytes", "")), row.get("created", "")]
-        table.add_row(row["name"], row["version"] + star, *details, row.get("sha256", "")[:12])
-    Console().print(table)
+    print_table(("model", "version", "format", "bytes", "created", "sha256"), map(_cells, rows))
 
 
 COMMANDS = (add, list_)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from berth.settings import Settings, parse_settings, read_environment, store_directory
 
-Command = TypeVar("Command", bound=Any)
+store_option = click.option(
+    "--store", metavar="DIR", help="The model store [default: BERTH_MODEL_STORE or model_store]."
+)
 
 
 def read_settings(**given: Any) -> Settings:
@@ -22,10 +24,3 @@ def read_settings(**given: Any) -> Settings:
 def find_store(store: str | None) -> Path:
     """The store directory of the option, else of the settings."""
     return store_directory(read_settings(model_store=store))
-
-
-def store_option(command: Command) -> Command:
-    """`--store DIR`, which stands for BERTH_MODEL_STORE."""
-    option = click.option("--store", metavar="DIR", help="The model store [default: BERTH_MODEL_STORE or model_store].")
-    decorated: Command = option(command)
-    return decorated

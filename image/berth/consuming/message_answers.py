@@ -34,10 +34,9 @@ from berth.score.answering import Failure, answer_chunk, list_values
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.codec import decode_json, encode_json
 from berth.tensors.instances import decode_instances
-from berth.tensors.schema import choose_outputs, column_names, decode_features, decode_tensors
+from berth.tensors.schema import choose_outputs, column_names, decode_features, decode_tensors, usual_outputs
 from berth.web import predict
 from berth.web.exchange import Backend, Exchange
-from berth.web.row_requests import usual_outputs
 
 PROTOCOL = "message"
 _ENDPOINT = replace(predict.ENDPOINTS[0], protocol=PROTOCOL)
@@ -75,7 +74,7 @@ class MessageAnswers:
             )
         self._backend, self._model = backend, model
         self._key = f"{model.name}@{model.version}"
-        self._outputs = usual_outputs(model)
+        self._outputs = usual_outputs(model.outputs)
         self._signs = bool(backend.tally.secrets)
         # A model may well have a column called `features`, or several tensors of which one is.
         self._forms = frozenset(_FORMS) - set(column_names(model.inputs) or ())
@@ -83,7 +82,7 @@ class MessageAnswers:
 
     def answer(self, messages: Sequence[Message]) -> list[MessageOutcome]:
         """What becomes of each message, in their order."""
-        rows = [self._decode(message) for message in messages]
+        rows = [self.decode(message) for message in messages]
         exchange = Exchange(_ENDPOINT, {}, {}, "", time.monotonic(), math.inf, model=self._model)
 
         def ask(items: Sequence[Any], number: int) -> dict[str, list[Any]]:
@@ -110,7 +109,7 @@ class MessageAnswers:
         headers = ((CODE_HEADER, failure.code), (ERROR_HEADER, failure.message), (SOURCE_HEADER, message.place))
         return MessageOutcome(result, with_headers(message, message.value, (MODEL_HEADER, self._key), *headers))
 
-    def _decode(self, message: Message) -> Any:
+    def decode(self, message: Message) -> Any:
         """A row, a `_Body`, or the error that the message is."""
         try:
             if message.value is None:
@@ -159,7 +158,7 @@ class MessageAnswers:
     def _ask(self, exchange: Exchange, items: Sequence[Any]) -> list[tuple[bytes, str | None]]:
         """Each item's response and receipt, by one call of the model. Raises RequestError, PredictionFailed."""
         bodies = [item for item in items if isinstance(item, _Body)]
-        tensors = self._join_items(items) if bodies else self._decode_rows(items)
+        tensors = self.join_items(items) if bodies else self._decode_rows(items)
         wanted = [() if len(bodies) == len(items) else self._outputs, *(body.outputs for body in bodies)]
         outputs = tuple(dict.fromkeys(name for names in wanted for name in names))
         exchange.calls.clear()
@@ -179,7 +178,13 @@ class MessageAnswers:
             raise InvalidInput(f"a message must be one row or a body of /predict, got {shown(rows[0])}")
         return tensors
 
-    def _join_items(self, items: Sequence[Any]) -> dict[str, Array]:
+    @staticmethod
+    def is_body(item: Any) -> bool:
+        """Whether a decoded message is a body of /predict."""
+        return isinstance(item, _Body)
+
+    def join_items(self, items: Sequence[Any]) -> dict[str, Array]:
+        """The tensors of decoded messages, one after another. Raises InvalidInput where they do not fit together."""
         return _join([item.tensors if isinstance(item, _Body) else self._decode_rows([item]) for item in items])
 
     def _encode(self, item: Any, listed: dict[str, list[Any]], start: int, end: int) -> bytes:

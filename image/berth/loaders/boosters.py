@@ -43,13 +43,14 @@ def _labels(manifest: Manifest, count: int) -> tuple[Any, ...]:
     return tuple(range(count))
 
 
-def _label_values(labels: Sequence[Any]) -> Array:
+def label_values(labels: Sequence[Any]) -> Array:
+    """A model's labels as an array; objects where one is a text."""
     text = any(isinstance(label, str) for label in labels)
     return np.array(labels, dtype=object if text else None)
 
 
 def _classifier(labels: tuple[Any, ...], datatype: str) -> _Signature:
-    values = _label_values(labels)
+    values = label_values(labels)
 
     def decode(raw: Array) -> dict[str, Array]:
         probabilities = raw if raw.ndim == 2 else np.column_stack((1.0 - raw, raw))
@@ -73,7 +74,8 @@ def _features(names: Sequence[str] | None, count: int) -> TensorSpec:
     return TensorSpec(INPUT, "FP64", (-1, count), tuple(names) if names else None)
 
 
-def _matrix_of(tensors: Tensors) -> Array:
+def matrix_of(tensors: Tensors) -> Array:
+    """The rows of a model that accepts one matrix."""
     return np.asarray(tensors[INPUT], np.float64)
 
 
@@ -81,7 +83,7 @@ def _loaded(
     score: _Score, features: TensorSpec, signature: _Signature, categories: KnownCategories | None, **built_with: str
 ) -> Loaded:
     outputs, decode = signature
-    rows_of = _matrix_of if categories is None else categories.encode
+    rows_of = matrix_of if categories is None else categories.encode
 
     def predict(tensors: Tensors, wanted: Sequence[str]) -> dict[str, Array]:
         answers = decode(score(rows_of(tensors)))

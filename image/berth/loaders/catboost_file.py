@@ -15,13 +15,12 @@ import numpy as np
 
 from berth.errors import LoadError
 from berth.loaders.artifacts import find_artifact
+from berth.loaders.boosters import INPUT, label_values, matrix_of
 from berth.loaders.formats import LoadOptions
 from berth.loaders.recognition import check_is
 from berth.models.manifest import Manifest
 from berth.models.model import Loaded
 from berth.tensors.arrays import DATATYPES, Array, Tensors, TensorSpec, datatype_of
-
-INPUT = "features"
 
 # One output: its spec, and the function from the rows (as CatBoost takes them) to it.
 _Output: TypeAlias = tuple[TensorSpec, Callable[[Any], Array]]
@@ -54,10 +53,6 @@ def _frame_builder(names: Sequence[str], texts: frozenset[int]) -> Callable[[Ten
     return build
 
 
-def _matrix_of(tensors: Tensors) -> Array:
-    return np.asarray(tensors[INPUT], np.float64)
-
-
 def _describe_inputs(model: Any, name: str) -> tuple[tuple[TensorSpec, ...], Callable[[Tensors], Any]]:
     """The inputs and what makes CatBoost's rows of them. Raises LoadError."""
     if model.get_embedding_feature_indices():
@@ -66,7 +61,7 @@ def _describe_inputs(model: Any, name: str) -> tuple[tuple[TensorSpec, ...], Cal
     unnamed = names == [str(at) for at in range(len(names))]
     texts = frozenset(model.get_cat_feature_indices()) | frozenset(model.get_text_feature_indices())
     if not texts:
-        return (TensorSpec(INPUT, "FP64", (-1, len(names)), None if unnamed else tuple(names)),), _matrix_of
+        return (TensorSpec(INPUT, "FP64", (-1, len(names)), None if unnamed else tuple(names)),), matrix_of
     if unnamed:
         names = [f"x{at}" for at in range(len(names))]
     specs = [TensorSpec(one, "BYTES" if at in texts else "FP64", (-1,)) for at, one in enumerate(names)]
@@ -99,7 +94,7 @@ def _classifier(model: Any, labels: tuple[Any, ...], width: int, name: str, cpu_
     if len(labels) != (width if several else max(width, 2)):
         raise LoadError(f"{name} names {len(labels)} classes for {width} outputs; it is damaged, save it again")
     predict, probabilities = _predict(model, "Class", cpu_threads), _predict(model, "Probability", cpu_threads)
-    values = np.array(labels, object if any(isinstance(label, str) for label in labels) else None)
+    values = label_values(labels)
     kind = "INT64" if several else datatype_of(values.dtype)
 
     def label(rows: Any) -> Array:

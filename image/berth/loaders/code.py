@@ -44,15 +44,14 @@ def _forget(name: str) -> None:
 
 def _load_answer(directory: Path, name: str) -> _Answer:
     try:
-        answer = _import_model(directory, name).load(directory)
+        answer: _Answer = _import_model(directory, name).load(directory)
     except Exception as error:  # the user's own code may raise anything
         _forget(name)
         raise LoadError(f"{_FILE}: load(directory) failed: {type(error).__name__}: {error}") from error
     if not callable(answer):
         _forget(name)
         raise LoadError(f"{_FILE}: load(directory) returned {answer!r:.80}; it must return predict(inputs)")
-    made: _Answer = answer
-    return made
+    return answer
 
 
 def _as_arrays(answer: Any) -> dict[str, Array]:

@@ -32,5 +32,10 @@ def numbers_of(values: Any, key: str, count: int | None = None) -> Any:
 def require_inside(key: str, values: Any, low: int, high: int) -> None:
     """That whole numbers lie within limits, both included."""
     require(values.dtype.kind in "iu" or not values.size, f"{key} is not a list of whole numbers")
+    require_between(key, values, low, high)
+
+
+def require_between(key: str, values: Any, low: int, high: int) -> None:
+    """That numbers of any kind lie within limits, both included."""
     bad = (values < low) | (values > high)
     require(not bad.any(), f"{key} is {values[bad][0] if bad.any() else 0}, outside {low} to {high}")

@@ -19,7 +19,7 @@ from berth.loaders.artifacts import example_of
 from berth.loaders.assembling import assemble
 from berth.loaders.boosters import is_booster, serve_booster
 from berth.loaders.estimator_outputs import describe_outputs, make_answerer
-from berth.loaders.fitted import check_fitted, check_reads_no_files, drop_feature_names, is_sklearn_only, reset_jobs
+from berth.loaders.fitted import check_fitted, drop_feature_names, is_sklearn_only, reset_jobs
 from berth.loaders.formats import LoadOptions
 from berth.loaders.held_parts import check_parts
 from berth.loaders.legacy.made_with import is_foreign, say_made_with
@@ -89,16 +89,9 @@ def _watch_versions(read: Callable[[], Any]) -> tuple[Any, dict[str, str]]:
     return made, versions
 
 
-def _allowed(options: LoadOptions) -> frozenset[tuple[str, str]]:
-    return unpickle.default_allow() | frozenset(options.pickle_allow)
-
-
 def _read_pickle(path: Path, options: LoadOptions) -> Any:
-    return unpickle.load_pickle(path, _allowed(options))
-
-
-def _read_joblib(path: Path, options: LoadOptions) -> Any:
-    return unpickle.load_joblib(path, _allowed(options))
+    """What pickle or joblib wrote: people call the files of either by the other's name, so there is one reader."""
+    return unpickle.load_pickle(path, unpickle.default_allow() | frozenset(options.pickle_allow))
 
 
 def _trusts(dotted: str) -> bool:
@@ -132,13 +125,6 @@ def _read_skops(path: Path, options: LoadOptions) -> Any:
     return estimator
 
 
-_READERS: dict[str, Callable[[Path, LoadOptions], Any]] = {
-    "joblib": _read_joblib,
-    "pickle": _read_pickle,
-    "skops": _read_skops,
-}
-
-
 def read_estimator(path: Path, format_: str, options: LoadOptions) -> tuple[Any, dict[str, str]]:
     """The estimator in a file as it was saved, and the versions it was made with.
 
@@ -148,14 +134,14 @@ def read_estimator(path: Path, format_: str, options: LoadOptions) -> tuple[Any,
         raise UnsafeArtifact(f"{path.name} is a {format_} file and BERTH_PICKLE=off refuses those; save it as skops")
     check_is(path, format_)
     try:
-        estimator, versions = _watch_versions(lambda: _READERS[format_](path, options))
+        read = _read_skops if format_ == "skops" else _read_pickle
+        estimator, versions = _watch_versions(lambda: read(path, options))
     except ModuleNotFoundError:
         raise
     except _BROKEN as error:
         raise LoadError(f"{path.name} cannot be read as {format_}: {type(error).__name__}: {error}") from error
     if format_ == "skops" and is_foreign(versions["scikit-learn"]):
         upgrade_fitted(estimator, versions["scikit-learn"])
-    check_reads_no_files(estimator)
     return estimator, versions
 
 
@@ -194,7 +180,11 @@ def _check_answers(loaded: Loaded, row: Tensors) -> None:
         return  # it does not like the row, which proves nothing
 
 
-def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
+def load_estimator(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
+    """The estimator that joblib, pickle or skops wrote, through the restricted loader of its format.
+
+    Raises UnsafeArtifact, LoadError.
+    """
     names = manifest.artifacts
     if len(names) != 1:
         raise LoadError(f"the format {manifest.format} is one file, but model.json names {', '.join(names) or 'none'}")
@@ -214,18 +204,3 @@ def _load(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
             raise LoadError(f"{path.name} was {say_made_with(versions['scikit-learn'])}: {problem}") from error
         raise LoadError(unpickle.explain_version(path, problem)) from error
     return loaded
-
-
-def load_joblib(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
-    """The estimator that `joblib.dump` wrote, through the restricted unpickler."""
-    return _load(directory, manifest, options)
-
-
-def load_pickle(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
-    """The estimator that `pickle.dump` wrote, through the restricted unpickler."""
-    return _load(directory, manifest, options)
-
-
-def load_skops(directory: Path, manifest: Manifest, options: LoadOptions) -> Loaded:
-    """The estimator that `skops.io.dump` wrote, if it holds allowed types only."""
-    return _load(directory, manifest, options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from berth.errors import LoadError, UnsafeArtifact
+from berth.errors import LoadError
 
 _LEAVES = (
     str, bytes, bytearray, int, float, complex, type(None), np.generic, np.dtype, np.ufunc, type, types.ModuleType,
@@ -63,16 +63,6 @@ def reset_jobs(estimator: Any) -> None:
     for part in walk_fitted(estimator):
         for name in _QUIET.keys() & vars(part).keys():
             vars(part)[name] = _QUIET[name]
-
-
-def check_reads_no_files(estimator: Any) -> None:
-    """That no text vectorizer opens files that a request names. Raises UnsafeArtifact."""
-    for part in walk_fitted(estimator):
-        if (source := getattr(part, "input", "content")) != "content" and hasattr(part, "decode_error"):
-            raise UnsafeArtifact(
-                f"{type(part).__name__}(input={str(source)[:20]!r}) would read any file that a request names; "
-                "save it with input='content'"
-            )
 
 
 def check_fitted(estimator: Any) -> None:

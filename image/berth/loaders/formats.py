@@ -49,9 +49,9 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "joblib": Format("berth.loaders.estimator:load_joblib", (".joblib",)),
-    "pickle": Format("berth.loaders.estimator:load_pickle", (".pkl", ".pickle")),
-    "skops": Format("berth.loaders.estimator:load_skops", (".skops",), "skops"),
+    "joblib": Format("berth.loaders.estimator:load_estimator", (".joblib",)),
+    "pickle": Format("berth.loaders.estimator:load_estimator", (".pkl", ".pickle")),
+    "skops": Format("berth.loaders.estimator:load_estimator", (".skops",), "skops"),
     "onnx": Format("berth.loaders.onnx:load_onnx", (".onnx",), "onnx"),
     "torchscript": Format("berth.loaders.torch:load_torchscript", (".pt", ".ts"), "torch"),
     "torch-export": Format("berth.loaders.torch:load_export", (".pt2",), "torch"),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from berth.errors import LoadError, UnsafeArtifact
+from berth.loaders.document_checks import require, require_between, whole
 
 _MAX_CLASSES = 100_000
 _MAX_FEATURES = 10_000_000
@@ -43,52 +44,40 @@ def check_lightgbm(path: Path) -> None:
         ) from error
 
 
-def _require(good: Any, what: str) -> None:
-    if not good:
-        raise ValueError(what)
-
-
 def _fields(text: str) -> _Fields:
     pairs = [line.partition("=") for line in text.split("\n") if "=" in line]
     fields = {key: value for key, _, value in pairs}
-    _require(len(fields) == len(pairs), "a key that is there twice")
+    require(len(fields) == len(pairs), "a key that is there twice")
     return fields
 
 
 def _whole(fields: _Fields, key: str, low: int, high: int) -> int:
-    _require(key in fields, f"{key} is missing")
-    value = int(fields[key])
-    _require(low <= value <= high, f"{key} is {value}, outside {low} to {high}")
-    return value
+    require(key in fields, f"{key} is missing")
+    return whole(fields, key, low, high)
 
 
 def _numbers(fields: _Fields, key: str, count: int, dtype: type = np.int64) -> Any:
-    _require(key in fields or not count, f"{key} is missing")
+    require(key in fields or not count, f"{key} is missing")
     values: Any = np.array(fields.get(key, "").split(), dtype)
-    _require(len(values) == count, f"{key} has {len(values)} numbers where {count} belong")
+    require(len(values) == count, f"{key} has {len(values)} numbers where {count} belong")
     return values
-
-
-def _require_inside(key: str, values: Any, low: int, high: int) -> None:
-    bad = (values < low) | (values > high)
-    _require(not bad.any(), f"{key} is {values[bad][0] if bad.any() else 0}, outside {low} to {high}")
 
 
 def _check_text(data: bytes) -> None:
     head, separator, _ = data.partition(b"\n\nTree=0\n")
-    _require(separator or _END in data, "no trees")
+    require(separator or _END in data, "no trees")
     header = _fields((head if separator else data.partition(_END)[0]).decode())
     classes = _whole(header, "num_class", 1, _MAX_CLASSES)
-    _require(_whole(header, "num_tree_per_iteration", 1, _MAX_CLASSES) == classes, "trees for another num_class")
+    require(_whole(header, "num_tree_per_iteration", 1, _MAX_CLASSES) == classes, "trees for another num_class")
     features = _whole(header, "max_feature_idx", 0, _MAX_FEATURES) + 1
     for key in ("feature_names", "feature_infos"):
         found = len(header.get(key, "").split())
-        _require(found == features, f"{key} has {found} entries for {features} features")
+        require(found == features, f"{key} has {found} entries for {features} features")
     objective = _PER_CLASS.match(header.get("objective", ""))
-    _require(objective is None or int(objective[1]) == classes, "an objective for another num_class")
-    _require(objective is not None or not header.get("objective", "").startswith("multiclass"), "an objective")
+    require(objective is None or int(objective[1]) == classes, "an objective for another num_class")
+    require(objective is not None or not header.get("objective", "").startswith("multiclass"), "an objective")
     trees = _split_trees(data, len(head) + 2 if separator else data.index(_END), header)
-    _require(len(trees) % classes == 0, f"{len(trees)} trees for {classes} classes")
+    require(len(trees) % classes == 0, f"{len(trees)} trees for {classes} classes")
     for number, text in enumerate(trees):
         try:
             _check_tree(_fields(text), features)
@@ -99,16 +88,16 @@ def _check_text(data: bytes) -> None:
 def _split_trees(data: bytes, start: int, header: _Fields) -> list[str]:
     """The trees' texts, cut as LightGBM cuts them: at the sizes in the header."""
     sizes = [int(size) for size in header.get("tree_sizes", "").split()]
-    _require(sizes or "tree_sizes" in header, "tree_sizes is missing")
+    require(sizes or "tree_sizes" in header, "tree_sizes is missing")
     trees = []
     for number, size in enumerate(sizes):
-        _require(0 < size <= len(data) - start, f"tree_sizes is {size} for tree {number}")
+        require(0 < size <= len(data) - start, f"tree_sizes is {size} for tree {number}")
         piece = data[start : start + size]
-        _require(piece.startswith(b"Tree=%d\n" % number), f"tree {number} does not begin where tree_sizes says")
-        _require(piece.count(b"Tree=") == 1, f"tree_sizes is {size} for tree {number}")
+        require(piece.startswith(b"Tree=%d\n" % number), f"tree {number} does not begin where tree_sizes says")
+        require(piece.count(b"Tree=") == 1, f"tree_sizes is {size} for tree {number}")
         trees.append(piece.decode())
         start += size
-    _require(data[start:].lstrip().startswith(_END), f"{len(trees)} trees are not followed by 'end of trees'")
+    require(data[start:].lstrip().startswith(_END), f"{len(trees)} trees are not followed by 'end of trees'")
     return trees
 
 
@@ -117,19 +106,19 @@ def _check_tree(fields: _Fields, features: int) -> None:
     categories = _whole(fields, "num_cat", 0, 1 << 24)
     splits = leaves - 1
     _numbers(fields, "leaf_value", leaves, np.float64)
-    _require_inside("split_feature", _numbers(fields, "split_feature", splits), 0, features - 1)
+    require_between("split_feature", _numbers(fields, "split_feature", splits), 0, features - 1)
     thresholds = _numbers(fields, "threshold", splits, np.float64)
     types = _numbers(fields, "decision_type", splits)
-    _require_inside("decision_type", types, 0, 127)
+    require_between("decision_type", types, 0, 127)
     for key in ("split_gain", "internal_value"):
         _numbers(fields, key, splits, np.float64) if fields.get(key) else None
     _check_children(fields, splits, leaves)
     chosen = thresholds[types & _CATEGORICAL != 0]
-    _require(np.isfinite(chosen).all() and (not chosen.size or categories), "a split by category without categories")
-    _require_inside("threshold", chosen, 0, categories - 1)
+    require(np.isfinite(chosen).all() and (not chosen.size or categories), "a split by category without categories")
+    require_between("threshold", chosen, 0, categories - 1)
     if categories:
         bounds = _numbers(fields, "cat_boundaries", categories + 1)
-        _require(bounds[0] == 0 and all(low <= high for low, high in pairwise(bounds)), "cat_boundaries do not rise")
+        require(bounds[0] == 0 and all(low <= high for low, high in pairwise(bounds)), "cat_boundaries do not rise")
         _numbers(fields, "cat_threshold", int(bounds[-1]))
     if _whole({"is_linear": "0", **fields}, "is_linear", 0, 1):
         _check_linear(fields, leaves, features)
@@ -139,18 +128,18 @@ def _check_children(fields: _Fields, splits: int, leaves: int) -> None:
     """Every inner node and every leaf once; an inner node comes after its parent, so there is no cycle."""
     left, right = (_numbers(fields, key, splits) for key in ("left_child", "right_child"))
     for key, children in (("left_child", left), ("right_child", right)):
-        _require_inside(key, children, -leaves, splits - 1)
+        require_between(key, children, -leaves, splits - 1)
         inner = children >= 0
-        _require((children[inner] > np.flatnonzero(inner)).all(), f"{key} leads back to an earlier node")
+        require((children[inner] > np.flatnonzero(inner)).all(), f"{key} leads back to an earlier node")
     both = np.concatenate((left, right))
     seen = np.bincount(both + leaves, minlength=1)
-    _require(seen.max() <= 1, "a node with two parents")
+    require(seen.max() <= 1, "a node with two parents")
 
 
 def _check_linear(fields: _Fields, leaves: int, features: int) -> None:
     _numbers(fields, "leaf_const", leaves, np.float64)
     counts = _numbers(fields, "num_features", leaves)
-    _require_inside("num_features", counts, 0, features)
+    require_between("num_features", counts, 0, features)
     total = int(counts.sum())
-    _require_inside("leaf_features", _numbers(fields, "leaf_features", total), 0, features - 1)
+    require_between("leaf_features", _numbers(fields, "leaf_features", total), 0, features - 1)
     _numbers(fields, "leaf_coeff", total, np.float64)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -138,22 +138,14 @@ def parse_manifest(text: bytes) -> Manifest:
         raise ManifestError(f"{MANIFEST}: not JSON: {error}") from error
     _check_form(document)
     _check_scalars(document)
-    return Manifest(
-        name=document["name"],
-        version=document["version"],
-        format=document["format"],
-        created=document["created"],
-        files={name: FileDigest(**digest) for name, digest in document["files"].items()},
-        inputs=tuple(_parse_spec(spec) for spec in document["inputs"]),
-        outputs=tuple(_parse_spec(spec) for spec in document["outputs"]),
-        built_with=document["built_with"],
-        accelerated=document.get("accelerated"),
-        example=document.get("example"),
-        metadata=document.get("metadata", {}),
-        architecture=document.get("architecture"),
-        steps=tuple(document.get("steps", ())),
-        batchable=document.get("batchable", True),
-    )
+    made = {
+        "files": {name: FileDigest(**digest) for name, digest in document["files"].items()},
+        "inputs": tuple(_parse_spec(spec) for spec in document["inputs"]),
+        "outputs": tuple(_parse_spec(spec) for spec in document["outputs"]),
+        "steps": tuple(document.get("steps", ())),
+    }
+    # The other keys, which the schema knows, are the manifest's fields.
+    return Manifest(**{key: value for key, value in document.items() if key != "schema"} | made)
 
 
 def encode_spec(spec: TensorSpec) -> dict[str, Any]:
@@ -175,13 +167,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
     """model.json for `manifest`, indented for people. Raises ManifestError when it would not be read back."""
     document: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
-        "name": manifest.name,
-        "version": manifest.version,
-        "format": manifest.format,
-        "created": manifest.created,
-        "files": {
-            name: {"sha256": digest.sha256, "bytes": digest.bytes} for name, digest in sorted(manifest.files.items())
-        },
+        **{key: getattr(manifest, key) for key in ("name", "version", "format", "created")},
+        "files": {name: asdict(digest) for name, digest in sorted(manifest.files.items())},
         "inputs": [encode_spec(spec) for spec in manifest.inputs],
         "outputs": [encode_spec(spec) for spec in manifest.outputs],
         "built_with": dict(manifest.built_with),
@@ -207,6 +194,15 @@ def digest_file(path: Path) -> FileDigest:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return FileDigest(digest.hexdigest(), file.tell())
+
+
+def check_digest(path: Path, name: str, wanted: FileDigest, by: str = MANIFEST) -> None:
+    """That a file is what `by` says. Raises IntegrityError with both digests."""
+    if (found := digest_file(path)) != wanted:
+        raise IntegrityError(
+            f"{name} has sha256 {found.sha256} ({found.bytes} bytes), "
+            f"but {by} says {wanted.sha256} ({wanted.bytes} bytes)"
+        )
 
 
 def walk_files(directory: Path) -> Iterator[str]:
@@ -239,9 +235,4 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     """
     _check_names(walk_files(directory), manifest.files)
     for name, wanted in manifest.files.items():
-        found = digest_file(directory / name)
-        if found != wanted:
-            raise IntegrityError(
-                f"{name} has sha256 {found.sha256} ({found.bytes} bytes), "
-                f"but {MANIFEST} says {wanted.sha256} ({wanted.bytes} bytes)"
-            )
+        check_digest(directory / name, name, wanted)

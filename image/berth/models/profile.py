@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -256,9 +256,8 @@ def decode_profile(metadata: Mapping[str, Any]) -> Profile | None:
     document = metadata.get(PROFILE)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
         return None
-    read: Callable[[Any], ColumnProfile] = _decode_column
     try:
         last = document.get(PREDICTION)
-        return Profile(tuple(map(read, document["columns"])), None if last is None else read(last))
+        return Profile(tuple(map(_decode_column, document["columns"])), None if last is None else _decode_column(last))
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"model.json: metadata.profile is damaged: {error}; add the model again") from error

@@ -99,6 +99,12 @@ def find_version(store: Path, name: str, version: str = LATEST) -> Entry:
     raise StoreError(f"no version {version!r} of {name!r} in the store; there is {there}")
 
 
+def find_by_key(store: Path, key: str) -> Entry:
+    """One version as people write it, NAME or NAME@VERSION. Raises StoreError telling what there is."""
+    name, _, version = key.partition("@")
+    return find_version(store, name, version or LATEST)
+
+
 def select_models(store: Path, models: str, default_version: str = "") -> list[Entry]:
     """The entries that BERTH_MODELS names, in its order; all names at latest when it is empty. Raises StoreError."""
     wanted = [word.strip() for word in models.split(",") if word.strip()] or list_names(store)

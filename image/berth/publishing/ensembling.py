@@ -12,7 +12,7 @@ from berth.errors import LoadError
 from berth.loaders.combining import MEAN, WEIGHTED
 from berth.loaders.ensemble import ENSEMBLE, FILE, Recipe, check_recipe, encode_recipe
 from berth.loaders.formats import LoadOptions
-from berth.models.store import LATEST, Entry, find_version, verify_version
+from berth.models.store import Entry, find_by_key, find_version, verify_version
 from berth.publishing.adding import AddRequest, add_version
 
 
@@ -20,8 +20,7 @@ def make_recipe(store: Path, members: Sequence[str], combine: str, weights: Sequ
     """The members by name and version, each with its digest. Raises StoreError, LoadError."""
     found = []
     for word in members:
-        name, _, version = word.partition("@")
-        entry = find_version(store, name, version or LATEST)
+        entry = find_by_key(store, word)
         found.append((entry.name, entry.version, verify_version(entry).sha256))
     if bool(weights) != (combine == WEIGHTED):
         raise LoadError(f"weights go with --combine {WEIGHTED}, and it with them; got --combine {combine}")

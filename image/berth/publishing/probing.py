@@ -69,7 +69,7 @@ def _rows(loaded: Loaded, inputs: Sequence[TensorSpec]) -> Iterator[dict[str, Ar
     if loaded.estimator is not None:
         known = example_row(loaded.estimator, inputs)
         yield known
-        yield _fill(known, [1.0] * sum(array.size for array in known.values()))
+        yield _ones(known)
         if all(not spec.optional for spec in inputs):
             yield _typical(loaded.estimator, known)
     blank = blank_inputs(required(inputs), 1)

@@ -6,7 +6,8 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -60,6 +61,24 @@ def _open_remote(uri: str, access: Access) -> ModelSource:
     raise StoreError(f"{scheme}:// is not supported; use one of {known}, or a directory")
 
 
+@contextmanager
+def _unpacking(work: Path) -> Iterator[Path]:
+    """A fresh folder below `work`, which stays only if the block succeeds: what was unpacked may be large."""
+    with writing(work / "unpacked"):
+        folder = Path(tempfile.mkdtemp(prefix="unpacked-", dir=work))
+    try:
+        yield folder
+    except BaseException:  # Ctrl-C too
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _find_unpacked(folder: Path, shown: str, advice: str) -> FolderSource:
+    if not (versions := find_versions(folder)):
+        raise StoreError(f"{shown} holds no model.json; {advice}")
+    return FolderSource(folder, shown, versions, movable=True)
+
+
 def _open_archive(uri: str, suffix: str, work: Path, access: Access, moved: Moved) -> FolderSource:
     """What an archive holds, unpacked below `work`; a fetched archive is gone as soon as it is unpacked."""
     scheme, rest = split_scheme(uri)
@@ -71,37 +90,21 @@ def _open_archive(uri: str, suffix: str, work: Path, access: Access, moved: Move
         fetch_whole(source, "", archive, room // 2, access.persistence, moved)
     elif not archive.is_file():
         raise StoreError(f"{shown} is not a file")
-    with writing(work / "unpacked"):
-        folder = Path(tempfile.mkdtemp(prefix="unpacked-", dir=work))
     try:
-        unpack(archive, folder, suffix, find_room(work.parent, access.max_bytes))
-        versions = find_versions(folder)
-        if not versions:
-            raise StoreError(f"{shown} holds no model.json; pack a version's folder as `berth add` made it")
-    except BaseException:  # Ctrl-C too: what was unpacked may be large
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        with _unpacking(work) as folder:
+            unpack(archive, folder, suffix, find_room(work.parent, access.max_bytes))
+            return _find_unpacked(folder, shown, "pack a version's folder as `berth add` made it")
     finally:
         if scheme != "file":
             archive.unlink(missing_ok=True)
-    return FolderSource(folder, shown, versions, movable=True)
 
 
 def _open_image(rest: str, work: Path, access: Access, moved: Moved) -> FolderSource:
     """The store in an OCI image, unpacked below `work`. Raises StoreError, IntegrityError, UnsafeArtifact."""
     registry = OciRegistry(parse_reference(rest), access.environ, access.persistence)
-    with writing(work / "unpacked"):
-        folder = Path(tempfile.mkdtemp(prefix="unpacked-", dir=work))
-    try:
+    with _unpacking(work) as folder:
         digest = fetch_layers(registry, folder, work, access.persistence, access.max_bytes, moved)
-        versions = find_versions(folder)
-        shown = f"{registry.shown}@{digest}"
-        if not versions:
-            raise StoreError(f"{shown} holds no model.json; `berth push` makes images of versions")
-    except BaseException:  # Ctrl-C too: what was unpacked may be large
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return FolderSource(folder, shown, versions, movable=True)
+        return _find_unpacked(folder, f"{registry.shown}@{digest}", "`berth push` makes images of versions")
 
 
 def open_source(uri: str, work: Path, access: Access, moved: Moved = lambda done: None) -> ModelSource:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from berth.errors import BerthError, StoreError
-from berth.pulling.transfer import CHUNK_BYTES, Cut, Stream
+from berth.pulling.transfer import CHUNK_BYTES, Cut, ModelSource, Stream
 
 # What each scheme needs, and what installs it.
 LIBRARIES = {
@@ -53,7 +52,7 @@ def open_filesystem(scheme: str) -> Any:
     return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
 
 
-class BucketSource:
+class BucketSource(ModelSource):
     """A store below a prefix of an fsspec file system."""
 
     def __init__(self, files: Any, place: str, shown: str) -> None:
@@ -93,10 +92,6 @@ class BucketSource:
             with self._files.open(whole, "rb", block_size=_BLOCK_BYTES, cache_type="readahead") as file:
                 file.seek(start)
                 yield Stream(start, int(info["size"]), now, iter(lambda: file.read(CHUNK_BYTES), b""))
-
-    def movable(self, path: str) -> Path | None:
-        """Nothing here is on this disk."""
-        return None
 
 
 def open_bucket(scheme: str, place: str) -> BucketSource:

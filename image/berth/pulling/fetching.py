@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from berth.errors import SettingsError, StoreError
+from berth.pulling.authorization import encode_basic
 from berth.pulling.bucket import LIBRARIES
 from berth.pulling.layers import fetch_image
 from berth.pulling.origin import Fetched
@@ -24,27 +25,13 @@ Fetch: TypeAlias = Callable[[str, Mapping[str, str], Path, Persistence], Fetched
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(?=\S)")
 
 
-def store_authorization(environ: Mapping[str, str]) -> str:
-    """The Authorization header of STORE_TOKEN, or STORE_USERNAME and STORE_PASSWORD. Raises SettingsError."""
-    token, name = environ.get("STORE_TOKEN", ""), environ.get("STORE_USERNAME", "")
-    password = environ.get("STORE_PASSWORD", "")
-    if token and name:
-        raise SettingsError("STORE_TOKEN and STORE_USERNAME are both set; keep one")
-    if re.search(r"[^\x21-\x7e]", token.strip()):
-        raise SettingsError("STORE_TOKEN holds more than printable ASCII characters")
-    if token:
-        return f"Bearer {token.strip()}"
-    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode() if name else ""
-
-
 def _mlflow_server(environ: Mapping[str, str]) -> MlflowServer:
     """The tracking server of MLflow's own variables. Raises SettingsError, without their values."""
     url = environ.get("MLFLOW_TRACKING_URI", "")
     if not url:
         raise SettingsError("mlflow: needs MLFLOW_TRACKING_URI, the URL of the tracking server, in the environment")
-    token, name = environ.get("MLFLOW_TRACKING_TOKEN", ""), environ.get("MLFLOW_TRACKING_USERNAME", "")
-    pair = f"{name}:{environ.get('MLFLOW_TRACKING_PASSWORD', '')}".encode()
-    basic = f"Basic {base64.b64encode(pair).decode()}" if name else ""
+    token = environ.get("MLFLOW_TRACKING_TOKEN", "")
+    basic = encode_basic(environ.get("MLFLOW_TRACKING_USERNAME", ""), environ.get("MLFLOW_TRACKING_PASSWORD", ""))
     return MlflowServer(
         url,
         basic or (f"Bearer {token}" if token else ""),
@@ -58,27 +45,13 @@ def _fetch_mlflow(rest: str, environ: Mapping[str, str], into: Path, persistence
     return fetch_mlflow(rest, _mlflow_server(environ), into, persistence)
 
 
-def _fetch_web(scheme: str) -> Fetch:
-    def fetch(rest: str, environ: Mapping[str, str], into: Path, persistence: Persistence) -> Fetched:
-        return fetch_web_file(scheme, rest, store_authorization(environ), into, persistence)
-
-    return fetch
-
-
-def _fetch_bucket(scheme: str) -> Fetch:
-    def fetch(rest: str, environ: Mapping[str, str], into: Path, persistence: Persistence) -> Fetched:
-        return fetch_bucket_file(scheme, rest, into, persistence)
-
-    return fetch
-
-
 SCHEMES: Mapping[str, Fetch] = {
     "mlflow": _fetch_mlflow,
     "oci": fetch_image,
     "hf": fetch_hub_file,
     "dvc": fetch_dvc,
-    **{scheme: _fetch_web(scheme) for scheme in ("http", "https")},
-    **{scheme: _fetch_bucket(scheme) for scheme in LIBRARIES},
+    **{scheme: partial(fetch_web_file, scheme) for scheme in ("http", "https")},
+    **{scheme: partial(fetch_bucket_file, scheme) for scheme in LIBRARIES},
 }
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from berth.errors import StoreError
 from berth.models.manifest import MANIFEST, parse_manifest
 from berth.models.store import MANIFEST_BYTES, list_names, list_versions
-from berth.pulling.transfer import CHUNK_BYTES, Stream
+from berth.pulling.transfer import CHUNK_BYTES, ModelSource, Stream
 
 _DEEPEST = 4  # WRAPPER/NAME/VERSION/model.json
 _MANIFESTS_BYTES = 64 << 20  # of all of them: each is read to find what is there
 
 
-class FolderSource:
+class FolderSource(ModelSource):
     """A store directory. `folders` says where versions are that do not lie as in a store."""
 
     def __init__(

@@ -8,13 +8,12 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from berth.errors import StoreError
 from berth.models.store import WORD
-from berth.pulling.transfer import Cut, Persistence, Stream, read_small
+from berth.pulling.transfer import Cut, ModelSource, Persistence, Stream, read_small
 from berth.pulling.watch import Watch
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def open_client(rules: WebRules) -> httpx.Client:
         raise StoreError(f"a proxy in the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY): {error}") from error
 
 
-class WebSource:
+class WebSource(ModelSource):
     """A store below a URL. `authorization` is the value of that header; it goes to this host alone."""
 
     def __init__(self, url: str, authorization: str, persistence: Persistence, rules: WebRules = WebRules()) -> None:
@@ -184,10 +183,6 @@ class WebSource:
             _check_redirect(request.url, following.url, self._rules.only_here)
             request = following
         raise StoreError(f"{show_url(url)} leads to more than {_REDIRECTS} other places, one after the other")
-
-    def movable(self, path: str) -> Path | None:
-        """Nothing here is on this disk."""
-        return None
 
     def list_names(self) -> list[str]:
         """The models of index.json, else the folders of the listing."""

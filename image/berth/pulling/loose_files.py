@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from berth.errors import StoreError
 from berth.pulling.addresses import split_scheme
 from berth.pulling.bucket import BucketSource, open_bucket
-from berth.pulling.transfer import Persistence
-
-
-def _local(into: Path, path: str) -> Path:
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in path or not path.isprintable():
-        raise StoreError(f"the bucket has a file {path[:120]!r}, which is not a path below its folder")
-    return into / parts
-
-
-def _copy(source: BucketSource, path: str, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with source.open(path) as stream, file.open("wb") as output:
-        for chunk in stream.chunks:
-            output.write(chunk)
+from berth.pulling.origin import check_file_names
+from berth.pulling.transfer import Persistence, fetch_listed
 
 
 def copy_loose_files(source: BucketSource, into: Path, persistence: Persistence) -> None:
     """Copy every file of a source into a folder. Raises StoreError, also where there is none."""
     # A folder that somebody made by hand is an empty object whose name ends in a slash.
-    names = [name for name, _ in persistence.run(source.shown, source.list_files) if not name.endswith("/")]
-    if not names:
+    files = [row for row in persistence.run(source.shown, source.list_files) if not row[0].endswith("/")]
+    if not files:
         raise StoreError(f"{source.shown} has no files")
-    for name in names:
-        file = _local(into, name)
-        persistence.run(f"{source.shown}/{name}", partial(_copy, source, name, file))
+    check_file_names([name for name, _ in files], source.shown)
+    fetch_listed(source, files, into, persistence)
 
 
 def fetch_loose_files(uri: str, into: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from berth.errors import BerthError, IntegrityError, ManifestError, StoreError
-from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, parse_manifest
+from berth.models.manifest import MANIFEST, SIGNATURE, Manifest, check_digest, parse_manifest
 from berth.models.store import (
     LATEST,
     MANIFEST_BYTES,
@@ -36,7 +36,6 @@ from berth.pulling.signatures import fetch_signature, is_trusted, renew_signatur
 from berth.pulling.transfer import (
     MORE_ROOM,
     ModelSource,
-    check_digest,
     disk_error,
     fetch_file,
     find_room,
@@ -173,7 +172,7 @@ class _Pull:
         for name, digest in sorted(manifest.files.items()):
             path, part = f"{entry.name}/{entry.version}/{name}", self._work / digest.sha256
             if (ready := self._source.movable(path)) is not None:
-                check_digest(ready, path, self._source.shown, digest)
+                check_digest(ready, f"{path} from {self._source.shown}", digest)
                 ready.replace(part)
             begun = done
             fetch_file(

@@ -7,13 +7,13 @@ import json
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from berth.errors import StoreError
-from berth.models.manifest import MANIFEST, SIGNATURE
+from berth.models.manifest import MANIFEST, SIGNATURE, digest_file
 from berth.models.store import Entry, verify_version
 from berth.pulling.https import WebRules, open_client, show_url
 from berth.pulling.registry_oci import MANIFEST_TYPE, OciReference, OciRegistry
@@ -82,12 +82,9 @@ def write_layer(entry: Entry, names: list[str], to: Path) -> None:
 
 
 def _layer_blob(entry: Entry, names: list[str], layer: Path, media_type: str, annotations: Mapping[str, str]) -> _Blob:
-    digest = hashlib.sha256()
     write_layer(entry, names, layer)
-    blob = _Blob(media_type, "", layer.stat().st_size, layer, annotations)
-    for chunk in blob.chunks():
-        digest.update(chunk)
-    return replace(blob, sha256=digest.hexdigest())
+    found = digest_file(layer)
+    return _Blob(media_type, found.sha256, found.bytes, layer, annotations)
 
 
 def _own_files(entry: Entry) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,26 +84,26 @@ class _Hub:
         self._repository, self._persistence = repository, persistence
         self._api = HfApi(endpoint=self.url.rstrip("/"), token=environ.get("HF_TOKEN") or False, library_name="berth")
 
+    def _call(self, shown: str, call: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
+        """What the library returns, tried again after a cut. Raises StoreError."""
+
+        def attempt() -> Any:
+            with _understood(shown):
+                return call()
+
+        return self._persistence.run(shown, attempt, progress)
+
     def commit(self, revision: str, shown: str) -> str:
         """The commit that a branch, a tag or itself names now. Raises StoreError."""
-
-        def attempt() -> str:
-            with _understood(shown):
-                return str(self._api.model_info(self._repository, revision=revision).sha)
-
-        commit = self._persistence.run(shown, attempt)
+        commit = str(self._call(shown, lambda: self._api.model_info(self._repository, revision=revision)).sha)
         if not _COMMIT.fullmatch(commit) or (_COMMIT.fullmatch(revision) and commit != revision):
             raise StoreError(f"{shown}: the Hub names the commit {commit[:60]!r}, which is none of {revision!r}")
         return commit
 
     def entry(self, file: str, commit: str, shown: str) -> Any:
         """What the Hub lists of a file. Raises StoreError."""
-
-        def attempt() -> Any:
-            with _understood(shown):
-                return self._api.get_paths_info(self._repository, [file], revision=commit)
-
-        found = [entry for entry in self._persistence.run(shown, attempt) if entry.path == file]
+        listed = self._call(shown, lambda: self._api.get_paths_info(self._repository, [file], revision=commit))
+        found = [entry for entry in listed if entry.path == file]
         if not found or not hasattr(found[0], "blob_id"):
             reason = "is a folder; name a file in it" if found else "is not there"
             raise StoreError(f"{shown}: {file!r} {reason}")
@@ -111,13 +111,12 @@ class _Hub:
 
     def download(self, file: str, commit: str, into: Path, shown: str) -> Path:
         """The file below `into`. Raises StoreError."""
-
-        def attempt() -> Path:
-            with _understood(shown):
-                path = self._api.hf_hub_download(self._repository, file, revision=commit, local_dir=into)
-            return Path(path)
-
-        return self._persistence.run(shown, attempt, lambda: sum(p.stat().st_size for p in into.rglob("*.incomplete")))
+        path = self._call(
+            shown,
+            lambda: self._api.hf_hub_download(self._repository, file, revision=commit, local_dir=into),
+            lambda: sum(part.stat().st_size for part in into.rglob("*.incomplete")),
+        )
+        return Path(path)
 
 
 def fetch_hub_file(rest: str, environ: Mapping[str, str], into: Path, persistence: Persistence) -> Fetched:

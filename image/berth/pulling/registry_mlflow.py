@@ -23,7 +23,7 @@ from berth.pulling.bucket import LIBRARIES, open_bucket
 from berth.pulling.https import WebRules, WebSource, show_url
 from berth.pulling.origin import Fetched, check_file_names
 from berth.pulling.presigned import SignedAddresses
-from berth.pulling.transfer import ModelSource, Persistence, fetch_sized, find_room, read_small
+from berth.pulling.transfer import ModelSource, Persistence, fetch_listed, read_small
 
 _API = "api/2.0/mlflow"
 _PROXY = "api/2.0/mlflow-artifacts/artifacts"
@@ -215,25 +215,6 @@ def _find_signed(registry: _Registry, server: MlflowServer, place: _Place, persi
     return addresses.find
 
 
-def _fetch_all(
-    source: ModelSource,
-    files: list[tuple[str, int | None]],
-    find_signed: FindSigned,
-    into: Path,
-    persistence: Persistence,
-) -> None:
-    room = find_room(into, 0)
-    known = sum(size or 0 for _, size in files)
-    if known > room:
-        raise StoreError(f"it has {known} bytes, but {room} are free in {str(into)!r}")
-    for path, size in files:
-        to = into / path
-        to.parent.mkdir(parents=True, exist_ok=True)
-        signed = find_signed(path, size)
-        fetch_sized(signed or source, "" if signed else path, to, size, room, persistence)
-        room -= to.stat().st_size
-
-
 def fetch_mlflow(address: str, server: MlflowServer, into: Path, persistence: Persistence) -> Fetched:
     """The MLflow model at `address` (without `mlflow:`) in the folder `into`. Raises StoreError, SettingsError."""
     if urlsplit(server.url).scheme not in ("http", "https"):
@@ -244,7 +225,7 @@ def fetch_mlflow(address: str, server: MlflowServer, into: Path, persistence: Pe
         source, files = _open_artifacts(registry, server, place)
         if not files:
             raise StoreError(f"there is no file at {show_url(place.artifacts)}")
-        _fetch_all(source, files, _find_signed(registry, server, place, persistence), into, persistence)
+        fetch_listed(source, files, into, persistence, _find_signed(registry, server, place, persistence))
         check_again()
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"mlflow:{address}: the tracking server's response is not as expected: {error!r}") from error

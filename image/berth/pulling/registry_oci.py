@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 from berth.errors import IntegrityError, StoreError
 from berth.models.manifest import FileDigest
 from berth.pulling.https import WebRules, WebSource, open_client
-from berth.pulling.transfer import Persistence, Stream, read_small
+from berth.pulling.transfer import ModelSource, Persistence, Stream, read_small
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _MANIFEST_TYPES = (MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v2+json")
@@ -132,7 +132,7 @@ def speaks_tls(host: str, port: int) -> bool:
         return True
 
 
-class OciRegistry:
+class OciRegistry(ModelSource):
     """One repository of a registry. As a ModelSource its paths are digests of blobs."""
 
     def __init__(self, reference: OciReference, environ: Mapping[str, str], persistence: Persistence) -> None:
@@ -191,23 +191,9 @@ class OciRegistry:
         rules = WebRules(advice=_ADVICE, accept=accept)
         return WebSource(f"{self.url}/{kind}", self.authorize(), self._persistence, rules)
 
-    @contextmanager
-    def open(self, path: str, offset: int = 0, tag: str = "") -> Iterator[Stream]:
+    def open(self, path: str, offset: int = 0, tag: str = "") -> AbstractContextManager[Stream]:
         """A blob's bytes from `offset`; `path` is its digest."""
-        with self._source("blobs").open(path, offset, tag) as stream:
-            yield stream
-
-    def list_names(self) -> list[str]:
-        """Nothing: a registry's blobs have no names."""
-        return []
-
-    def list_versions(self, name: str) -> list[str]:
-        """Nothing, likewise."""
-        return []
-
-    def movable(self, path: str) -> Path | None:
-        """Nothing here is on this disk."""
-        return None
+        return self._source("blobs").open(path, offset, tag)
 
     def read_manifest(self, wanted: str = "") -> OciManifest:
         """The manifest of the reference; of an index with one image that image's. Raises StoreError, IntegrityError."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from berth.errors import IntegrityError, StoreError
 from berth.models.manifest import digest_file
+from berth.pulling.authorization import store_authorization
 from berth.pulling.bucket import open_bucket
 from berth.pulling.https import WebSource
 from berth.pulling.origin import Fetched, check_file_names
@@ -41,15 +43,18 @@ def _split_digest(rest: str) -> tuple[str, str]:
     return place, found[1]
 
 
-def fetch_web_file(scheme: str, rest: str, authorization: str, into: Path, persistence: Persistence) -> Fetched:
-    """The file at `scheme`:`rest`; `authorization` goes to its host alone. Raises StoreError, IntegrityError."""
+def fetch_web_file(scheme: str, rest: str, environ: Mapping[str, str], into: Path, persistence: Persistence) -> Fetched:
+    """The file at `scheme`:`rest`; credentials go to its host alone. Raises StoreError, IntegrityError."""
     place, digest = _split_digest(rest)
-    source = WebSource(f"{scheme}:{place}", authorization, persistence)
+    source = WebSource(f"{scheme}:{place}", store_authorization(environ), persistence)
     return _fetch(source, _file_name(urlsplit(f"{scheme}:{place}").path, source.shown), digest, into, persistence)
 
 
-def fetch_bucket_file(scheme: str, rest: str, into: Path, persistence: Persistence) -> Fetched:
-    """The file of a bucket. Raises StoreError, IntegrityError."""
+def fetch_bucket_file(
+    scheme: str, rest: str, environ: Mapping[str, str], into: Path, persistence: Persistence
+) -> Fetched:
+    """The file of a bucket, whose library reads its credentials itself. Raises StoreError, IntegrityError."""
+    del environ
     place, digest = _split_digest(rest.removeprefix("//"))
     source = persistence.run(f"{scheme}://{place}", lambda: open_bucket(scheme, place))
     return _fetch(source, _file_name(place, source.shown), digest, into, persistence)

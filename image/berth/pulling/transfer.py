@@ -9,14 +9,14 @@ import errno
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from berth.errors import IntegrityError, StoreError
-from berth.models.manifest import FileDigest, digest_file
+from berth.models.manifest import FileDigest, check_digest
 
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
@@ -38,10 +38,6 @@ class Cut(ConnectionError):
         self.pause = min(pause, _LONGEST_PAUSE)
 
 
-class _TooLong(Exception):
-    """More bytes come than may."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stream:
     """A file from `start` on. `total` is its whole size where it is known, `tag` what names its state."""
@@ -58,16 +54,19 @@ class ModelSource(Protocol):
     shown: str
 
     def list_names(self) -> list[str]:
-        """The models that are there."""
+        """The models that are there; none of a source that has files alone."""
+        return []
 
     def list_versions(self, name: str) -> list[str]:
         """A model's versions, in any order."""
+        return []
 
     def open(self, path: str, offset: int = 0, tag: str = "") -> AbstractContextManager[Stream]:
         """A file's bytes from `offset`, or from 0 where that cannot be or the file is no longer what `tag` names."""
 
     def movable(self, path: str) -> Path | None:
         """The file itself, where it is already on the right disk and nobody else needs it."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -130,18 +129,25 @@ def find_room(into: Path, max_bytes: int) -> int:
         return min(free, max_bytes - sum(path.stat().st_size for path in into.rglob("*") if path.is_file()))
 
 
-def _append(part: Path, stream: Stream, limit: int, persistence: Persistence, moved: Moved) -> None:
-    """The stream's bytes behind what `part` holds, or in its place when it begins at 0. Raises Cut, _TooLong."""
+def _append(
+    part: Path,
+    stream: Stream,
+    limit: int,
+    persistence: Persistence,
+    too_long: Exception,
+    moved: Moved = lambda n: None,
+) -> None:
+    """The stream's bytes behind what `part` holds, or in its place when it begins at 0. Raises Cut, `too_long`."""
     size = stream.start
     if stream.total is not None and stream.total > limit:
-        raise _TooLong(stream.total)
+        raise too_long
     with writing(part):
         file = part.open("ab" if stream.start else "wb", buffering=0)
     with file:
         for chunk in stream.chunks:
             size += len(chunk)
             if size > limit:
-                raise _TooLong
+                raise too_long
             persistence.check_time()
             with writing(part):
                 rest = memoryview(chunk)
@@ -175,30 +181,36 @@ def fetch_sized(
 ) -> None:
     """`path` of the source in `part`, of `size` bytes where a listing says so. Raises StoreError."""
 
+    too_long = StoreError(f"{path} of {source.shown} has more than the {limit} bytes there is room for")
+
     def attempt() -> None:
         with source.open(path) as stream:
             if size is not None and stream.total not in (None, size):
                 raise StoreError(f"{path} has {stream.total} bytes at {source.shown}, but its listing says {size}")
-            try:
-                _append(part, stream, limit, persistence, lambda done: None)
-            except _TooLong as error:
-                raise StoreError(
-                    f"{path} of {source.shown} has more than the {limit} bytes there is room for"
-                ) from error
+            _append(part, stream, limit, persistence, too_long)
         if size is not None and (have := _size(part)) != size:
             raise Cut(f"it ended after {have} of {size} bytes")
 
     persistence.run(f"{path} of {source.shown}", attempt)
 
 
-def check_digest(part: Path, path: str, shown: str, wanted: FileDigest, by: str = "model.json") -> None:
-    """That a file is what `by` says. Raises IntegrityError with both digests."""
-    found = digest_file(part)
-    if found != wanted:
-        raise IntegrityError(
-            f"{path} from {shown} has sha256 {found.sha256} ({found.bytes} bytes), "
-            f"but {by} says {wanted.sha256} ({wanted.bytes} bytes)"
-        )
+def fetch_listed(
+    source: ModelSource,
+    files: Sequence[tuple[str, int | None]],
+    into: Path,
+    persistence: Persistence,
+    find_other: Callable[[str, int | None], ModelSource | None] = lambda path, size: None,
+) -> None:
+    """Every file of a listing below `into`; one that `find_other` finds elsewhere from there. Raises StoreError."""
+    room = find_room(into, 0)
+    if (known := sum(size or 0 for _, size in files)) > room:
+        raise StoreError(f"it has {known} bytes, but {room} are free in {str(into)!r}")
+    for path, size in files:
+        to = into / path
+        to.parent.mkdir(parents=True, exist_ok=True)
+        other = find_other(path, size)
+        fetch_sized(other or source, "" if other else path, to, size, room, persistence)
+        room -= to.stat().st_size
 
 
 def fetch_file(
@@ -212,6 +224,7 @@ def fetch_file(
 ) -> None:
     """`path` of the source in `part`, byte for byte what `by` says. Raises IntegrityError, StoreError."""
     leftover = _size(part) > 0
+    too_long = IntegrityError(f"{path} of {source.shown} has more than the {wanted.bytes} bytes that {by} says")
 
     def attempt() -> None:
         have = _size(part)
@@ -220,18 +233,13 @@ def fetch_file(
         with source.open(path, have if have < wanted.bytes else 0) as stream:
             if stream.total not in (None, wanted.bytes):
                 raise IntegrityError(f"{path} has {stream.total} bytes at {source.shown}, but {by} says {wanted.bytes}")
-            try:
-                _append(part, stream, wanted.bytes, persistence, moved)
-            except _TooLong as error:
-                raise IntegrityError(
-                    f"{path} of {source.shown} has more than the {wanted.bytes} bytes that {by} says"
-                ) from error
+            _append(part, stream, wanted.bytes, persistence, too_long, moved)
         if (have := _size(part)) < wanted.bytes:
             raise Cut(f"it ended after {have} of {wanted.bytes} bytes")
 
     persistence.run(f"{path} of {source.shown}", attempt, lambda: _size(part))
     try:
-        check_digest(part, path, source.shown, wanted, by)
+        check_digest(part, f"{path} from {source.shown}", wanted, by)
     except IntegrityError:
         part.unlink()
         if not leftover:
@@ -246,19 +254,17 @@ def fetch_whole(source: ModelSource, path: str, part: Path, limit: int, persiste
     Raises StoreError, for one of more than `limit` bytes too: those are half of the room, the rest is to unpack it.
     """
     note = part.with_name(part.name + ".tag")
+    too_long = StoreError(
+        f"{source.shown} has more than {limit} bytes, half of what there is room for, and is to be unpacked: "
+        f"{MORE_ROOM}"
+    )
 
     def attempt() -> None:
         tag = note.read_text("utf-8") if note.exists() and part.exists() else ""
         with source.open(path, _size(part) if tag else 0, tag) as stream:
             with writing(note):
                 note.write_text(stream.tag, "utf-8")
-            try:
-                _append(part, stream, limit, persistence, moved)
-            except _TooLong as error:
-                raise StoreError(
-                    f"{source.shown} has more than {limit} bytes, half of what there is room for, and is to be "
-                    f"unpacked: {MORE_ROOM}"
-                ) from error
+            _append(part, stream, limit, persistence, too_long, moved)
 
     persistence.run(f"{path or 'the archive'} of {source.shown}", attempt, lambda: _size(part))
     note.unlink(missing_ok=True)

@@ -10,9 +10,9 @@ from berth.errors import InvalidInput, NotReady, RouteNotFound, ServerError
 from berth.rpc.messages import message_classes
 from berth.rpc.tensors_in_messages import decode_inputs_of, encode_outputs
 from berth.tensors.binding import bind_tensors
-from berth.tensors.output_names import name_outputs
 from berth.web.access import check_ready, choose_model, is_visible
 from berth.web.exchange import GRPC, Backend, Endpoint, Exchange, Reply
+from berth.web.infer import wanted_outputs
 from berth.web.v2 import describe_model
 
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
@@ -80,9 +80,7 @@ def _model_infer(exchange: Exchange, backend: Backend) -> Reply:
     request = _parse(exchange, "ModelInferRequest")
     model = choose_model(exchange, backend, request.model_name, request.model_version or None)
     tensors = bind_tensors(decode_inputs_of(request), model.inputs)
-    wanted = {spec.name: spec.name for spec in model.outputs if not spec.optional}
-    if request.outputs:
-        wanted = name_outputs([output.name for output in request.outputs], model.outputs)
+    wanted = wanted_outputs([output.name for output in request.outputs], model)
     outputs = backend.predict(exchange, model, tensors, tuple(wanted.values()))
     model = exchange.model or model  # an experiment has chosen one of its arms
     response = message_classes("inference")["ModelInferResponse"](

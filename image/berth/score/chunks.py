@@ -99,6 +99,7 @@ class RowSink(Protocol):
 
     def publish(self, part: Path, output: Path) -> None:
         """Put the whole part file in the output's place, at once."""
+        part.replace(output)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from berth.errors import InvalidInput, RequestError
 from berth.score.cell_columns import read_cells
-from berth.score.chunks import Chunk, ColumnRows, Columns, Rows, Scored, Skips, Values, keep_all
+from berth.score.chunks import Chunk, ColumnRows, Columns, Rows, RowSink, Scored, Skips, Values, keep_all
 from berth.score.picking import decode_picked, pick_columns
 from berth.score.plain_lines import PlainLines
 from berth.score.remote_files import Place
@@ -139,7 +138,7 @@ class _Cells(dict[str, str]):
         return cell
 
 
-class CsvSink:
+class CsvSink(RowSink):
     """One column for each output, or for each label of one that has several values a row."""
 
     def __init__(self, columns: Columns) -> None:
@@ -195,7 +194,3 @@ class CsvSink:
             listed = list_values_of(values)
             columns += [[_cell((value or empty)[at]) for value in listed] for at in range(width)]
         return self._join(columns)
-
-    def publish(self, part: Path, output: Path) -> None:
-        """The part file is the output."""
-        part.replace(output)

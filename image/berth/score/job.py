@@ -13,12 +13,12 @@ from berth.models.model import Model
 from berth.score.answering import Ask, answer_chunk, make_ask
 from berth.score.chunks import Columns, RowSink, RowSource, Scored
 from berth.score.file_formats import FileFormat
-from berth.score.jsonl_file import encode_line
 from berth.score.parts import Places, append, cut, holds, open_part, sync
 from berth.score.progress import Done, Piece, State, check_facts, read_state, write_state
 from berth.score.remote_files import Place, RemoteStatus
 from berth.score.run_drift import begin_drift
 from berth.score.shards import Shard
+from berth.score.value_texts import encode_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from berth.score.parts import Places
 from berth.score.progress import Piece, State, read_state
 from berth.score.shards import find_parts
 from berth.telemetry.drift.report import add_reports
+from berth.whole_files import write_whole
 
 SUMMARY = "_summary.json"
 # What may differ between the shards of one run.
@@ -170,16 +171,10 @@ def _summarize(parts: Sequence[_ShardFile]) -> dict[str, Any]:
     }
 
 
-def _write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
-    new = folder / f"{SUMMARY}.new"
-    new.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
-    new.replace(folder / SUMMARY)
-
-
 def summarize_files(folder: Path) -> Mapping[str, Any]:
     """`_summary.json` of files that were scored one by one. Raises OperatorError where one is missing."""
     summary = _summarize(_read_files(folder))
-    _write_summary(folder, summary)
+    write_whole(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
@@ -204,7 +199,7 @@ def join_shards(folder: Path, places: Places, overwrite: bool) -> Mapping[str, A
     errors = [part.places.errors for part in parts]
     _join_bytes(errors, 0, ((at, piece.errors_bytes) for at, piece in _in_order(parts)), places.errors_part)
     summary = _summarize(parts)
-    _write_summary(folder, summary)
+    write_whole(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     if places.errors_part.stat().st_size:
         places.errors_part.replace(places.errors)
     else:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from berth.errors import InvalidInput, shown
-from berth.score.chunks import Chunk, Columns, Scored, Skips, keep_all
+from berth.score.chunks import Chunk, Columns, RowSink, Scored, Skips, keep_all
 from berth.score.remote_files import Place
 from berth.score.text_lines import Lines
 from berth.score.value_texts import dump_value, row_texts
 from berth.tensors.arrays import Array, TensorSpec
 from berth.tensors.codec import decode_line
-from berth.tensors.instances import decode_instances
+from berth.tensors.instances import decode_lines
 from berth.tensors.schema import column_names
 
 
@@ -48,10 +46,7 @@ class JsonlSource:
 
     def decode(self, rows: Any, number: int) -> dict[str, Array]:
         """Rows as the model's tensors. Raises InvalidInput."""
-        tensors = decode_instances([self._for_model(row) for row in rows], self._specs)
-        if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
-            raise InvalidInput(f"each line must be one row, got {shown(rows[0])}")
-        return tensors
+        return decode_lines([self._for_model(row) for row in rows], self._specs)
 
     def keep(self, rows: Any) -> dict[str, list[Any]]:
         """The kept keys' values; None where a row has none."""
@@ -59,12 +54,7 @@ class JsonlSource:
         return {name: [row.get(name) for row in objects] for name in self._keep}
 
 
-def encode_line(document: dict[str, Any]) -> bytes:
-    """One object and its newline."""
-    return dump_value(document) + b"\n"
-
-
-class JsonlSink:
+class JsonlSink(RowSink):
     """The kept columns and the outputs, as the server's response has them."""
 
     def __init__(self, columns: Columns) -> None:
@@ -81,7 +71,3 @@ class JsonlSink:
         template = b"{" + b",".join(key + b":%b" for key in keys) + b"}\n"
         rows = zip(*map(row_texts, columns.values()), strict=True)
         return b"".join([template % row for row in rows])
-
-    def publish(self, part: Path, output: Path) -> None:
-        """The part file is the output."""
-        part.replace(output)

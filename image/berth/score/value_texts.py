@@ -20,6 +20,11 @@ def dump_value(value: Any) -> bytes:
     return orjson.dumps(value, _text_of)
 
 
+def encode_line(document: dict[str, Any]) -> bytes:
+    """One object and its newline."""
+    return dump_value(document) + b"\n"
+
+
 def _is_numeric(values: Values) -> bool:
     return isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
 

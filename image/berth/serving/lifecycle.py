@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ from berth.telemetry.logs import log
 from berth.whole_files import write_whole
 
 LOADING, READY, FAILED = "loading", "ready", "failed"
+# Marks a run directory that goes when the server does; it names the store, if one was made too.
+MADE_HERE = "made-here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,14 @@ class Readiness:
 
     ready: bool
     reason: str = ""
+
+
+def discard_run_dir(run_dir: Path) -> None:
+    """Remove a run directory that was made for one server alone, and the store that was made for it."""
+    if (mark := run_dir / MADE_HERE).exists():
+        if store := mark.read_text("utf-8"):
+            shutil.rmtree(store, ignore_errors=True)
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def write_drain(run_dir: Path) -> None:

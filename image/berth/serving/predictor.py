@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from berth.models.model import Model
 from berth.serving.backlog import Backlog, CallEstimate, Turn
 from berth.serving.batching import Batcher
 from berth.serving.cache import PredictionCache, encode_key
+from berth.serving.counted_outputs import count_outputs
 from berth.serving.failed_calls import explain_failure
 from berth.serving.places import ComputePlaces
 from berth.serving.tuning import BatchChoice, choose_batching, first_estimate, is_brief, is_quick, measure_row
@@ -167,11 +168,18 @@ class Predictor:
             answer, made = self._look_up(self._cache, model, prepared, tensors, outputs, deadline, may_wait)
         else:
             answer, made = self._compute(model, prepared, tensors, outputs, deadline, may_wait), None
-        _count(model, prepared.metrics, answer)
+        count_outputs(model, prepared.metrics, answer)
         now = time.monotonic()
         if now >= deadline:
             raise DeadlineExceeded("the prediction took longer than the request's time limit")
         return Prediction(answer, _rows(tensors), None if made is None else now - made, began, now - began)
+
+    def count_elsewhere(self, model: Model, tensors: Tensors, outputs: Mapping[str, Array], seconds: float) -> int:
+        """Count a prediction that another process made in that time; its number of rows."""
+        metrics, rows = self._prepare_once(model).metrics, _rows(tensors)
+        metrics.observe_predict(seconds, rows)
+        count_outputs(model, metrics, outputs)
+        return rows
 
     def _look_up(
         self, cache: PredictionCache, model: Model, prepared: Prepared, tensors: Tensors, outputs: Sequence[str],
@@ -286,13 +294,3 @@ class Predictor:
 def _rows(tensors: Tensors) -> int:
     first = next(iter(tensors.values()))
     return len(first) if first.ndim else 1
-
-
-def _count(model: Model, metrics: ModelMetrics, answer: dict[str, Array]) -> None:
-    """Classes by name, values into their histogram; classes may well be floating numbers."""
-    if (prediction := answer.get("prediction")) is None or prediction.ndim != 1:
-        return
-    if prediction.dtype.kind == "f" and not any(spec.labels for spec in model.outputs):
-        metrics.observe_values(prediction)
-    else:
-        metrics.count_predictions(prediction.tolist())

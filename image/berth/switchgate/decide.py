@@ -83,6 +83,13 @@ def _unresolved(what: str, fault: str, unknown: str) -> Verdict:
     return refuses(sentence, Patience.LONG)
 
 
+def _unheard(heard: Heard, unknown: str) -> Verdict | None:
+    """What every rule says where DNS gave nothing, or no key opens the route; None for a response to judge."""
+    if heard.name is Name.UNSURE:
+        return _unresolved(heard.request, heard.fault, unknown)
+    return _locked(heard) if heard.status in _LOCKED else None
+
+
 def decide_active(info: Heard, plan: SwitchPlan) -> Verdict:
     """Rules 1 and 2, from the active Service's /info: a first install, an outage, no switch, or a switch."""
     slot = slot_of(info)
@@ -135,10 +142,8 @@ def _stage_first(fault: str, plan: SwitchPlan, patience: Patience, *, outage: bo
 def decide_target(info: Heard, plan: SwitchPlan, *, outage: bool = False) -> Verdict:
     """Rule 4, from the target's /info: the slot must already run what this revision renders for it."""
     slot, found = slot_of(info), info.word("fingerprint")
-    if info.name is Name.UNSURE:
-        return _unresolved(info.request, info.fault, f"slot {plan.target_slot} cannot be judged")
-    if info.status in _LOCKED:
-        return _locked(info)
+    if (refusal := _unheard(info, f"slot {plan.target_slot} cannot be judged")) is not None:
+        return refusal
     if info.status != 200:
         patience = Patience.NONE if info.name is Name.UNKNOWN else Patience.LONG
         return _stage_first(f"slot {plan.target_slot} {info.told} at {info.request}", plan, patience, outage=outage)
@@ -177,10 +182,8 @@ def decide_ready(readyz: Heard, addresses: Addresses, plan: SwitchPlan) -> Verdi
 
 def decide_examples(openapi: Heard, bodies: Sequence[dict[str, Any]]) -> Verdict:
     """Whether there is something to send as a sample prediction."""
-    if openapi.name is Name.UNSURE:
-        return _unresolved(openapi.request, openapi.fault, "there is no sample prediction to send")
-    if openapi.status in _LOCKED:
-        return _locked(openapi)
+    if (refusal := _unheard(openapi, "there is no sample prediction to send")) is not None:
+        return refusal
     if not bodies:
         told = openapi.told if openapi.status != 200 else "names no example for POST /predict"
         return refuses(f"{openapi.request} {told}: give a body in gate.request", Patience.LONG)
@@ -191,10 +194,8 @@ def decide_reference(answer: Heard) -> Verdict:
     """The live slot's response, with which the target's is to be compared."""
     if answer.status == 200:
         return goes_on("the live slot has responded to the sample prediction")
-    if answer.name is Name.UNSURE:
-        return _unresolved(answer.request, answer.fault, "the live slot cannot be compared with")
-    if answer.status in _LOCKED:
-        return _locked(answer)
+    if (refusal := _unheard(answer, "the live slot cannot be compared with")) is not None:
+        return refusal
     return refuses(
         f"the live slot cannot be compared with: {answer.request} {answer.told}; "
         "give a body that both slots accept in gate.request, or switch with --set gate.requireAgreement=false",
@@ -226,10 +227,8 @@ def _short(heard: Heard) -> str:
 def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, live: Heard | None = None) -> Verdict:
     """Rule 6, for one sample prediction of `slot`; `live` is the live slot's response, where they must agree."""
     took = answer.seconds * 1000
-    if answer.name is Name.UNSURE:
-        return _unresolved(answer.request, answer.fault, f"slot {slot} cannot be judged")
-    if answer.status in _LOCKED:
-        return _locked(answer)
+    if (refusal := _unheard(answer, f"slot {slot} cannot be judged")) is not None:
+        return refusal
     if answer.status in _STARTING:
         return refuses(f"slot {slot} does not predict: {answer.request} {answer.told}", Patience.LONG)
     if 400 <= answer.status < 500:
@@ -261,10 +260,8 @@ def decide_sample(answer: Heard, slot: str, max_latency_ms: int | None = None, l
 
 def decide_traffic(info: Heard, url: str, slot: str) -> Verdict:
     """For verify: whether this connection's /info comes from the slot that should have the traffic."""
-    if info.name is Name.UNSURE:
-        return _unresolved(info.request, info.fault, "it is unknown where the traffic goes")
-    if info.status in _LOCKED:
-        return _locked(info)
+    if (refusal := _unheard(info, "it is unknown where the traffic goes")) is not None:
+        return refusal
     if info.status != 200:
         return refuses(
             f"{info.request} {info.told}; see who is behind it with `kubectl get endpointslices`", Patience.LONG

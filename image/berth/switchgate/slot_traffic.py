@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -43,10 +43,10 @@ def find_growth(before: Samples, now: Samples) -> tuple[dict[Series, float], boo
 
 def add_growth(growths: Iterable[Samples]) -> dict[Series, float]:
     """The sum, series by series."""
-    total: dict[Series, float] = {}
+    total: defaultdict[Series, float] = defaultdict(float)
     for growth in growths:
         for series, value in growth.items():
-            total[series] = total.get(series, 0.0) + value
+            total[series] += value
     return total
 
 
@@ -76,31 +76,26 @@ def _split_buckets(cumulative: Mapping[float, float]) -> dict[float, int]:
 
 
 def _sum_durations(growth: Mapping[Series, float]) -> tuple[int, ...]:
-    cumulative: dict[float, float] = {}
+    cumulative: defaultdict[float, float] = defaultdict(float)
     for (name, labels), grown in growth.items():
         if name == DURATIONS:
-            bound = float(dict(labels)["le"])
-            cumulative[bound] = cumulative.get(bound, 0.0) + grown
+            cumulative[float(dict(labels)["le"])] += grown
     counts = _split_buckets(cumulative)
     return tuple(max(counts.get(bound, 0), 0) for bound in (*SECONDS, float("inf")))
 
 
 def _sum_predictions(growth: Mapping[Series, float]) -> dict[str, dict[str, int]]:
     """Rows by model and label; numbers by the upper bound of their bucket."""
-    models: dict[str, dict[str, int]] = {}
-    numbers: dict[str, dict[float, float]] = {}
+    models: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    numbers: defaultdict[str, defaultdict[float, float]] = defaultdict(lambda: defaultdict(float))
     for (name, pairs), grown in growth.items():
         labels = dict(pairs)
         if name == CLASSES:
-            rows = models.setdefault(labels["model"], {})
-            rows[labels["label"]] = rows.get(labels["label"], 0) + round(grown)
+            models[labels["model"]][labels["label"]] += round(grown)
         elif name == VALUES:
-            below = numbers.setdefault(labels["model"], {})
-            bound = float(labels["le"])
-            below[bound] = below.get(bound, 0.0) + grown
+            numbers[labels["model"]][float(labels["le"])] += grown
     for model, cumulative in numbers.items():
-        counts = {f"up to {bound:g}": rows for bound, rows in _split_buckets(cumulative).items()}
-        models.setdefault(model, {}).update(counts)
+        models[model].update({f"up to {bound:g}": rows for bound, rows in _split_buckets(cumulative).items()})
     return {model: {label: rows for label, rows in counts.items() if rows > 0} for model, counts in models.items()}
 
 

@@ -37,6 +37,14 @@ def _split_rows(value: list[Any], names: Sequence[str]) -> list[dict[str, Any]] 
     return [dict.fromkeys(names) | row for table in value for row in table]
 
 
+def decode_lines(rows: list[Any], specs: Specs) -> dict[str, Array]:
+    """The values of several lines, each one row. Raises InvalidInput."""
+    tensors = decode_instances(rows, specs)
+    if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
+        raise InvalidInput(f"each line must be one row, got {shown(rows[0])}")
+    return tensors
+
+
 def decode_instances(value: Any, specs: Specs) -> dict[str, Array]:
     """A list with one element a row: a list of values, an object of columns, or an object of tensors.
 

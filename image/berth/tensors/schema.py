@@ -238,13 +238,19 @@ def check_tensors(
     return checked
 
 
+def usual_outputs(specs: Specs) -> tuple[str, ...]:
+    """The outputs for a request that names none: `prediction`, or all where there is no such output."""
+    names = tuple(spec.name for spec in required(specs))
+    return ("prediction",) if "prediction" in names else names
+
+
 def choose_outputs(wanted: Any, specs: Specs) -> tuple[str, ...]:
     """The output names a client requested, in its order. Raises UnknownOutput, InvalidInput."""
     if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
         raise InvalidInput(f"outputs must be a list of names, got {shown(wanted)}")
-    names = [spec.name for spec in specs]
-    if unknown := [name for name in wanted if name not in names]:
-        raise UnknownOutput(f"unknown output {unknown[0][:60]!r}; the model has {quoted(names)}")
+    known = [spec.name for spec in specs]
+    if unknown := [name for name in wanted if name not in known]:
+        raise UnknownOutput(f"unknown output {unknown[0][:60]!r}; the model has {quoted(known)}")
     if len(set(wanted)) != len(wanted):
         raise InvalidInput(f"outputs lists one twice: {quoted(wanted)}")
     return tuple(wanted)

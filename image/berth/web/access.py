@@ -103,6 +103,16 @@ def choose_model(exchange: Exchange, backend: Backend, name: str | None, version
     return model
 
 
+def choose_named(exchange: Exchange, backend: Backend) -> Model:
+    """The model that the path names. Raises Forbidden, ModelNotFound, ModelFailed, NotReady."""
+    return choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
+
+
+def list_models(exchange: Exchange, backend: Backend) -> Reply:
+    """The names of the models, as V1 and V2 list them."""
+    return json_reply({"models": visible_names(exchange, backend)})
+
+
 def check_ready(exchange: Exchange, backend: Backend) -> None:
     """That the server may have traffic. The reason may name any model: only a caller who sees all of them gets it.
 
@@ -144,6 +154,12 @@ def visible_reports(exchange: Exchange, backend: Backend, reports: Iterable[dict
         and name in (None, report["model"])
         and version in (None, report["version"])
     ]
+
+
+def reply_reports(exchange: Exchange, backend: Backend, reports: Iterable[dict[str, Any]], empty: str) -> Reply:
+    """The reports that the caller may see; `empty` says why there are none. Raises as `visible_reports`."""
+    chosen = visible_reports(exchange, backend, reports)
+    return json_reply({"slot": backend.facts["slot"], "models": chosen, **({} if chosen else {"reason": empty})})
 
 
 # A sample's label `model`; label values are escaped as in Python.

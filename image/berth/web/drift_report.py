@@ -8,8 +8,7 @@ from berth.errors import InvalidInput
 from berth.models.model import Model
 from berth.telemetry.drift.watcher import list_unusual
 from berth.tensors.arrays import Tensors
-from berth.web import wire
-from berth.web.access import visible_reports
+from berth.web.access import reply_reports
 from berth.web.console import VARY, page_for_browsers
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 
@@ -17,11 +16,8 @@ NO_PROFILE = "no profile: add the model with --sample"
 
 
 def _drift(exchange: Exchange, backend: Backend) -> Reply:
-    chosen = visible_reports(exchange, backend, [] if backend.drift is None else backend.drift.report())
-    document: dict[str, Any] = {"slot": backend.facts["slot"], "models": chosen}
-    if not chosen:
-        document["reason"] = "BERTH_WATCH_MINUTES is 0" if backend.drift is None else NO_PROFILE
-    return wire.json_reply(document)._replace(headers=VARY)
+    reports, empty = ([], "BERTH_WATCH_MINUTES is 0") if backend.drift is None else (backend.drift.report(), NO_PROFILE)
+    return reply_reports(exchange, backend, reports, empty)._replace(headers=VARY)
 
 
 def describe_unusual(backend: Backend, model: Model, tensors: Tensors, rows: int) -> list[list[dict[str, Any]]]:

@@ -6,6 +6,7 @@ import time
 from typing import Any, TypeAlias
 
 from berth.errors import BerthError, InvalidInput, InvalidReceipt, shown
+from berth.experiments.arm_counts import ArmPlace
 from berth.models.model import Model
 from berth.telemetry.feedback.receipts import MOST_PREDICTIONS, Receipt
 from berth.telemetry.feedback.tally import FeedbackTally, digest_of, encode_values, find_labels
@@ -44,34 +45,30 @@ def _read_reward(value: Any) -> float:
     return float(value)
 
 
-def _choose_receipt(exchange: Exchange, backend: Backend, receipt: Receipt) -> Model:
-    """The model of a receipt; a key for an experiment's public name may report on its arms."""
+def _choose_receipt(exchange: Exchange, backend: Backend, receipt: Receipt) -> tuple[Model, ArmPlace | None]:
+    """The model of a receipt, and what counts its reward, as long as an experiment has that arm.
+
+    A key for an experiment's public name may report on its arms.
+    """
     live = backend.experiments
     found = None if live is None else live.find_reward(receipt.arm, f"{receipt.model}@{receipt.version}")
     if found is None:
-        return _choose(exchange, backend, receipt.model, receipt.version)
+        return _choose(exchange, backend, receipt.model, receipt.version), None
     check_allowed(exchange.api_key, found[0].experiment.model)
-    return backend.catalog.resolve(receipt.model, receipt.version)
-
-
-def _count_arm(backend: Backend, receipt: Receipt, reward: float) -> None:
-    """Count what a prediction of an arm was worth, as long as its experiment has that arm."""
-    live = backend.experiments
-    found = None if live is None else live.find_reward(receipt.arm, f"{receipt.model}@{receipt.version}")
-    if found is not None and found[1] is not None:
-        found[1].count_reward(reward, time.time())
+    return backend.catalog.resolve(receipt.model, receipt.version), found[1]
 
 
 def _count_receipt(exchange: Exchange, backend: Backend, tally: FeedbackTally, item: Item) -> None:
     receipt = tally.read_receipt(item["receipt"])
-    model = _choose_receipt(exchange, backend, receipt)
+    model, arm = _choose_receipt(exchange, backend, receipt)
     if digest_of(model) != receipt.digest:
         raise InvalidReceipt(f"the receipt is from another file than the one served as {model.name}@{model.version}")
     if "reward" in item:
         reward = _read_reward(item["reward"])
         tally.claim("reward", item["receipt"])
         tally.count_reward(receipt, reward)
-        _count_arm(backend, receipt, reward)
+        if arm is not None:
+            arm.count_reward(reward, time.time())
         return
     labels = find_labels(model)
     truth = _check_length(receipt, encode_values(labels, item["truth"], "truth"))

@@ -188,14 +188,14 @@ def decode_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
     return InferRequest({spec.name: array}, binary_default=True)
 
 
-def wanted_outputs(request: InferRequest, model: Model) -> dict[str, str]:
+def wanted_outputs(requested: Sequence[str], model: Model) -> dict[str, str]:
     """The model's outputs to respond with, by the names that the client reads, in order: those requested, else all.
 
     Raises UnknownOutput.
     """
-    if not request.outputs:
+    if not requested:
         return {spec.name: spec.name for spec in model.outputs if not spec.optional}
-    return name_outputs(list(request.outputs), model.outputs)
+    return name_outputs(list(requested), model.outputs)
 
 
 def _encode_output(name: str, datatype: str, array: Array, binary: bool) -> tuple[dict[str, Any], bytes]:

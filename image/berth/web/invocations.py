@@ -11,11 +11,11 @@ from berth.models.model import Model
 from berth.tensors.arrays import Array
 from berth.tensors.codec import decode_json, decode_python_json
 from berth.tensors.output_names import name_outputs
-from berth.tensors.schema import Specs
+from berth.tensors.schema import Specs, usual_outputs
 from berth.web import wire
 from berth.web.access import choose_model, report_ready
 from berth.web.exchange import BODY_ERRORS, CSV, JSON, TEXT, Backend, Endpoint, Exchange, Reply
-from berth.web.row_requests import by_output, by_row, check_keys, usual_outputs
+from berth.web.row_requests import by_output, by_row, check_keys
 from berth.web.table_forms import (
     decode_column_inputs,
     decode_csv,
@@ -54,12 +54,11 @@ def wanted_by_params(params: Mapping[str, Any] | None, model: Model) -> tuple[st
 
     Parameters that the model does not have are ignored, as MLflow ignores them. Raises UnknownOutput, InvalidInput.
     """
-    if not params:
-        return usual_outputs(model)
-    if "outputs" in params:
-        return tuple(name_outputs(params["outputs"], model.outputs).values())
+    params = params or {}
     method = params.get("predict_fn", params.get("predict_method"))
-    return usual_outputs(model) if method is None else tuple(name_outputs([method], model.outputs).values())
+    if method is None and "outputs" not in params:
+        return usual_outputs(model.outputs)
+    return tuple(name_outputs(params.get("outputs", [method]), model.outputs).values())
 
 
 def _version(exchange: Exchange, backend: Backend) -> Reply:
@@ -72,7 +71,7 @@ def _invocations(exchange: Exchange, backend: Backend) -> Reply:
     body = wire.read_body(exchange, backend.max_body_bytes)
     if media_type == CSV:
         header = wire.media_parameter(exchange.environ, "header")
-        tensors, wanted = decode_csv(body, model.inputs, backend.max_rows, header), usual_outputs(model)
+        tensors, wanted = decode_csv(body, model.inputs, backend.max_rows, header), usual_outputs(model.outputs)
         form = _FRAMES[0]
     else:
         document = decode_python_json(body) if b"NaN" in body else decode_json(body)

@@ -15,13 +15,14 @@ from berth.errors import BerthError, InvalidInput, PredictionFailed, shown
 from berth.experiments.live import Decision
 from berth.models.model import Model
 from berth.score.answering import answer_chunk, list_values
-from berth.score.jsonl_file import encode_line
+from berth.score.value_texts import encode_line
 from berth.serving.predictor import WouldWait
 from berth.telemetry.feedback.tally import PREDICTION
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.codec import decode_line
-from berth.tensors.instances import decode_instances
+from berth.tensors.instances import decode_lines
 from berth.tensors.output_names import name_outputs
+from berth.tensors.schema import usual_outputs
 from berth.web import wire
 from berth.web.access import choose_model
 from berth.web.arms import assign_lines
@@ -80,9 +81,7 @@ class LineAnswers:
     def _ask(self, numbers: Sequence[int], parts: dict[str, ArmPart], rows: Sequence[Any]) -> dict[str, list[Any]]:
         """The columns of rows, each with its place in the chunk."""
         places = [place for place, _ in rows]
-        tensors = decode_instances([row for _, row in rows], self.model.inputs)
-        if any(array.shape[:1] != (len(rows),) for array in tensors.values()):
-            raise InvalidInput(f"each line must be one row, got {shown(rows[0][1])}")
+        tensors = decode_lines([row for _, row in rows], self.model.inputs)
         try:
             if self.arms is None:
                 return self._predict(parts[""], tensors, [None] * len(rows))
@@ -190,8 +189,7 @@ def open_lines(exchange: Exchange, backend: Backend) -> LineAnswers:
     except ValueError as error:  # too many fields
         raise InvalidInput(f"the URL's query cannot be read: {error}") from error
     model = choose_model(exchange, backend, query.get("model"), query.get("version"))
-    names = tuple(spec.name for spec in model.outputs if not spec.optional)
-    outputs = ("prediction",) if "prediction" in names else names
+    outputs = usual_outputs(model.outputs)
     if "outputs" in query:
         outputs = tuple(name_outputs(query["outputs"].split(","), model.outputs).values())
     if not model.batchable:
@@ -199,7 +197,7 @@ def open_lines(exchange: Exchange, backend: Backend) -> LineAnswers:
     arms = assign_lines(exchange, backend, query.get("model"))
     make_receipt = _make_receipts(backend, exchange, query.get("receipts", "false"))
     called = outputs
-    if make_receipt is not None and PREDICTION in names and PREDICTION not in outputs:
+    if make_receipt is not None and PREDICTION not in outputs and PREDICTION in usual_outputs(model.outputs):
         called = (*outputs, PREDICTION)
 
     def predict(model: Model, tensors: Tensors) -> Mapping[str, Array]:

@@ -11,10 +11,11 @@ from berth.models.model import Model
 from berth.platforms import PlatformRoutes
 from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs
+from berth.tensors.schema import usual_outputs
 from berth.web import v1, wire
 from berth.web.access import choose_model, report_ready
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
-from berth.web.row_requests import by_row, usual_outputs
+from berth.web.row_requests import by_row
 from berth.web.table_forms import decode_split
 
 # What Azure ML's own examples send: MLflow deployments the first, scoring scripts the second.
@@ -41,7 +42,7 @@ def _score(exchange: Exchange, backend: Backend) -> Reply:
     """A list with one prediction a row, as Azure ML's scoring scripts and MLflow deployments return."""
     model = choose_model(exchange, backend, None)
     document = wire.read_json_object(exchange, backend.max_body_bytes)
-    wanted = usual_outputs(model)
+    wanted = usual_outputs(model.outputs)
     outputs = backend.predict(exchange, model, _decode_score(document, model), wanted)
     return wire.json_reply(by_row(outputs, wanted))
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from berth.web import wire
-from berth.web.access import visible_reports
+from berth.web.access import reply_reports
 from berth.web.exchange import Backend, Endpoint, Exchange, Reply
 
 NO_LABELS = "no labels yet: send them to POST /feedback"
 
 
 def _quality(exchange: Exchange, backend: Backend) -> Reply:
-    chosen = visible_reports(exchange, backend, backend.read_quality())
-    document: dict[str, Any] = {"slot": backend.facts["slot"], "models": chosen}
-    if not chosen:
-        document["reason"] = NO_LABELS
-    return wire.json_reply(document)
+    return reply_reports(exchange, backend, backend.read_quality(), NO_LABELS)
 
 
 ENDPOINTS = (

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from berth.errors import InvalidInput
-from berth.models.model import Model
 from berth.tensors.arrays import Array
-
-PREDICTION = "prediction"
 
 
 def check_keys(document: Mapping[str, Any], forms: tuple[str, ...], more: tuple[str, ...]) -> str:
@@ -20,12 +17,6 @@ def check_keys(document: Mapping[str, Any], forms: tuple[str, ...], more: tuple[
     if len(given) != 1:
         raise InvalidInput(f"send exactly one of {', '.join(forms)}, got {', '.join(given) or 'none'}")
     return given[0]
-
-
-def usual_outputs(model: Model) -> tuple[str, ...]:
-    """The outputs for a request that names none: `prediction`, or all where there is no such output."""
-    names = tuple(spec.name for spec in model.outputs if not spec.optional)
-    return (PREDICTION,) if PREDICTION in names else names
 
 
 def by_row(outputs: Mapping[str, Array], wanted: Sequence[str]) -> Any:

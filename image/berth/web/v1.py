@@ -11,11 +11,11 @@ from berth.serving.lifecycle import LOADING, READY, Lifecycle
 from berth.tensors.arrays import Array
 from berth.tensors.instances import decode_inputs, decode_instances
 from berth.tensors.output_names import name_outputs
-from berth.tensors.schema import Specs
+from berth.tensors.schema import Specs, usual_outputs
 from berth.web import wire
-from berth.web.access import choose_model, find_entry, visible_names
+from berth.web.access import choose_named, find_entry, list_models
 from berth.web.exchange import BODY_ERRORS, Backend, Endpoint, Exchange, Reply
-from berth.web.row_requests import by_output, by_row, check_keys, usual_outputs
+from berth.web.row_requests import by_output, by_row, check_keys
 
 _FORMS = {"instances": decode_instances, "inputs": decode_inputs}
 # What a body may have besides; `parameters` and `signature_name`, which clients of either server send, have no effect.
@@ -36,17 +36,13 @@ def describe_status(catalog: Catalog, lifecycle: Lifecycle, name: str, version: 
     return status
 
 
-def _models(exchange: Exchange, backend: Backend) -> Reply:
-    return wire.json_reply({"models": visible_names(exchange, backend)})
-
-
 def _model(exchange: Exchange, backend: Backend) -> Reply:
     name, version = exchange.args["name"], exchange.args.get("version")
     entry = find_entry(exchange, backend, name, version)
     shown = name if backend.catalog.versions(name) else entry.name  # the public name of an experiment has no versions
     status = describe_status(backend.catalog, backend.lifecycle, shown, version)
     try:
-        choose_model(exchange, backend, name, version)
+        choose_named(exchange, backend)
     except ServerError as error:
         exchange.error = error
         told = {"name": name, "ready": False, "model_version_status": status}
@@ -61,7 +57,7 @@ def decode_rows(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
 
 
 def _predict(exchange: Exchange, backend: Backend) -> Reply:
-    model = choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
+    model = choose_named(exchange, backend)
     return answer_instances(exchange, backend, model, wire.read_json_object(exchange, backend.max_body_bytes))
 
 
@@ -69,7 +65,7 @@ def answer_instances(exchange: Exchange, backend: Backend, model: Model, documen
     """The response to a V1 body. Raises RequestError, ServerError."""
     tensors = decode_rows(document, model.inputs)
     if (named := document.get("outputs")) is None:
-        wanted = usual_outputs(model)
+        wanted = usual_outputs(model.outputs)
     else:
         wanted = tuple(name_outputs(named, model.outputs).values())
     outputs = backend.predict(exchange, model, tensors, wanted)
@@ -80,7 +76,7 @@ def answer_instances(exchange: Exchange, backend: Backend, model: Model, documen
 
 _MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"
 ENDPOINTS = (
-    Endpoint("get", "/v1/models", "v1_models", "v1", "The models' names", _models),
+    Endpoint("get", "/v1/models", "v1_models", "v1", "The models' names", list_models),
     Endpoint("get", _MODEL, "v1_model", "v1", "A model's state", _model, "V1Status", errors=(404, 503)),
     Endpoint("get", _VERSION, "v1_model_version", "v1", "A version's state", _model, "V1Status", errors=(404, 503)),
     Endpoint("post", f"{_MODEL}:predict", "v1_predict", "v1", "Predict instances or columns", _predict,

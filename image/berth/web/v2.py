@@ -12,7 +12,7 @@ from berth.tensors.arrays import TensorSpec
 from berth.tensors.binding import bind_tensors
 from berth.tensors.codec import decode_json, encode_json
 from berth.web import wire
-from berth.web.access import check_ready, choose_model, visible_entries, visible_names
+from berth.web.access import check_ready, choose_named, list_models, visible_entries
 from berth.web.drift_report import describe_unusual
 from berth.web.exchange import BINARY, BODY_ERRORS, JSON, LENGTH_HEADER, Backend, Endpoint, Exchange, Reply
 from berth.web.infer import decode_body, encode_answer, wanted_outputs
@@ -100,31 +100,23 @@ def _server(exchange: Exchange, backend: Backend) -> Reply:
     return wire.json_reply({"name": "berth", "version": __version__, "extensions": _EXTENSIONS})
 
 
-def _models(exchange: Exchange, backend: Backend) -> Reply:
-    return wire.json_reply({"models": visible_names(exchange, backend)})
-
-
-def _choose(exchange: Exchange, backend: Backend) -> Model:
-    return choose_model(exchange, backend, exchange.args["name"], exchange.args.get("version"))
-
-
 def _model(exchange: Exchange, backend: Backend) -> Reply:
-    model = _choose(exchange, backend)
+    model = choose_named(exchange, backend)
     name = exchange.args["name"]
     return wire.json_reply(describe_model(model, backend.catalog.versions(name)) | {"name": name})
 
 
 def _model_ready(exchange: Exchange, backend: Backend) -> Reply:
-    _choose(exchange, backend)
+    choose_named(exchange, backend)
     return wire.json_reply({"name": exchange.args["name"], "ready": True})
 
 
 def _infer(exchange: Exchange, backend: Backend) -> Reply:
-    model = _choose(exchange, backend)
+    model = choose_named(exchange, backend)
     header_length = exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     _check_type(exchange, header_length)
     asked = decode_body(wire.read_body(exchange, backend.max_body_bytes), header_length, model.inputs)
-    tensors, wanted = bind_tensors(asked.inputs, model.inputs, asked.frame), wanted_outputs(asked, model)
+    tensors, wanted = bind_tensors(asked.inputs, model.inputs, asked.frame), wanted_outputs(asked.outputs, model)
     outputs = backend.predict(exchange, model, tensors, tuple(wanted.values()))
     model = exchange.model or model  # an experiment has chosen one of its arms
     document, tail = encode_answer(asked, model, outputs, wanted)
@@ -140,7 +132,7 @@ ENDPOINTS = (
     Endpoint("get", "/v2/health/live", "v2_live", "v2", "Liveness", _live, errors=(503,), access="open", probe=True),
     Endpoint("get", "/v2/health/ready", "v2_ready", "v2", "Readiness", _ready, errors=(503,), access="open",
              probe=True),
-    Endpoint("get", "/v2/models", "v2_models", "v2", "The models' names", _models),
+    Endpoint("get", "/v2/models", "v2_models", "v2", "The models' names", list_models),
     Endpoint("get", _ONE, "v2_model", "v2", "A model's inputs and outputs", _model, "ModelMetadata",
              errors=(404, 503)),
     Endpoint("get", _VERSION, "v2_model_version", "v2", "A version's inputs and outputs", _model, "ModelMetadata",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -65,14 +66,18 @@ class Service:
             self.drift.start()
         if self.experiments is not None:
             self.experiments.start()
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        threading.Thread(target=self._watch, args=(notify is not None,), name="watch", daemon=True).start()
         if self.tracing is not None:
             self.tracing.start()
         if self.rpc is not None:
             self.rpc.start_after(self.catalog.wait)
 
-    def _watch(self) -> None:
+    def _watch(self, may_freeze: bool) -> None:
         while True:
+            if may_freeze and self.lifecycle.settled:
+                # What loading made stays. A collection of it takes a quarter of a second, and all requests wait.
+                gc.freeze()
+                may_freeze = False
             self.lifecycle.mark_stuck(self.gate.oldest_seconds() > self.limits.stuck)
             blocked = self.predictor.look_for_blocking(self.limits.timeout)
             self.gate.paused = self.lifecycle.mark_blocked(blocked) and blocked

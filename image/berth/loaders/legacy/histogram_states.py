@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from berth.errors import LoadError
 from berth.loaders.legacy.boosting_states import classifier_loss, rename_loss
+from berth.loaders.legacy.layouts import relay_nodes, rename_keys
 from berth.loaders.legacy.made_with import Series
 from berth.loaders.legacy.meanings import become, former_class
 
@@ -18,20 +18,9 @@ def upgrade_predictor(state: dict[str, Any]) -> dict[str, Any]:
     """Nodes in today's record: before 0.24 there were no categories, and a threshold had another name."""
     from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 
-    nodes = state.get("nodes")
-    if not isinstance(nodes, np.ndarray) or nodes.dtype == PREDICTOR_RECORD_DTYPE:
-        return state
-    names = nodes.dtype.names or ()
-    if nodes.ndim != 1 or not set(_NEEDED) <= set(names):
-        raise LoadError("the file is damaged: a tree's nodes have not the fields that nodes have")
-    made = np.zeros(nodes.shape, PREDICTOR_RECORD_DTYPE)
-    for name in names:
-        today = "num_threshold" if name == "threshold" else name
-        if today in PREDICTOR_RECORD_DTYPE.names:
-            made[today] = nodes[name]
-    state["nodes"] = made
-    for name in ("binned_left_cat_bitsets", "raw_left_cat_bitsets"):
-        state.setdefault(name, np.zeros((0, 8), np.uint32))
+    if relay_nodes(state, PREDICTOR_RECORD_DTYPE, _NEEDED, {"threshold": "num_threshold"}):
+        for name in ("binned_left_cat_bitsets", "raw_left_cat_bitsets"):
+            state.setdefault(name, np.zeros((0, 8), np.uint32))
     return state
 
 
@@ -41,13 +30,8 @@ def _upgrade_boosting(target: Any, state: dict[str, Any], series: Series) -> Non
     if "_predictors" not in state:
         return
     state.setdefault("is_categorical_", None)
-    for old, new in (
-        ("bin_mapper_", "_bin_mapper"),
-        ("_n_features", "n_features_in_"),
-        ("n_features_", "n_features_in_"),
-    ):
-        if old in state:
-            state.setdefault(new, state.pop(old))
+    renamed = {"bin_mapper_": "_bin_mapper", "_n_features": "n_features_in_", "n_features_": "n_features_in_"}
+    rename_keys(state, renamed)
     if series < (0, 22):
         become(target, former_class(f"Former{type(target).__name__}"))
     # Until 1.3 categories came as numbers, and no encoder stood before the trees.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from berth.loaders.legacy.layouts import rename_keys
 from berth.loaders.legacy.made_with import Series
 from berth.loaders.legacy.meanings import become, former_class
 
@@ -41,9 +42,7 @@ def _upgrade_sgd(target: Any, state: dict[str, Any], series: Series) -> None:
 
 
 def _upgrade_vectors(target: Any, state: dict[str, Any], series: Series) -> None:
-    for old, new in (("n_support_", "_n_support"), ("probA_", "_probA"), ("probB_", "_probB")):
-        if old in state:
-            state.setdefault(new, state.pop(old))
+    rename_keys(state, {"n_support_": "_n_support", "probA_": "_probA", "probB_": "_probB"})
     if state.get("_n_support") is not None:
         support = np.ascontiguousarray(state["_n_support"], np.int32)
         if len(state.get("class_weight_", ())) == 0 and "classes_" not in state:
@@ -67,9 +66,7 @@ def _upgrade_ridge(target: Any, state: dict[str, Any], series: Series) -> None:
 
 def _upgrade_latent(target: Any, state: dict[str, Any], series: Series) -> None:
     """Until 1.2 the coefficients of PLS were for scaled columns, and its predictions a matrix."""
-    for name in ("x_mean_", "x_std_", "y_mean_", "y_std_"):
-        if name in state:
-            state.setdefault(f"_{name[:-1]}", state.pop(name))
+    rename_keys(state, {"x_mean_": "_x_mean", "x_std_": "_x_std", "y_mean_": "_y_mean", "y_std_": "_y_std"})
     coefficients = state.pop("_coef_", None)
     if coefficients is None and "coef_" in state:
         coefficients = state["coef_"].T

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from berth.loaders.legacy.layouts import rename_keys
 from berth.loaders.legacy.made_with import Series
 
 
@@ -22,9 +23,7 @@ def _upgrade_density(target: Any, state: dict[str, Any], series: Series) -> None
 
 def _upgrade_isotonic(target: Any, state: dict[str, Any], series: Series) -> None:
     """The points, from which `f_` is built when the state is set."""
-    for old, new in (("_necessary_X_", "X_thresholds_"), ("_necessary_y_", "y_thresholds_")):
-        if old in state:
-            state.setdefault(new, state.pop(old))
+    rename_keys(state, {"_necessary_X_": "X_thresholds_", "_necessary_y_": "y_thresholds_"})
 
 
 def _upgrade_general(target: Any, state: dict[str, Any], series: Series) -> None:
@@ -51,8 +50,7 @@ def upgrade_spline(state: dict[str, Any]) -> dict[str, Any]:
 
 def _upgrade_bayes(target: Any, state: dict[str, Any], series: Series) -> None:
     """`sigma_` became `var_` in 1.0."""
-    if "sigma_" in state:
-        state.setdefault("var_", state.pop("sigma_"))
+    rename_keys(state, {"sigma_": "var_"})
 
 
 def _upgrade_idf(target: Any, state: dict[str, Any], series: Series) -> None:
@@ -93,9 +91,7 @@ def _upgrade_kernel(target: Any, state: dict[str, Any], series: Series) -> None:
     if "X_fit_" in state:
         gamma = state.get("gamma")
         state.setdefault("gamma_", 1.0 / state["X_fit_"].shape[1] if gamma is None else gamma)
-    for old, new in (("alphas_", "eigenvectors_"), ("lambdas_", "eigenvalues_")):
-        if old in state:
-            state.setdefault(new, state.pop(old))
+    rename_keys(state, {"alphas_": "eigenvectors_", "lambdas_": "eigenvalues_"})
 
 
 def _upgrade_factors(target: Any, state: dict[str, Any], series: Series) -> None:

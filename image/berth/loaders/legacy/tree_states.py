@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from berth.errors import LoadError
+from berth.loaders.legacy.layouts import relay_nodes
 from berth.loaders.legacy.made_with import Series
 
 _NODE_FIELDS = (
@@ -35,19 +35,10 @@ def upgrade_tree(state: dict[str, Any]) -> dict[str, Any]:
     """Nodes in today's record; a node from before 1.3 says nothing of missing values."""
     from sklearn.tree._tree import NODE_DTYPE
 
-    nodes = state.get("nodes")
-    if not isinstance(nodes, np.ndarray) or nodes.dtype == NODE_DTYPE:
-        return state
-    if nodes.ndim != 1 or nodes.dtype.names is None or not set(_NODE_FIELDS) <= set(nodes.dtype.names):
-        raise LoadError("the file is damaged: a tree's nodes have not the fields that nodes have")
-    made = np.zeros(nodes.shape, NODE_DTYPE)
-    for name in nodes.dtype.names:
-        if name in NODE_DTYPE.names:
-            made[name] = nodes[name]
     values = state.get("values")
-    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+    relaid = relay_nodes(state, NODE_DTYPE, _NODE_FIELDS, {})
+    if relaid and isinstance(values, np.ndarray) and values.dtype.kind == "f":
         state["values"] = np.ascontiguousarray(values, np.float64)
-    state["nodes"] = made
     return state
 
 

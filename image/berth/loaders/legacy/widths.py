@@ -10,10 +10,6 @@ import numpy as np
 _WIDTH = "n_features_in_"
 
 
-def _length(value: Any) -> int:
-    return len(value)
-
-
 def _last(value: Any) -> int:
     """The columns of a matrix; of a vector, its length."""
     return int(value.shape[-1]) if value.shape else 1
@@ -22,8 +18,7 @@ def _last(value: Any) -> int:
 def _inside(value: Any) -> int | None:
     """What the first of some fitted estimators accepts."""
     first = value.flat[0] if isinstance(value, np.ndarray) else next(iter(value), None)
-    width = getattr(first, _WIDTH, None)
-    return int(width) if isinstance(width, int | np.integer) else None
+    return _own(first)
 
 
 def _own(value: Any) -> int | None:
@@ -34,7 +29,7 @@ def _own(value: Any) -> int | None:
 # The attribute, and how it holds the number; the first that an estimator has counts.
 _TELLING: tuple[tuple[str, Callable[[Any], int | None]], ...] = (
     # A selection's n_features_ is what it keeps.
-    ("ranking_", _length),
+    ("ranking_", len),
     ("n_features_", int),
     ("_n_features", int),
     ("n_input_features_", int),
@@ -44,17 +39,17 @@ _TELLING: tuple[tuple[str, Callable[[Any], int | None]], ...] = (
     ("coefs_", lambda layers: int(layers[0].shape[0])),
     ("means_", _last),
     ("coef_", _last),
-    ("statistics_", _length),
-    ("categories_", _length),
-    ("n_bins_", _length),
+    ("statistics_", len),
+    ("categories_", len),
+    ("n_bins_", len),
     ("mean_", _last),
     ("scale_", _last),
     ("center_", _last),
-    ("max_abs_", _length),
-    ("data_max_", _length),
+    ("max_abs_", len),
+    ("data_max_", len),
     ("quantiles_", _last),
-    ("lambdas_", _length),
-    ("variances_", _length),
+    ("lambdas_", len),
+    ("variances_", len),
     ("cluster_centers_", _last),
     ("components_", _last),
     ("_fit_X", _last),

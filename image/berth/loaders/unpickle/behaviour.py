@@ -76,26 +76,6 @@ def check_sizes(kind: type, state: Mapping[str, Any]) -> None:
                 )
 
 
-def check_spline(attributes: Mapping[str, Any]) -> None:
-    """Refuse a BSpline whose compiled code would read past its arrays. Raises LoadError."""
-    knots, coefficients, degree = (attributes.get(name) for name in ("_t", "_c", "k"))
-    fine = (
-        type(knots) is np.ndarray
-        and type(coefficients) is np.ndarray
-        and isinstance(degree, int | np.integer)
-        and knots.ndim == 1
-        and coefficients.ndim >= 1
-        and (knots.dtype, coefficients.dtype.kind) in ((np.dtype("f8"), "f"), (np.dtype("f8"), "c"))
-        and 0 <= degree < len(knots)
-        and len(knots) - degree - 1 >= max(1, int(degree) + 1)
-        and len(coefficients) >= len(knots) - degree - 1
-        and bool(np.isfinite(knots).all() and (np.diff(knots) >= 0).all())
-        and type(attributes.get("axis", 0)) is int
-    )
-    if not fine:
-        raise LoadError("the file is damaged or hostile: the knots and coefficients of a BSpline do not match")
-
-
 def check_bits(kind: type, state: Any) -> None:
     """Refuse a Mersenne Twister that reads past its words. Raises LoadError."""
     state = state[0] if type(state) is tuple and state else state

@@ -44,8 +44,6 @@ def check_built(instance: Any) -> None:
         behaviour.check_vectorizer(kind, attributes)
         behaviour.check_sizes(kind, attributes)
         behaviour.check_inverse_covariance(kind, attributes)
-    elif (kind.__module__, kind.__name__) == ("scipy.interpolate._bsplines", "BSpline"):
-        behaviour.check_spline(attributes)
 
 
 def set_state(target: Any, state: Any, own: Collection[Name] = ()) -> None:

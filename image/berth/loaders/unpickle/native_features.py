@@ -85,6 +85,8 @@ def check_spline(spline: Any) -> None:
     if knots is None or values is None or degree is None:
         return
     check_whole(spline, "k", degree, 0, 1000)
+    if type(state.get("axis", 0)) is not int:
+        refuse(spline, f"axis is {brief(state['axis'])}, not a whole number")
     if not isinstance(knots, np.ndarray) or knots.ndim != 1 or knots.dtype != np.float64:
         refuse(spline, f"t is {brief(knots)}, not a row of numbers")
     count = len(knots) - int(degree) - 1

@@ -29,6 +29,12 @@ def _arrays(matrix: Any, *names: str) -> list[Any] | None:
     return None if any(array is None for array in found) else found
 
 
+def _parts(matrix: Any, *names: str) -> list[Any] | None:
+    """The shape and the arrays; none where one is missing."""
+    shape, arrays = _shape_of(matrix), _arrays(matrix, *names)
+    return None if shape is None or arrays is None else [shape, *arrays]
+
+
 def _check_pointers(matrix: Any, indptr: Any, rows: int, stored: int) -> int:
     """How many entries the pointers speak of. They begin at 0, never fall, and end within what is stored."""
     check_dimensions(matrix, "indptr", indptr, 1, _WHOLE)
@@ -42,10 +48,9 @@ def _check_pointers(matrix: Any, indptr: Any, rows: int, stored: int) -> int:
 
 
 def _check_compressed(matrix: Any, by_row: bool) -> None:
-    shape, arrays = _shape_of(matrix), _arrays(matrix, "data", "indices", "indptr")
-    if shape is None or arrays is None:
+    if (parts := _parts(matrix, "data", "indices", "indptr")) is None:
         return
-    data, indices, indptr = arrays
+    shape, data, indices, indptr = parts
     rows, columns = shape if len(shape) == 2 else (1, shape[0])
     if not by_row:
         rows, columns = columns, rows
@@ -67,10 +72,9 @@ def check_csc(matrix: Any) -> None:
 
 def check_bsr(matrix: Any) -> None:
     """Rows of blocks."""
-    shape, arrays = _shape_of(matrix), _arrays(matrix, "data", "indices", "indptr")
-    if shape is None or arrays is None:
+    if (parts := _parts(matrix, "data", "indices", "indptr")) is None:
         return
-    data, indices, indptr = arrays
+    shape, data, indices, indptr = parts
     check_dimensions(matrix, "data", data, 3, _NUMBERS)
     check_dimensions(matrix, "indices", indices, 1, _WHOLE)
     height, width = data.shape[1:]
@@ -98,10 +102,9 @@ def check_coo(matrix: Any) -> None:
 
 def check_dia(matrix: Any) -> None:
     """Diagonals, each with its offset."""
-    shape, arrays = _shape_of(matrix), _arrays(matrix, "data", "offsets")
-    if shape is None or arrays is None:
+    if (parts := _parts(matrix, "data", "offsets")) is None:
         return
-    data, offsets = arrays
+    shape, data, offsets = parts
     check_dimensions(matrix, "data", data, 2, _NUMBERS)
     check_dimensions(matrix, "offsets", offsets, 1, _WHOLE)
     if len(offsets) != len(data) or len(shape) != 2:
@@ -111,10 +114,9 @@ def check_dia(matrix: Any) -> None:
 
 def check_lil(matrix: Any) -> None:
     """A list of columns and a list of numbers for each row."""
-    shape, arrays = _shape_of(matrix), _arrays(matrix, "rows", "data")
-    if shape is None or arrays is None:
+    if (parts := _parts(matrix, "rows", "data")) is None:
         return
-    rows, data = arrays
+    shape, rows, data = parts
     for name, lists in (("rows", rows), ("data", data)):
         if not isinstance(lists, np.ndarray) or lists.dtype != object or len(shape) != 2 or lists.shape != shape[:1]:
             refuse(matrix, f"{name} is {brief(lists)} where the shape is {shape}")

@@ -29,7 +29,8 @@ _TYPES = (*_NUMBERS, *_OFFSETS, "bool")
 _MOST_LENGTH = 2**40
 
 
-def _refuse(what: str) -> LoadError:
+def damaged(what: str) -> LoadError:
+    """What to raise for data that no pickler of pandas writes."""
     return LoadError(f"the file is damaged: {what}")
 
 
@@ -47,9 +48,9 @@ def masked_values(state: Any) -> Array:
     values, mask = state.get("_data"), state.get("_mask")
     for part, kinds in ((values, "iufb"), (mask, "b")):
         if type(part) is not np.ndarray or part.ndim != 1 or part.dtype.kind not in kinds:
-            raise _refuse("an array of pandas with gaps is something else")
+            raise damaged("an array of pandas with gaps is something else")
     if len(values) != len(mask):
-        raise _refuse("an array of pandas has a mask of another length")
+        raise damaged("an array of pandas has a mask of another length")
     return _with_gaps(values, mask)
 
 
@@ -89,7 +90,7 @@ class ArrowArray:
 def new_buffer(data: object) -> ArrowBuffer:
     """What `pyarrow.py_buffer` gives."""
     if type(data) not in (bytes, bytearray):
-        raise _refuse(f"a buffer of Arrow is made of a {type(data).__name__}")
+        raise damaged(f"a buffer of Arrow is made of a {type(data).__name__}")
     return ArrowBuffer(bytes(data))  # type: ignore[call-overload]
 
 
@@ -97,7 +98,7 @@ def _bits(buffer: ArrowBuffer, offset: int, length: int) -> Array:
     """A bitmap, in whose bytes the lowest bit comes first."""
     raw = np.frombuffer(buffer.data, np.uint8)
     if len(raw) * 8 < offset + length:
-        raise _refuse("a bitmap of Arrow is too short")
+        raise damaged("a bitmap of Arrow is too short")
     found: Array = np.unpackbits(raw, bitorder="little")[offset : offset + length].astype(np.bool_)
     return found
 
@@ -106,7 +107,7 @@ def _read(buffer: ArrowBuffer, dtype: str, offset: int, length: int) -> Array:
     raw = buffer.data[: len(buffer.data) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize]
     values = np.frombuffer(raw, dtype)
     if len(values) < offset + length:
-        raise _refuse("a buffer of Arrow is too short")
+        raise damaged("a buffer of Arrow is too short")
     return values[offset : offset + length]
 
 
@@ -114,7 +115,7 @@ def _texts(buffers: Sequence[Any], dtype: str, offset: int, length: int) -> Arra
     ends = _read(buffers[1], dtype, offset, length + 1).tolist() if length else [0]
     data = buffers[2].data if buffers[2] is not None else b""
     if ends[0] < 0 or ends[-1] > len(data) or any(low > high for low, high in pairwise(ends)):
-        raise _refuse("the texts of an array of Arrow lie outside of it")
+        raise damaged("the texts of an array of Arrow lie outside of it")
     found = np.empty(length, object)
     found[:] = [data[low:high].decode("utf-8", "replace") for low, high in pairwise(ends)]
     return found
@@ -123,14 +124,14 @@ def _texts(buffers: Sequence[Any], dtype: str, offset: int, length: int) -> Arra
 def restore_array(parts: Any) -> ArrowArray:
     """What `pyarrow.lib._restore_array` gives, of (type, length, gaps, offset, buffers, children, dictionary)."""
     if type(parts) is not tuple or len(parts) != 7:
-        raise _refuse("an array of Arrow has other parts")
+        raise damaged("an array of Arrow has other parts")
     kind, length, _, offset, buffers, children, dictionary = parts
     sized = all(type(size) is int and 0 <= size < _MOST_LENGTH for size in (length, offset))
     listed = type(buffers) in (list, tuple) and all(one is None or type(one) is ArrowBuffer for one in buffers)
     if not isinstance(kind, ArrowType) or not sized or not listed or children or dictionary is not None:
-        raise _refuse("an array of Arrow has other parts")
+        raise damaged("an array of Arrow has other parts")
     if len(buffers) != (3 if kind.name in _OFFSETS else 2) or (length and buffers[1] is None):
-        raise _refuse("an array of Arrow lacks a buffer")
+        raise damaged("an array of Arrow lacks a buffer")
     if kind.name in _OFFSETS:
         values = _texts(buffers, _OFFSETS[kind.name], offset, length)
     elif not length:
@@ -147,7 +148,7 @@ def restore_array(parts: Any) -> ArrowArray:
 def chunked_array(chunks: object, kind: object = None) -> ArrowArray:
     """What `pyarrow.chunked_array` gives: its chunks one after the other."""
     if type(chunks) is not list or not all(type(one) is ArrowArray for one in chunks):
-        raise _refuse("chunks of Arrow are something else")
+        raise damaged("chunks of Arrow are something else")
     if not chunks:
         return ArrowArray(np.empty(0, object))
     return ArrowArray(np.concatenate([one.values for one in chunks]))

@@ -16,7 +16,7 @@ import numpy as np
 
 from berth.errors import LoadError
 from berth.loaders.unpickle.allow import Name
-from berth.loaders.unpickle.nullable_data import held_values, nullable_names
+from berth.loaders.unpickle.nullable_data import damaged, held_values, nullable_names
 
 _PLAIN = (str, bytes, bool, int, float, complex, type(None), np.generic, datetime.datetime, datetime.timedelta)
 _NAMES = (str, int, float, type(None))
@@ -26,10 +26,6 @@ def _pandas() -> Any:
     import pandas as pd
 
     return pd
-
-
-def _refuse(what: str) -> LoadError:
-    return LoadError(f"the file is damaged: {what}")
 
 
 def _is_plain(value: object) -> bool:
@@ -42,7 +38,7 @@ def _values(data: object) -> np.ndarray[Any, Any]:
     if type(data).__module__.startswith("pandas"):
         data = np.asarray(data)
     if not isinstance(data, np.ndarray):
-        raise _refuse(f"pandas' data is a {type(data).__name__}")
+        raise damaged(f"pandas' data is a {type(data).__name__}")
     if data.dtype == object and (odd := [value for value in data.ravel().tolist() if not _is_plain(value)]):
         raise LoadError(
             f"a pandas object in the file holds a {type(odd[0]).__name__}, which is not supported: only numbers, "
@@ -54,7 +50,7 @@ def _values(data: object) -> np.ndarray[Any, Any]:
 def _label(name: object) -> Any:
     if isinstance(name, _NAMES) or (type(name) is tuple and all(isinstance(one, _NAMES) for one in name)):
         return name
-    raise _refuse(f"a {type(name).__name__} names a column")
+    raise damaged(f"a {type(name).__name__} names a column")
 
 
 class PandasType:
@@ -98,7 +94,7 @@ class Categories:
     def look_up(self, codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The categories that `codes` stand for; NaN for -1."""
         if self.values is None or codes.dtype.kind != "i" or codes.max(initial=-1) >= len(self.values):
-            raise _refuse("the codes of a categorical are not those of its categories")
+            raise damaged("the codes of a categorical are not those of its categories")
         found: np.ndarray[Any, Any] = self.values[np.maximum(codes, 0)] if len(self.values) else codes
         if not (codes < 0).any():
             return found
@@ -110,7 +106,7 @@ class Categories:
 def new_backed(kind: object, checksum: object, state: object = None) -> np.ndarray[Any, Any]:
     """What `__pyx_unpickle_NDArrayBacked` gives: an empty array, filled by the state that follows."""
     if not isinstance(kind, PandasType) or state is not None:
-        raise _refuse("an array of pandas is made of something else")
+        raise damaged("an array of pandas is made of something else")
     return np.ndarray((0,), "b")
 
 
@@ -123,7 +119,7 @@ def array_state(state: Any) -> Any:
     arrays = [one for one in state[:2] if isinstance(one, np.ndarray)]
     kinds = [one for one in state[:2] if isinstance(one, (ArrayKind, Categories, np.dtype))]
     if len(arrays) != 1 or len(kinds) != 1:
-        raise _refuse("an array of pandas has no array in it")
+        raise damaged("an array of pandas has no array in it")
     values = _values(arrays[0])
     if isinstance(kinds[0], Categories):
         values = kinds[0].look_up(values)
@@ -210,13 +206,13 @@ def fill_pandas(target: Any, state: Any) -> bool:
         return False
     blocks = state["_mgr"]
     if not isinstance(blocks, Blocks):
-        raise _refuse(f"a {type(target).__name__} of pandas has no blocks")
+        raise damaged(f"a {type(target).__name__} of pandas has no blocks")
     if type(target).__name__ == "DataFrame":
         target.__init__(blocks.table(), index=blocks.axes[1])
         return True
     (block,), index = blocks.blocks, blocks.axes[0]
     if block.values.shape != (len(index),):
-        raise _refuse("a series of pandas is not as long as its index")
+        raise damaged("a series of pandas is not as long as its index")
     target.__init__(block.values, index=index, name=_label(state.get("_name", state.get("name"))))
     return True
 
@@ -226,7 +222,7 @@ def new_timestamp(value: object, frequency: object = None, zone: object = None, 
     pd = _pandas()
     units = {7: "s", 8: "ms", 9: "us", 10: "ns"}
     if type(value) is not int or type(unit) is not int or unit not in units or zone is not None:
-        raise _refuse("a timestamp of pandas is made of something else")
+        raise damaged("a timestamp of pandas is made of something else")
     return pd.Timestamp(value, unit=units[unit])
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,8 +36,6 @@ def find_file(model: ServedModel) -> Path:
 
 def _place(source: Path, target: Path) -> None:
     """The file under another name: a second name for it, else a copy where the disk is another one."""
-    import shutil
-
     try:
         os.link(source, target)
     except OSError:
@@ -58,15 +57,10 @@ def _as_booster(file: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-@contextmanager
-def _staged(model: ServedModel) -> Iterator[Path]:
+def _staged(model: ServedModel) -> AbstractContextManager[Path]:
     """The file or folder to add."""
     file = find_file(model)
-    if model.runtime.format != "lightgbm":
-        yield file
-        return
-    with _as_booster(file) as folder:
-        yield folder
+    return _as_booster(file) if model.runtime.format == "lightgbm" else nullcontext(file)
 
 
 def _describe_tuning(model: ServedModel) -> Iterator[str]:

@@ -55,11 +55,10 @@ class SizeReport:
 
 def encode_report(report: SizeReport) -> dict[str, Any]:
     """The report as model.json keeps it."""
-    pairs = {"bytes": report.bytes, "one_row_ms": report.one_row_ms, f"rows_{BATCH_ROWS}_ms": report.batch_ms}
+    pairs = {"one_row_ms": report.one_row_ms, f"rows_{BATCH_ROWS}_ms": report.batch_ms}
     numbers: dict[str, Any] = {
         name: {"before": float(f"{pair.before:.6g}"), "after": float(f"{pair.after:.6g}")}
         for name, pair in pairs.items()
-        if name != "bytes"
     }
     return {
         "bytes": {"before": int(report.bytes.before), "after": int(report.bytes.after)},

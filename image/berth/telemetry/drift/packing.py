@@ -6,6 +6,7 @@ follow, and joining them takes longer than counting them. Bytes are small, and a
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ class PackedRows:
         self._on_full, self._other = on_full, other
         # As the first request's; others than these are not packed.
         self._predicted: np.dtype[Any] | None = None
+        self._choosing = threading.Lock()
         self._kept: deque[tuple[bytes, bytes]] = deque()
         self._most_rows = _MOST_BYTES // (self._width * self._dtype.itemsize)
 
@@ -62,9 +64,10 @@ class PackedRows:
             self._on_full()
 
     def _accepts(self, dtype: np.dtype[Any]) -> bool:
-        if self._predicted is None and dtype.kind in "fiub":
-            self._predicted = dtype
-        return dtype is self._predicted
+        with self._choosing:  # the first two requests may come at once, and differ
+            if self._predicted is None and dtype.kind in "fiub":
+                self._predicted = dtype
+            return dtype is self._predicted
 
     def take(self) -> tuple[dict[str, Array], dict[str, Array], int]:
         """All that is kept, as one request's tensors, outputs and rows; it is kept no longer."""

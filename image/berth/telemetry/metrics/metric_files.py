@@ -104,16 +104,14 @@ def collect(directory: Path) -> Iterable[Metric]:
 
 def render(directory: Path, computed: Iterable[Collector] = ()) -> bytes:
     """The same and those of `computed`, in Prometheus's text format."""
+    return render_collectors(*computed, _sum_files(directory))
+
+
+def render_collectors(*collectors: Collector) -> bytes:
+    """Collectors' metrics in that format."""
     registry = CollectorRegistry()
-    for collector in (*computed, _sum_files(directory)):
+    for collector in collectors:
         registry.register(collector)
-    return generate_latest(registry)
-
-
-def render_alone(collector: Collector) -> bytes:
-    """One collector's metrics in that format."""
-    registry = CollectorRegistry()
-    registry.register(collector)
     return generate_latest(registry)
 
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.registry import Collector
 
 from berth.telemetry.metrics.buckets import DELAYS, ERRORS, ROWS, SECONDS, VALUES
-from berth.telemetry.metrics.metric_files import collect, render, render_alone
+from berth.telemetry.metrics.metric_files import collect, render, render_collectors
 from berth.telemetry.metrics.updates import (
     join,
     make_adder,
@@ -146,7 +146,7 @@ class Metrics:
         """What /metrics returns."""
         if self._directory is not None:
             return render(self._directory, self._computed)
-        return generate_latest(self.registry) + b"".join(map(render_alone, self._computed))
+        return generate_latest(self.registry) + render_collectors(*self._computed)
 
 
 class ModelMetrics:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import urllib.error
-import urllib.request
+import ssl
 from collections.abc import Callable, Sequence
-from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from typing import IO, Protocol
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import Protocol
 
 from berth.errors import SettingsError
 from berth.telemetry.payloads.payload_options import NAME, PayloadOptions
@@ -90,22 +86,6 @@ class FileSink:
         return lost, fault
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would arrive as a GET without its lines."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        return None
-
-
-def _authorization(url: SplitResult) -> dict[str, str]:
-    if url.username is None:
-        return {}
-    pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
-    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-
-
 class HttpSink:
     """Posts newline-delimited JSON; a batch is tried four times, then lost."""
 
@@ -113,22 +93,25 @@ class HttpSink:
     reason = "send"
 
     def __init__(self, url: str) -> None:
-        split = urlsplit(url)
-        self._url = split._replace(netloc=split.netloc.rpartition("@")[2]).geturl()
-        self._headers = {"Content-Type": "application/x-ndjson", "User-Agent": "berth", **_authorization(split)}
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        import httpx
+
+        self._url = url  # httpx makes a header of the name and the password in it
+        self._client = httpx.Client(
+            headers={"Content-Type": "application/x-ndjson", "User-Agent": "berth"},
+            timeout=_POST_SECONDS,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            verify=ssl.create_default_context(),
+        )
 
     def _post(self, body: bytes) -> tuple[str, bool]:
         """What went wrong, if anything, and whether it may go better later."""
-        request = urllib.request.Request(self._url, body, self._headers)  # noqa: S310 - the options allow http(s) only
+        import httpx
+
         try:
-            with self._opener.open(request, timeout=_POST_SECONDS):
-                return "", False
-        except urllib.error.HTTPError as error:
-            error.close()
-            return f"the address returned {error.code}", error.code in _AGAIN
-        except (OSError, HTTPException) as error:
+            status = self._client.post(self._url, content=body).status_code
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return str(error) or type(error).__name__, True
+        return ("", False) if 200 <= status < 300 else (f"the address returned {status}", status in _AGAIN)
 
     def write(self, lines: Sequence[bytes], wait: Callable[[float], bool]) -> tuple[int, str]:
         """Post the lines as one body; once the server ends nothing is tried again."""

@@ -15,30 +15,31 @@ from berth.tensors.schema import column_names
 from berth.web.examples import example_request, example_rows, example_tensors
 from berth.web.exchange import BINARY, CSV, JSON
 from berth.web.ndjson import NDJSON
-from berth.web.openapi.model_schemas import JsonSchema, features_schema, reference, takes_rows
+from berth.web.openapi.model_schemas import (
+    LIST,
+    OBJECT,
+    STRING,
+    JsonSchema,
+    exact_object,
+    features_schema,
+    list_of,
+    open_object,
+    reference,
+    takes_rows,
+)
 
 Models = Sequence[Model]
-_OBJECT = {"type": "object"}
-# Generators of clients want to know the items of every list, and one type for every alternative.
-_LIST: JsonSchema = {"type": "array", "items": {}}
-_LINES: JsonSchema = {
-    "type": "string",
-    "description": "A row a line, as an element of `features`; a response line each.",
-}
+_LINES: JsonSchema = {**STRING, "description": "A row a line, as an element of `features`; a response line each."}
 _BYTES: JsonSchema = {"schema": {"type": "string", "format": "binary"}}
 
 
 def _any_of(schemas: list[JsonSchema]) -> JsonSchema:
-    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas} if schemas else {"type": "object"}
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas} if schemas else OBJECT
 
 
-def _object(properties: dict[str, JsonSchema], required: Sequence[str]) -> JsonSchema:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": False,
-    }
+def _outputs(model: Model) -> JsonSchema:
+    names = {"type": "string", "enum": [spec.name for spec in model.outputs]}
+    return list_of(names, minItems=1, uniqueItems=True)
 
 
 def addressing(models: Models, model: Model) -> dict[str, str]:
@@ -70,23 +71,17 @@ def predict_content(models: Models) -> JsonSchema:
     """POST /predict: `features` or `inputs`, and which model."""
     kinds = []
     for model in models:
-        names = [spec.name for spec in model.outputs]
         # Without a name it is the default model, of whatever version.
         needed = [key for key in addressing(models, model) if key != "model" or model.name != models[0].name]
         common: dict[str, JsonSchema] = {
             "model": _word(model.name, "model" in needed),
             "version": _word(model.version, "version" in needed),
-            "outputs": {
-                "type": "array",
-                "items": {"type": "string", "enum": names},
-                "minItems": 1,
-                "uniqueItems": True,
-            },
-            "parameters": _OBJECT,
+            "outputs": _outputs(model),
+            "parameters": OBJECT,
         }
         if (features := features_schema(model)) is not None:
-            kinds.append(_object(common | {"features": features}, ["features", *needed]))
-        kinds.append(_object(common | {"inputs": reference(model, "inputs")}, ["inputs", *needed]))
+            kinds.append(exact_object(common | {"features": features}, ["features", *needed]))
+        kinds.append(exact_object(common | {"inputs": reference(model, "inputs")}, ["inputs", *needed]))
     return {
         JSON: _content(_any_of(kinds), _examples(models, lambda m: example_request(m) | addressing(models, m))),
         NDJSON: _content(_LINES, _examples(models[:1], _example_lines)),
@@ -117,28 +112,17 @@ def _shape(value: Any) -> list[int]:
 
 def infer_content(models: Models) -> JsonSchema:
     """POST …/infer of the Open Inference Protocol, its tensors in JSON or, behind the JSON, in binary."""
-    tensor = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+    tensor = open_object(
+        {
+            "name": STRING,
+            "shape": list_of({"type": "integer", "minimum": 0}, minItems=1),
             "datatype": {"type": "string", "enum": list(DATATYPES)},
-            "data": {**_LIST, "description": "Flat or nested, row by row."},
-            "parameters": _OBJECT,
         },
-        "required": ["name", "shape", "datatype"],
-    }
-    wanted = {"type": "object", "properties": {"name": {"type": "string"}, "parameters": _OBJECT}, "required": ["name"]}
-    schema = {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string"},
-            "parameters": _OBJECT,
-            "inputs": {"type": "array", "items": tensor, "minItems": 1},
-            "outputs": {"type": "array", "items": wanted},
-        },
-        "required": ["inputs"],
-    }
+        data={**LIST, "description": "Flat or nested, row by row."},
+        parameters=OBJECT,
+    )
+    wanted = list_of(open_object({"name": STRING}, parameters=OBJECT))
+    schema = open_object({"inputs": list_of(tensor, minItems=1)}, id=STRING, parameters=OBJECT, outputs=wanted)
     return {JSON: _content(schema, _examples(models, _example_infer)), BINARY: _BYTES}
 
 
@@ -146,12 +130,10 @@ def instances_content(models: Models) -> JsonSchema:
     """POST …:predict of KServe V1: a list of `instances`, or `inputs` as columns."""
     kinds = []
     for model in models:
-        names = [spec.name for spec in model.outputs]
-        outputs = {"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": True}
-        more: dict[str, JsonSchema] = {"parameters": {}, "signature_name": {}, "outputs": outputs}
+        more: dict[str, JsonSchema] = {"parameters": {}, "signature_name": {}, "outputs": _outputs(model)}
         if takes_rows(model):
-            kinds.append(_object(more | {"instances": reference(model, "rows")}, ["instances"]))
-        kinds.append(_object(more | {"inputs": reference(model, "inputs")}, ["inputs"]))
+            kinds.append(exact_object(more | {"instances": reference(model, "rows")}, ["instances"]))
+        kinds.append(exact_object(more | {"inputs": reference(model, "inputs")}, ["inputs"]))
     return {JSON: _content(_any_of(kinds), _examples(models, _example_instances))}
 
 
@@ -179,26 +161,24 @@ def _example_csv(model: Model) -> str | None:
 
 def _table_forms(models: Models) -> dict[str, JsonSchema]:
     """MLflow's four forms for the default model."""
-    lists = {"type": "array", "items": _LIST, "minItems": 1}
-    columns = {"type": "array", "items": {"type": ["string", "integer"]}}
+    columns, data = list_of({"type": ["string", "integer"]}), list_of(LIST, minItems=1)
     rows = [reference(model, "rows") for model in models if takes_rows(model)]
     named = [reference(model, "record") for model in models if column_names(model.inputs)]
-    split = _object({"columns": columns, "index": _LIST, "data": lists}, ["data"])
     return {
-        "dataframe_split": split,
-        "dataframe_records": {"type": "array", "items": _any_of(named), "minItems": 1},
-        "instances": _any_of(rows) if rows else _LIST,
-        "inputs": {"anyOf": [_OBJECT, _LIST]},
+        "dataframe_split": exact_object({"columns": columns, "index": LIST, "data": data}, ["data"]),
+        "dataframe_records": list_of(_any_of(named), minItems=1),
+        "instances": _any_of(rows) if rows else LIST,
+        "inputs": {"anyOf": [OBJECT, LIST]},
     }
 
 
 def invocations_content(models: Models) -> JsonSchema:
     """POST /invocations of MLflow: exactly one of four forms, to the default model; or CSV with a header."""
     first = models[:1]
-    kinds = [_object({form: schema, "params": _OBJECT}, [form]) for form, schema in _table_forms(first).items()]
+    kinds = [exact_object({form: schema, "params": OBJECT}, [form]) for form, schema in _table_forms(first).items()]
     return {
         JSON: _content({"oneOf": kinds}, _examples(first, _example_instances)),
-        CSV: _content({"type": "string"}, _examples(first, _example_csv)),
+        CSV: _content(STRING, _examples(first, _example_csv)),
     }
 
 
@@ -209,17 +189,17 @@ def _example_feedback(model: Model) -> dict[str, Any]:
 
 def feedback_content(models: Models) -> JsonSchema:
     """POST /feedback: one item or a list of them."""
-    value: JsonSchema = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, _LIST]}
-    receipt, reward = {"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}
-    named = {"model": {"type": "string"}, "version": {"type": "string"}, "prediction": value, "truth": value}
+    value: JsonSchema = {"anyOf": [STRING, {"type": "number"}, {"type": "boolean"}, LIST]}
+    receipt, reward = STRING, {"type": "number", "minimum": 0, "maximum": 1}
+    named = {"model": STRING, "version": STRING, "prediction": value, "truth": value}
     item = {
         "oneOf": [
-            _object({"receipt": receipt, "truth": value}, ["receipt", "truth"]),
-            _object({"receipt": receipt, "reward": reward}, ["receipt", "reward"]),
-            _object(named, list(named)),
+            exact_object({"receipt": receipt, "truth": value}, ["receipt", "truth"]),
+            exact_object({"receipt": receipt, "reward": reward}, ["receipt", "reward"]),
+            exact_object(named, list(named)),
         ]
     }
-    many = {"type": "array", "items": item, "minItems": 1, "maxItems": 10_000}
+    many = list_of(item, minItems=1, maxItems=10_000)
     return {JSON: _content({"anyOf": [item, many]}, _examples(models, _example_feedback))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,25 @@ from berth.tensors.schema import column_names, is_frame, is_matrix
 
 _NAMED_IN_TEXT = 20
 JsonSchema = dict[str, Any]
+STRING: JsonSchema = {"type": "string"}
+OBJECT: JsonSchema = {"type": "object"}
+# Generators of clients want to know the items of every list, and one type for every alternative.
+LIST: JsonSchema = {"type": "array", "items": {}}
+
+
+def open_object(required: dict[str, JsonSchema], **optional: JsonSchema) -> JsonSchema:
+    """An object with these properties, and maybe others."""
+    return {"type": "object", "properties": required | optional, "required": list(required)}
+
+
+def exact_object(properties: dict[str, JsonSchema], required: Sequence[str]) -> JsonSchema:
+    """An object with these properties and no others."""
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def list_of(items: JsonSchema, **limits: Any) -> JsonSchema:
+    """A list with so many items (`minItems`, `maxItems`)."""
+    return {"type": "array", "items": items, **limits}
 
 
 def value_schema(datatype: str) -> JsonSchema:
@@ -22,22 +42,21 @@ def value_schema(datatype: str) -> JsonSchema:
     return {"type": {"f": ["number", "null"], "b": "boolean", "O": ["string", "null"]}[dtype.kind]}
 
 
-def _list_of(items: JsonSchema, size: int, least: int = 0) -> JsonSchema:
-    """A list of `size` items; -1 is any number from `least` on."""
-    return {
-        "type": "array",
-        "items": items,
-        **({"minItems": least} if size < 0 and least else {}),
-        **({"minItems": size, "maxItems": size} if size >= 0 else {}),
-    }
+def _sized(items: JsonSchema, size: int) -> JsonSchema:
+    """A list of `size` items; -1 is any number."""
+    return list_of(items) if size < 0 else list_of(items, minItems=size, maxItems=size)
+
+
+def _some(items: JsonSchema) -> JsonSchema:
+    return list_of(items, minItems=1)
 
 
 def tensor_schema(spec: TensorSpec) -> JsonSchema:
     """A tensor as nested lists, at least one row."""
     schema = value_schema(spec.datatype)
     for size in reversed(spec.shape[1:]):
-        schema = _list_of(schema, size)
-    return _list_of(schema, spec.shape[0], least=1)
+        schema = _sized(schema, size)
+    return _some(schema) if spec.shape[0] < 0 else _sized(schema, spec.shape[0])
 
 
 def _column_schemas(model: Model) -> dict[str, JsonSchema]:
@@ -53,22 +72,18 @@ def _row_schema(model: Model) -> JsonSchema:
     schema: JsonSchema = {"description": f"In this order: {told}."} if names else {}
     if is_matrix(model.inputs):
         spec = model.inputs[0]
-        return schema | _list_of(value_schema(spec.datatype), spec.shape[1])
+        return schema | _sized(value_schema(spec.datatype), spec.shape[1])
     values = list(_column_schemas(model).values())
     return schema | {"type": "array", "prefixItems": values, "minItems": len(values), "maxItems": len(values)}
 
 
-def _record_schema(columns: dict[str, JsonSchema]) -> JsonSchema:
-    return {"type": "object", "properties": columns, "required": list(columns), "additionalProperties": False}
-
-
 def _inputs_schema(model: Model) -> JsonSchema:
     tensors = {spec.name: tensor_schema(spec) for spec in model.inputs}
-    by_name = _record_schema(tensors)
+    by_name = exact_object(tensors, list(tensors))
     if not (is_matrix(model.inputs) and model.inputs[0].columns):
         return by_name
-    lists = {name: _list_of(schema, -1, least=1) for name, schema in _column_schemas(model).items()}
-    return {"anyOf": [by_name, _record_schema(lists)]}
+    lists = {name: _some(schema) for name, schema in _column_schemas(model).items()}
+    return {"anyOf": [by_name, exact_object(lists, list(lists))]}
 
 
 def component_name(model: Model, part: str) -> str:
@@ -91,10 +106,10 @@ def model_components(model: Model) -> dict[str, JsonSchema]:
     parts = {"inputs": _inputs_schema(model)}
     if is_matrix(model.inputs) or is_frame(model.inputs):
         parts["row"] = _row_schema(model)
-        kinds = [_list_of(reference(model, "row"), -1, least=1)]
+        kinds = [_some(reference(model, "row"))]
         if columns := _column_schemas(model):
-            parts["record"] = _record_schema(columns)
-            kinds.append(_list_of(reference(model, "record"), -1, least=1))
+            parts["record"] = exact_object(columns, list(columns))
+            kinds.append(_some(reference(model, "record")))
         parts["rows"] = {"anyOf": kinds}
     elif takes_rows(model):
         parts["rows"] = tensor_schema(model.inputs[0])

@@ -6,10 +6,7 @@ from typing import Any
 
 from berth.errors import error_codes
 from berth.tensors.arrays import DATATYPES
-
-_STRING: dict[str, Any] = {"type": "string"}
-_OBJECT: dict[str, Any] = {"type": "object"}
-_LIST: dict[str, Any] = {"type": "array", "items": {}}
+from berth.web.openapi.model_schemas import LIST, OBJECT, STRING, list_of, open_object
 
 STATUSES = {
     400: "The request is wrong; the message says what, with the value, and what to do",
@@ -26,82 +23,74 @@ STATUSES = {
 }
 
 
-def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": required | optional, "required": list(required)}
-
-
-def _list_of(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-_TENSOR = _object(
-    {"name": _STRING, "datatype": {"type": "string", "enum": list(DATATYPES)}, "shape": _list_of({"type": "integer"})}
+_TENSOR = open_object(
+    {"name": STRING, "datatype": {"type": "string", "enum": list(DATATYPES)}, "shape": list_of({"type": "integer"})}
 )
 _STATES = {"type": "string", "enum": ["loading", "ready", "failed"]}
-_STATE = _object({"state": _STATES, "reason": _STRING})
+_STATE = open_object({"state": _STATES, "reason": STRING})
 
 ANSWERS: dict[str, dict[str, Any]] = {
-    "Object": _OBJECT,
-    "Text": _STRING,
-    "Status": _object({"status": _STRING}),
-    "Error": _object(
+    "Object": OBJECT,
+    "Text": STRING,
+    "Status": open_object({"status": STRING}),
+    "Error": open_object(
         {
             "error": {"type": "string", "description": "What was wrong, with the value, and what to do."},
             "code": {"type": "string", "enum": error_codes(), "description": "Never renamed."},
             "request_id": {"type": "string", "description": "As in the header X-Request-Id and in the server's log."},
         }
     ),
-    "Prediction": _object(
-        {"model": _STRING, "version": _STRING},
-        prediction={**_LIST, "description": "One per row."},
-        probabilities={**_LIST, "description": "One list per row, in the order of the labels."},
+    "Prediction": open_object(
+        {"model": STRING, "version": STRING},
+        prediction={**LIST, "description": "One per row."},
+        probabilities={**LIST, "description": "One list per row, in the order of the labels."},
         outputs={"type": "object", "description": "The predictions by output name, to a request with `inputs`."},
     ),
-    "Predictions": _object(
-        {"predictions": {"anyOf": [_LIST, _OBJECT]}},
-        outputs={"anyOf": [_LIST, _OBJECT], "description": "V1: whole outputs, to a request with `inputs`."},
+    "Predictions": open_object(
+        {"predictions": {"anyOf": [LIST, OBJECT]}},
+        outputs={"anyOf": [LIST, OBJECT], "description": "V1: whole outputs, to a request with `inputs`."},
     ),
-    "InferResponse": _object(
+    "InferResponse": open_object(
         {
-            "model_name": _STRING,
-            "outputs": _list_of({**_TENSOR, "properties": _TENSOR["properties"] | {"data": _LIST}}),
+            "model_name": STRING,
+            "outputs": list_of({**_TENSOR, "properties": _TENSOR["properties"] | {"data": LIST}}),
         },
-        model_version=_STRING,
-        id=_STRING,
-        parameters=_OBJECT,
+        model_version=STRING,
+        id=STRING,
+        parameters=OBJECT,
     ),
-    "ServerMetadata": _object({"name": _STRING, "version": _STRING, "extensions": _list_of(_STRING)}),
-    "ModelMetadata": _object(
-        {"name": _STRING, "inputs": _list_of(_TENSOR), "outputs": _list_of(_TENSOR)},
-        versions=_list_of(_STRING),
-        platform=_STRING,
+    "ServerMetadata": open_object({"name": STRING, "version": STRING, "extensions": list_of(STRING)}),
+    "ModelMetadata": open_object(
+        {"name": STRING, "inputs": list_of(_TENSOR), "outputs": list_of(_TENSOR)},
+        versions=list_of(STRING),
+        platform=STRING,
     ),
-    "V1Status": _object(
+    "V1Status": open_object(
         {
-            "name": _STRING,
+            "name": STRING,
             "ready": {"type": "boolean"},
-            "model_version_status": _list_of(_object({"version": _STRING, "state": _STRING, "status": _OBJECT})),
+            "model_version_status": list_of(open_object({"version": STRING, "state": STRING, "status": OBJECT})),
         }
     ),
-    "Index": _list_of(_object({"name": _STRING, "version": _STRING, "state": _STRING}, reason=_STRING)),
-    "Health": _object({"status": _STRING, "models": {"type": "object", "additionalProperties": _STATE}}),
-    "Info": _object(
+    "Index": list_of(open_object({"name": STRING, "version": STRING, "state": STRING}, reason=STRING)),
+    "Health": open_object({"status": STRING, "models": {"type": "object", "additionalProperties": _STATE}}),
+    "Info": open_object(
         {
-            "berth": _STRING,
-            "slot": _STRING,
-            "fingerprint": _STRING,
+            "berth": STRING,
+            "slot": STRING,
+            "fingerprint": STRING,
             "started_at": {"type": "string", "format": "date-time"},
-            "libraries": {"type": "object", "additionalProperties": _STRING},
-            "models": _list_of(
-                _object(
+            "libraries": {"type": "object", "additionalProperties": STRING},
+            "models": list_of(
+                open_object(
                     {
-                        "name": _STRING,
-                        "version": _STRING,
+                        "name": STRING,
+                        "version": STRING,
                         "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
-                        "format": _STRING,
+                        "format": STRING,
                         "accelerated": {"type": "boolean"},
-                        "inputs": _list_of({"$ref": "#/components/schemas/Signature"}),
-                        "outputs": _list_of({"$ref": "#/components/schemas/Signature"}),
+                        "inputs": list_of({"$ref": "#/components/schemas/Signature"}),
+                        "outputs": list_of({"$ref": "#/components/schemas/Signature"}),
                         "example": {"type": "object", "description": "A body for POST /predict that works."},
                     }
                 )
@@ -111,20 +100,20 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "Signature": {
         **_TENSOR,
         "properties": _TENSOR["properties"]
-        | {"columns": _list_of(_STRING), "labels": _list_of({"description": "A class."})},
+        | {"columns": list_of(STRING), "labels": list_of({"description": "A class."})},
     },
-    "Feedback": _object(
+    "Feedback": open_object(
         {
             "accepted": {"type": "integer"},
-            "rejected": _list_of(_object({"index": {"type": "integer"}, "error": _STRING, "code": _STRING})),
+            "rejected": list_of(open_object({"index": {"type": "integer"}, "error": STRING, "code": STRING})),
         }
     ),
-    "Listing": _object(
+    "Listing": open_object(
         {
-            "service": _STRING,
-            "status": _STRING,
-            "routes": _list_of(_object({"method": _STRING, "path": _STRING, "summary": _STRING})),
-            "models": _list_of(_object({"name": _STRING, "version": _STRING, "state": _STATES, "reason": _STRING})),
+            "service": STRING,
+            "status": STRING,
+            "routes": list_of(open_object({"method": STRING, "path": STRING, "summary": STRING})),
+            "models": list_of(open_object({"name": STRING, "version": STRING, "state": _STATES, "reason": STRING})),
         }
     ),
 }
