@@ -79,7 +79,7 @@ class ColumnProfile:
         return {value: at for at, value in enumerate(self.categories)}
 
     @cached_property
-    def _known_numbers(self) -> Array | None:
+    def known_numbers(self) -> Array | None:
         """The categories where all are numbers that ascend, as `_make_categorical` puts them."""
         if not self.categories or not all(isinstance(value, float) for value in self.categories):
             return None
@@ -90,7 +90,7 @@ class ColumnProfile:
         """The bin of each value: numbers [n], or strings and None [n]; int64 [n]."""
         if self.kind == CATEGORICAL:
             other, places = len(self.categories), self._places
-            if (known := self._known_numbers) is not None and values.dtype.kind in "fiub":
+            if (known := self.known_numbers) is not None and values.dtype.kind in "fiub":
                 numbers = values.astype(np.float64, copy=False)
                 at = np.minimum(np.searchsorted(known, numbers), other - 1)
                 return np.where(known[at] == numbers, at, np.where(np.isnan(numbers), other + 1, other))

@@ -1,13 +1,12 @@
 """The rows of small requests as bytes, until they are counted.
 
 Thousands of small arrays that wait cost more than they say: their memory is not used again by the requests that
-follow, and joining them takes longer than counting them. Bytes are small, and are joined at once.
+follow, and joining them takes longer than counting them. Bytes are joined as they come.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ _MOST_BYTES = 1024
 
 
 class PackedRows:
-    """The rows of a model whose input is one matrix of numbers. Safe for any thread, but for `take`: one at a time.
+    """The rows of a model whose input is one matrix of numbers. Safe for any thread.
 
     `on_full` is called with each request above a block, `other` with those that are not of the usual form.
     """
@@ -39,12 +38,12 @@ class PackedRows:
         self._on_full, self._other = on_full, other
         # As the first request's; others than these are not packed.
         self._predicted: np.dtype[Any] | None = None
-        self._choosing = threading.Lock()
-        self._kept: deque[tuple[bytes, bytes]] = deque()
+        self._lock = threading.Lock()
+        self._given, self._answers, self._requests = bytearray(), bytearray(), 0
         self._most_rows = _MOST_BYTES // (self._width * self._dtype.itemsize)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return self._requests
 
     def offer(self, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> None:
         """Keep a request's rows until they are counted. Its shapes have been checked: the model has predicted them."""
@@ -55,27 +54,31 @@ class PackedRows:
             or given.dtype is not self._dtype
             or rows > self._most_rows
             or (predicted.dtype is not self._predicted and not self._accepts(predicted.dtype))
-            or (waiting := len(self._kept)) >= _MOST
+            or (waiting := self._requests) >= _MOST
         ):
             self._other(tensors, outputs, rows)
             return
-        self._kept.append((given.tobytes(), predicted.tobytes()))
+        with self._lock:
+            self._given += given.tobytes()
+            self._answers += predicted.tobytes()
+            self._requests += 1
         if waiting >= BLOCK:
             self._on_full()
 
     def _accepts(self, dtype: np.dtype[Any]) -> bool:
-        with self._choosing:  # the first two requests may come at once, and differ
+        with self._lock:  # the first two requests may come at once, and differ
             if self._predicted is None and dtype.kind in "fiub":
                 self._predicted = dtype
             return dtype is self._predicted
 
     def take(self) -> tuple[dict[str, Array], dict[str, Array], int]:
         """All that is kept, as one request's tensors, outputs and rows; it is kept no longer."""
-        kept = [self._kept.popleft() for _ in range(len(self._kept))]
-        given, predicted = map(b"".join, zip(*kept, strict=True)) if kept else (b"", b"")
+        with self._lock:
+            given, answers = self._given, self._answers
+            self._given, self._answers, self._requests = bytearray(), bytearray(), 0
         rows = len(given) // (self._width * self._dtype.itemsize)
         matrix = np.frombuffer(given, self._dtype, rows * self._width).reshape(rows, self._width)
-        return {self._name: matrix}, {PREDICTION: np.frombuffer(predicted, self._predicted)}, rows
+        return {self._name: matrix}, {PREDICTION: np.frombuffer(answers, self._predicted)}, rows
 
 
 def can_pack(inputs: Sequence[TensorSpec]) -> bool:

@@ -36,7 +36,8 @@ class CountRing:
         with path.open("w+b") as file:
             # Allocated as a whole: a page that the disk has no room for would be a fatal signal later.
             os.posix_fallocate(file.fileno(), 0, self._starts[-1] * SLOTS * 8)
-        self._values = np.memmap(path, np.int64, "r+", shape=(SLOTS, self._starts[-1]))
+        # As a plain array: each slice of a memmap takes several times as long.
+        self._values = np.asarray(np.memmap(path, np.int64, "r+", shape=(SLOTS, self._starts[-1])))
 
     def add(self, model: int, counts: Array) -> None:
         """Add `counts` ([sizes[model]]) to the slot of this moment."""

@@ -20,13 +20,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from berth.models.bin_counts import Counted, make_counter
 from berth.models.profile import PREDICTION, UNUSUAL, ColumnProfile, Profile, split_columns
 from berth.telemetry.drift.packing import BLOCK, PackedRows, can_pack
 from berth.telemetry.drift.ring import CountRing
@@ -58,6 +59,11 @@ class Watched:
     on_unusual: Callable[[str, str, int], None] = lambda feature, kind, count: None
     on_drop: Callable[[int], None] = lambda rows: None
 
+    @cached_property
+    def counters(self) -> tuple[Callable[[Array], Counted], ...]:
+        """What counts the values of each of the profile's features."""
+        return tuple(map(make_counter, self.profile.features))
+
     @property
     def size(self) -> int:
         """Values in the ring: the rows, then every feature's bins and its unusual values by kind."""
@@ -78,17 +84,17 @@ def _feature_values(
 def count_block(watched: Watched, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> Array:
     """What a block of rows adds to the ring ([watched.size] int64); calls `on_unusual`."""
     values = {id(column): array for column, array in _feature_values(watched, tensors, outputs)}
-    parts = [np.array([rows], np.int64)]
-    for column in watched.profile.features:
-        counts, odd = np.zeros(len(column.shares), np.int64), np.zeros(len(UNUSUAL), np.int64)
-        if (array := values.get(id(column))) is not None:
-            bins = column.find_bins(array)
-            counts = np.bincount(bins, minlength=len(counts))
-            for kind, mask in column.find_unusual(array, bins).items():
-                odd[UNUSUAL.index(kind)] = found = int(mask.sum())
-                watched.on_unusual(column.name, kind, found)
-        parts += [counts, odd]
-    return np.concatenate(parts)
+    found = [rows]
+    for column, count in zip(watched.profile.features, watched.counters, strict=True):
+        if (array := values.get(id(column))) is None:
+            found += [0] * (len(column.shares) + len(UNUSUAL))
+            continue
+        bins, unusual = count(array)
+        for kind, odd in unusual.items():
+            watched.on_unusual(column.name, kind, odd)
+        found += bins
+        found += [unusual.get(kind, 0) for kind in UNUSUAL]
+    return np.array(found, np.int64)
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ def _group_jobs(jobs: Sequence[_Job]) -> list[list[_Job]]:
 def _join(arrays: Sequence[Array], offsets: Sequence[int], step: int) -> Array:
     """Every `step`-th row of arrays, in each from its offset on, picked before anything is copied."""
     if step == 1:
-        return np.concatenate(arrays)
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return np.concatenate([array[at::step] for array, at in zip(arrays, offsets, strict=True)])
 
 
