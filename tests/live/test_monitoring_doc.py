@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from collector import wait_for
 from live.berths import ask, running_ready
 from live.server import Server
 
@@ -47,8 +48,13 @@ def test_the_shifted_feature_is_found(server: Server) -> None:
     assert "fewer than 100 rows" in before.stdout
     sent = run_pasted(pasted("python -c", server))
     assert (sent.returncode, sent.stderr) == (0, "")
-    top = ask(server, "GET", "/drift")[1]["models"][0]["features"][0]
-    assert (top["name"], top["drifted"]) == ("petal width (cm)", True)
+
+    def find_top() -> tuple[str, bool | None]:
+        top = ask(server, "GET", "/drift")[1]["models"][0]["features"][0]
+        return top["name"], top["drifted"]
+
+    wait_for(lambda: find_top()[1] is not None)  # rows are counted within half a second
+    assert find_top() == ("petal width (cm)", True)
     after = run_pasted(pasted("berth drift", server))
     assert after.returncode == 1
     assert "drifted: petal width (cm), prediction\n" in after.stdout
