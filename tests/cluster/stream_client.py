@@ -158,14 +158,14 @@ def resume(make: Callable[[], Stream], rows: int) -> Answer:
                     if status != 200:
                         break
                     chunks = stream.chunks()
-                line = json.loads(next(chunks))
-                if "error" in line:
-                    ends.append(line["code"])
+                lines = [json.loads(line) for line in next(chunks).splitlines()]  # a proxy may join two
+                done += sum("error" not in line for line in lines)
+                if "error" in lines[-1]:
+                    ends.append(lines[-1]["code"])
                     with suppress(StopIteration):
                         next(chunks)
                         ends.append("no end")
                     break
-                done += 1
                 time.sleep(0.02)
             stream.close()
         except (OSError, StopIteration) as error:
