@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from berth.telemetry import logs
@@ -81,3 +82,12 @@ def test_a_request_is_one_write(capfd: pytest.CaptureFixture[str]) -> None:
     logs.write_request({"ts": "T", "status": 200}, "json")
     assert capfd.readouterr().out == "T info    status=200 route='/predict'\n" + '{"ts":"T","status":200}\n'
     assert sys.stdout.fileno() > 0
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_no_password_of_an_address_is_logged(capfd: pytest.CaptureFixture[str], level: str) -> None:
+    logs.configure(level, "json")
+    transport = httpx.MockTransport(lambda request: httpx.Response(200))
+    with httpx.Client(transport=transport) as client:
+        assert client.post("http://reader:secret@collector.example/lines", content=b"{}").status_code == 200
+    assert "secret" not in capfd.readouterr().out

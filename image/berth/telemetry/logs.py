@@ -17,6 +17,8 @@ import orjson
 LOGGER = "berth"
 # Keys of the text format that the sentence already shows.
 _SHOWN = ("ts", "level", "message")
+# Libraries that log whole addresses at `info`, with the name and the password in them.
+_WITH_ADDRESSES = ("httpx", "httpcore")
 # Made once: json.dumps would make an encoder for every line, at three times the line's cost.
 _encode = json.JSONEncoder(default=repr, separators=(",", ":")).encode
 
@@ -82,6 +84,8 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _WITH_ADDRESSES:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 
 def write_request(fields: Mapping[str, Any], form: str) -> None:
