@@ -91,6 +91,13 @@ def test_vectorizer_of_files_is_refused_in_every_container(name: str, source: st
         _load(CONTAINERS[name](CountVectorizer(input=source)), tmp_path / "m.pkl")
 
 
+def test_a_vectorizer_of_files_whose_state_is_forged_is_refused(tmp_path: Path) -> None:
+    vectorizer = CountVectorizer(input="filename")
+    del vars(vectorizer)["decode_error"]  # it would raise only after it had read the file
+    with pytest.raises(UnsafeArtifact, match="would read any file that a request names"):
+        _load(vectorizer, tmp_path / "m.pkl")
+
+
 def test_threads_printing_and_caches_are_reset(tmp_path: Path) -> None:
     loaded = _load(threads_model(), tmp_path / "m.pkl")
     assert loaded._n_threads == 20_000
