@@ -73,6 +73,12 @@ containers:
     args:
       {{- toYaml .args | nindent 6 }}
       {{- include "berth.request" .root | nindent 6 }}
+    {{- with .env }}
+    env:
+      {{- range $name, $value := . }}
+      - {name: {{ $name }}, value: {{ $value | quote }}}
+      {{- end }}
+    {{- end }}
     resources:
       {{- toYaml $gate.resources | nindent 6 }}
     securityContext:

@@ -122,7 +122,8 @@ def test_gate_asks_for_the_fingerprint_of_the_pods(helm: Helm, slot: str) -> Non
     assert f"--fingerprint={fingerprint}" in gate(objects)
     assert f"--target-url=http://iris-berth-{slot}.shop.svc:80" in gate(objects)
     assert f"--headless-host=iris-berth-{slot}-pods.shop.svc" in gate(objects)
-    assert f"--every-pod-host=iris-berth-{slot}-every-pod.shop.svc" in gate(objects)
+    (container,) = objects["Job/iris-berth-gate"]["spec"]["template"]["spec"]["containers"]
+    assert container["env"] == [{"name": "EVERY_POD_HOST", "value": f"iris-berth-{slot}-every-pod.shop.svc"}]
     ready, every = (objects[f"Service/iris-berth-{slot}-{which}"]["spec"] for which in ("pods", "every-pod"))
     assert (ready["publishNotReadyAddresses"], every["publishNotReadyAddresses"]) == (False, True)
     assert ready["selector"] == every["selector"]

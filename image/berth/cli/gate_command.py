@@ -77,7 +77,11 @@ def _conclude(verdict: Verdict) -> None:
 @click.option("--fingerprint", callback=_fingerprint, help="Fingerprint that /info of the target must report.")
 @click.option("--headless-host", help="Host name that resolves to the target's ready pods.")
 @click.option(
-    "--every-pod-host", default="", show_default=False, help="Host name that resolves to all of its pods, ready or not."
+    "--every-pod-host",
+    default="",
+    envvar="EVERY_POD_HOST",
+    show_default=False,
+    help="Host name that resolves to all of its pods, ready or not; also EVERY_POD_HOST.",
 )
 @click.option("--other-mode", type=click.Choice(["serve", "standby", "absent"]), help="Mode of the other slot.")
 @click.option("--min-ready", type=click.IntRange(min=0), default=1, help="Minimum number of ready pods.")
