@@ -164,8 +164,8 @@ def test_the_table_is_the_contracts() -> None:
     bound.observe_delay(60.0)
     bound.set_reference("accuracy", 0.9)
     bound.set_experiment_file(True)
-    bound.count_shadow("agree", 1)
-    bound.observe_shadow([0.01], [0.5])
+    bound.count_shadow("agree")
+    bound.observe_shadow(0.01, [0.5])
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -21,8 +21,7 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,16 +93,15 @@ class ArmPlace:
                 self._values[_AT[name]] += amount
                 self._values[_AT[f"faded_{name}"]] += amount * weight
 
-    def observe_seconds(self, seconds: Sequence[float]) -> None:
-        """A shadow predicted requests, each in so many seconds."""
+    def observe_seconds(self, seconds: float) -> None:
+        """A shadow predicted, in so many seconds."""
         with self._lock:
-            for each, count in Counter(seconds).items():
-                self._values[len(VALUES) + bisect_left(SECONDS, each)] += count
+            self._values[len(VALUES) + bisect_left(SECONDS, seconds)] += 1
 
-    def count(self, name: str, count: int) -> None:
-        """So many more of a value of VALUES."""
+    def count(self, name: str) -> None:
+        """One more of a value of VALUES."""
         with self._lock:
-            self._values[_AT[name]] += count
+            self._values[_AT[name]] += 1
 
 
 class CountFile:

@@ -6,9 +6,7 @@
                      request, after the fork, and again should it end
 
 A thread of its own would take the interpreter's lock from requests for longer than a quick prediction takes. A model
-that turns out not to be quick belongs to the thread from then on. Quick ones wait for some milliseconds, so that many
-requests are predicted by one call (shadow_calls.py): one by one each would come after other code, and take four times
-as long.
+that turns out not to be quick belongs to the thread from then on.
 
 A shadow calls its model directly: it takes none of the places in which requests compute, and nothing that it raises,
 SystemExit included, reaches one. What waits too long is dropped: a shadow that sleeps delays only itself.
@@ -18,15 +16,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from berth.experiments.shadow_calls import ShadowJob, predict_again
+from berth.experiments.arm_counts import ArmPlace
+from berth.models.model import Model
 from berth.telemetry.logs import log
+from berth.tensors.arrays import Array, Tensors
 from berth.tensors.differences import compare_outputs
+from berth.tensors.schema import check_tensors
 
 QUEUE = 64
 AGREE, DIFFER, FAILED, DROPPED = "agree", "differ", "failed", "dropped"
@@ -34,8 +36,34 @@ _MOST_WAIT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
 # Of CPU time: a shadow that once takes more is not predicted between requests again.
 _QUICK_SECONDS = 0.005
-# Quick ones are predicted when so many wait, or the first has waited for so long.
-_BATCH, _GATHER_SECONDS = 16, 0.005
+_MOST_ROWS = 1 << 30
+
+
+class ShadowMetrics(Protocol):
+    """What a shadow's metrics take."""
+
+    def count_shadow(self, result: str) -> None:
+        """A request was compared, failed or was dropped."""
+
+    def observe_shadow(self, seconds: float, differences: Sequence[float]) -> None:
+        """The shadow predicted, in so many seconds; with numbers, their largest difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowJob:
+    """One request to predict again: by which model, with what, and what its own model predicted.
+
+    `is_quick`: the model is over before a thread could wait for its turn, whatever a row says (Predictor.is_quick).
+    """
+
+    key: str
+    is_quick: bool
+    find_model: Callable[[], Model]
+    tensors: Tensors
+    outputs: Mapping[str, Array]
+    metrics: ShadowMetrics
+    place: ArmPlace | None
+    offered: float
 
 
 def is_shadowed(request_id: str, share: float) -> bool:
@@ -47,7 +75,7 @@ def is_shadowed(request_id: str, share: float) -> bool:
 class ShadowQueue:
     """A bounded queue and the thread that empties it. Safe for any thread; `is_busy` says whether requests compute.
 
-    The thread that calls `use_this_thread` calls `take_quick` from `next_turn` on, whenever no request has come.
+    The thread that calls `use_this_thread` calls `take_quick` where `has_turn`, whenever no request has come.
     """
 
     def __init__(self, is_busy: Callable[[], bool] = lambda: False) -> None:
@@ -66,7 +94,7 @@ class ShadowQueue:
         is_quick = job.is_quick and threading.get_ident() == self._main_thread and job.key not in self._slow
         queue = self._quick if is_quick else self._queue
         if len(queue) >= QUEUE:
-            _count([job], DROPPED)
+            self._count(job, DROPPED)
             return
         queue.append(job)
         if is_quick:
@@ -80,24 +108,20 @@ class ShadowQueue:
         self._main_thread = threading.get_ident()
 
     @property
-    def next_turn(self) -> float:
-        """When `take_quick` has something to do (monotonic); infinity while nothing waits, or requests compute."""
-        if not (waiting := len(self._quick)) or self._is_busy():
-            return math.inf
-        return 0.0 if waiting >= _BATCH else self._quick[0].offered + _GATHER_SECONDS
+    def has_turn(self) -> bool:
+        """Whether `take_quick` has something to do now: no request computes."""
+        return bool(self._quick) and not self._is_busy()
 
     def take_quick(self) -> None:
-        """Predict some of the waiting requests again, by one call; for the thread that serves. Never raises."""
-        began, now = time.thread_time(), time.monotonic()
-        jobs = [self._quick.popleft()]
-        while self._quick and len(jobs) < _BATCH and jobs[0].can_join(self._quick[0]):
-            jobs.append(self._quick.popleft())
-        late = [job for job in jobs if now - job.offered > _MOST_WAIT_SECONDS]
-        _count(late, DROPPED)
-        if len(late) < len(jobs):
-            self._predict(jobs[len(late) :])
+        """Predict one request again, for the main loop that found `has_turn`. Never raises."""
+        job = self._quick.popleft()
+        if time.monotonic() - job.offered > _MOST_WAIT_SECONDS:
+            self._count(job, DROPPED)
+            return
+        began = time.thread_time()
+        self._predict(job)
         if time.thread_time() - began > _QUICK_SECONDS:
-            self._slow.add(jobs[0].key)
+            self._slow.add(job.key)
 
     def _start(self) -> None:
         with self._starting:
@@ -115,37 +139,30 @@ class ShadowQueue:
     def _take(self, job: ShadowJob) -> None:
         while self._is_busy():
             if time.monotonic() - job.offered > _MOST_WAIT_SECONDS:
-                _count([job], DROPPED)
+                self._count(job, DROPPED)
                 return
             time.sleep(_PAUSE_SECONDS)
-        self._predict([job])
+        self._predict(job)
 
-    def _predict(self, jobs: Sequence[ShadowJob]) -> None:
+    def _predict(self, job: ShadowJob) -> None:
         began = time.monotonic()
         try:
-            found = predict_again(jobs)
-            compared = [compare_outputs(mine, job.outputs) for mine, job in zip(found, jobs, strict=True)]
+            model = job.find_model()
+            tensors = check_tensors(job.tensors, model.inputs, _MOST_ROWS, model.batchable)
+            found = model.predict(tensors, list(job.outputs))
+            agree, difference = compare_outputs(found, job.outputs)
         except BaseException as error:  # SystemExit too: a shadow must cost no request, and the next one gets its turn
-            if len(jobs) > 1:  # one of them is to blame
-                for job in jobs:
-                    self._predict([job])
-                return
             log("a shadow failed", level=logging.WARNING, error=type(error).__name__)
-            _count(jobs, FAILED)
+            self._count(job, FAILED)
             return
-        seconds = [time.monotonic() - began] * len(jobs)
-        jobs[0].metrics.observe_shadow(seconds, [gap for _, gap in compared if gap is not None])
-        if (place := jobs[0].place) is not None:
-            place.observe_seconds(seconds)
-        agree = [job for job, (is_same, _) in zip(jobs, compared, strict=True) if is_same]
-        _count(agree, AGREE)
-        _count(jobs[len(agree) :], DIFFER)
+        seconds = time.monotonic() - began
+        job.metrics.observe_shadow(seconds, [] if difference is None else [difference])
+        if job.place is not None:
+            job.place.observe_seconds(seconds)
+        self._count(job, AGREE if agree else DIFFER)
 
-
-def _count(jobs: Sequence[ShadowJob], result: str) -> None:
-    """Count this result for as many requests, which are alike."""
-    if not jobs:
-        return
-    jobs[0].metrics.count_shadow(result, len(jobs))
-    if (place := jobs[0].place) is not None:
-        place.count("shadow_failed" if result == FAILED else result, len(jobs))
+    @staticmethod
+    def _count(job: ShadowJob, result: str) -> None:
+        job.metrics.count_shadow(result)
+        if job.place is not None:
+            job.place.count("shadow_failed" if result == FAILED else result)

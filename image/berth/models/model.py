@@ -50,14 +50,3 @@ class Model:
     example: Mapping[str, Any] | None = None
     load_seconds: float = 0.0
     batchable: bool = True
-
-
-def is_quantized(model: Model) -> bool:
-    """Whether `berth optimize` made it smaller: int8 scales its numbers by all rows of a call."""
-    told = model.metadata.get("optimized")
-    return isinstance(told, Mapping) and told.get("method") == "int8"
-
-
-def joins_rows(model: Model) -> bool:
-    """Whether one call may predict the rows of several: as many as there are, none of which depends on another."""
-    return model.batchable and all(spec.shape[:1] == (-1,) for spec in model.inputs) and not is_quantized(model)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from berth.models.model import Model, is_quantized
+from berth.models.model import Model
 from berth.tensors.arrays import Array, Tensors
 from berth.tensors.differences import largest_difference
 from berth.tensors.schema import blank_inputs, check_tensors, decode_tensors, required
@@ -72,6 +72,12 @@ def _answers_alike(one: Mapping[str, Array], many: Mapping[str, Array]) -> bool:
             if largest_difference(array, row, relative=True) > _TOLERANCE:
                 return False
     return True
+
+
+def _is_quantized(model: Model) -> bool:
+    """Whether `berth optimize` made it; equal rows, as they are compared below, would not show it."""
+    told = model.metadata.get("optimized")
+    return isinstance(told, Mapping) and told.get("method") == "int8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,7 @@ def choose_batching(model: Model, max_rows: int | None, cost: RowCost = UNKNOWN)
         return BatchChoice(1, "its first dimensions are not rows")
     if any(spec.shape[:1] != (-1,) for spec in model.inputs):
         return BatchChoice(1, "the model accepts a fixed number of rows")
-    if is_quantized(model):
+    if _is_quantized(model):
         return BatchChoice(1, "int8 scales its numbers by all rows of a call, so a row's output depends on the others")
     outputs = [spec.name for spec in required(model.outputs)]
     try:

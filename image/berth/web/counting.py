@@ -7,8 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from berth.errors import BerthError, Overloaded
-from berth.experiments.shadow_calls import ShadowJob
-from berth.experiments.shadowing import ShadowQueue
+from berth.experiments.shadowing import ShadowJob, ShadowQueue
 from berth.serving.catalog import Catalog
 from berth.serving.predictor import Predictor
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics

@@ -8,7 +8,8 @@ pins. ThreadWorker gives a thread to each connection that has something to say, 
     main thread   what the client did not take at once is sent -> next request, or close
 
 1.  **No thread of the pool waits for a client.** The main thread polls all connections and holds what they send until
-    a request is whole (arrivals.py), and sends what they do not read. Each wait has one deadline (connections.py).
+    a request is whole (arrivals.py), and sends what they do not read. Each wait has one deadline for all of it
+    (connections.py).
 2.  Memory is bounded. A head has 64 KiB; what is arriving `HELD_BODIES` bodies of the greatest size, what threads have
     as much again; what is served and unsent `MOST_UNSENT_BYTES`, or one response. Beyond it the oldest arriving large
     request is refused, or the newest at full threads, and the response that has waited most for its client is dropped.
@@ -87,10 +88,10 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         """Load the application; another than Berth's has none of these parts."""
         super().load_wsgi()
         berth = getattr(self.wsgi, "extensions", {}).get("berth")
-        parts = (getattr(berth, part, None) for part in ("gate", "express", "shadows"))
-        self._gate, self._inline, self._shadows = parts
-        if self._shadows:
-            self._shadows.use_this_thread()
+        self._gate, self._inline = getattr(berth, "gate", None), getattr(berth, "express", None)
+        if (shadows := getattr(berth, "shadows", None)) is not None:
+            self._shadows = shadows
+            shadows.use_this_thread()
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -139,11 +140,10 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             take_backlog(self.sockets, self.accept, self._most_connections)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        turn, now = getattr(self._shadows, "next_turn", float("inf")), time.monotonic()
         self._next_end = min(self._connections.next_end(), self._fresh.next_end(), self._working.next_end())
-        end = 0.0 if self._ready else min(self._next_end, turn)
-        super().wait_for_and_dispatch_events(max(0, min(timeout, end - now)))
-        if turn <= now and not self._ready:
+        has_more = self._ready or getattr(self._shadows, "has_turn", False)
+        super().wait_for_and_dispatch_events(0 if has_more else max(0, min(timeout, self._next_end - time.monotonic())))
+        if has_more and not self._ready:
             self._shadows.take_quick()
         for conn, waiting in take_turns(self._ready, getattr(self._inline, "is_prediction", None)):
             self._waiting = waiting

@@ -283,11 +283,11 @@ class ModelMetrics:
         """Whether the experiment file is in force as it is now."""
         self._update(make_setter, self._metrics.experiment_file_ok)(ok)
 
-    def count_shadow(self, result: str, requests: int) -> None:
-        """This version, a shadow, agreed, differed or failed for so many requests, or they were dropped."""
-        self._update(make_adder, self._metrics.shadow, result)(requests)
+    def count_shadow(self, result: str) -> None:
+        """This version, a shadow, agreed, differed or failed, or its request was dropped."""
+        self._update(make_adder, self._metrics.shadow, result)(1)
 
-    def observe_shadow(self, seconds: Sequence[float], differences: Sequence[float]) -> None:
-        """This version, a shadow, predicted requests in so many seconds, and its numbers differed by so much."""
-        self._update(make_many_observer, self._metrics.shadow_seconds)(seconds)
+    def observe_shadow(self, seconds: float, differences: Sequence[float]) -> None:
+        """This version, a shadow, was called once; its numbers were so far from those of the response."""
+        self._update(make_observer, self._metrics.shadow_seconds)(seconds)
         self._update(make_many_observer, self._metrics.shadow_difference)(differences)
