@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from berth.consuming.answering_process import Answer
@@ -35,10 +36,12 @@ def _read(answers: MessageAnswers, message: Message, response: bytes | None) -> 
 
 
 def _decode_predictions(model: Model, given: Sequence[_Answered]) -> dict[str, Array]:
-    """The output `prediction` of these, in the type that the model declares; empty where they have none."""
+    """The output `prediction` of these, in the type that the model declares; empty where they have none of it."""
     values = [value for each in given for value in each.predictions or ()]
     specs = [spec for spec in model.outputs if spec.name == PREDICTION]
-    return {spec.name: decode_array(values, spec.datatype, spec.name) for spec in specs if values}
+    with suppress(InvalidInput):  # an output unlike its declaration: the rows count all the same
+        return {spec.name: decode_array(values, spec.datatype, spec.name) for spec in specs if values}
+    return {}
 
 
 def count_apart(answer: Answer, answers: MessageAnswers, backend: Backend, model: Model) -> Answer:

@@ -1,8 +1,8 @@
 """How many values of a column fall into each of its bins, and how many are unusual, by kind.
 
-Numbers are sorted, and the column's dozen bounds are looked up among them: a tenth of the time in which each number's
-bin is found. Between requests, with nothing of it in the CPU's caches, that is the difference between 3 and 0.5 ms for
-2,048 rows of four numbers.
+Numbers are sorted, and the column's dozen bounds are looked up among them, which takes less than finding each number's
+bin: in a server under load, with nothing of it in the CPU's caches, 1.2 ms in place of 2.3 to 7 for 2,048 rows of four
+numbers and a class.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ Counted = tuple[list[int], Mapping[str, int]]
 def make_counter(column: ColumnProfile) -> Callable[[Array], Counted]:
     """What counts this column's values ([n]): by bin, as `find_bins` names them, and by kind (`find_unusual`)."""
     if column.kind == NUMERIC:
-        bounds = (column.low, column.high)
-        widths = 0.0 if column.low is None or column.high is None else column.high - column.low
-        low, high = (np.nan if bound is None else bound for bound in bounds)
-        below, upto = np.array([*column.edges[:-1], low - widths, np.nan]), np.array([column.edges[-1], high + widths])
+        low, high = (np.nan if bound is None else bound for bound in (column.low, column.high))
+        width = high - low
+        below, upto = np.array([*column.edges[:-1], low - width, np.nan]), np.array([column.edges[-1], high + width])
         return partial(_count_between, column, below, upto)
     if (known := column.known_numbers) is not None:
         return partial(_count_known, column, np.append(known, np.nan))
@@ -37,12 +36,11 @@ def _count_between(column: ColumnProfile, below: Array, upto: Array, values: Arr
         return _count_each(column, values)
     numbers = values.astype(np.float64)
     numbers.sort()  # those that are missing last
-    *starts, few, present = numbers.searchsorted(below).tolist()
+    *starts, low, present = numbers.searchsorted(below).tolist()
     last, usual = numbers.searchsorted(upto, side="right").tolist()
-    bins = [high - low for low, high in pairwise((0, *starts, last, present, len(numbers)))]
-    if column.low is None or column.high is None:
-        return bins, _name_unusual(column, bins, 0, 0)
-    return bins, _name_unusual(column, bins, few, present - usual)
+    bins = [end - start for start, end in pairwise((0, *starts, last, present, len(numbers)))]
+    has_bounds = column.low is not None and column.high is not None
+    return bins, _name_unusual(column, bins, *((low, present - usual) if has_bounds else (0, 0)))
 
 
 def _count_known(column: ColumnProfile, known: Array, values: Array) -> Counted:
@@ -57,10 +55,10 @@ def _count_known(column: ColumnProfile, known: Array, values: Array) -> Counted:
     return bins, _name_unusual(column, bins, 0, 0)
 
 
-def _name_unusual(column: ColumnProfile, bins: list[int], few: int, many: int) -> Mapping[str, int]:
+def _name_unusual(column: ColumnProfile, bins: list[int], below: int, above: int) -> Mapping[str, int]:
     unknown = 0 if column.kind == NUMERIC or column.shares[-2] else bins[-2]
     missing = 0 if column.missing_share else bins[-1]
-    return {kind: count for kind, count in zip(UNUSUAL, (missing, few, many, unknown), strict=True) if count}
+    return {kind: count for kind, count in zip(UNUSUAL, (missing, below, above, unknown), strict=True) if count}
 
 
 def _count_each(column: ColumnProfile, values: Array) -> Counted:

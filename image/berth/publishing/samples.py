@@ -45,26 +45,26 @@ def _lacks_header(body: bytes, known: Collection[str]) -> bool:
     return all(_NUMBER.fullmatch(cell) for cell in cells) and not set(cells) & set(known)
 
 
-def _texts(told: Sequence[TensorSpec], columns: Sequence[str]) -> frozenset[str]:
+def _texts(declared: Sequence[TensorSpec], columns: Sequence[str]) -> frozenset[str]:
     """The columns that the model knows as text, whatever their cells look like: codes with leading zeros, "true"."""
-    if len(told) == 1 and told[0].datatype == "BYTES":  # one text column may go by any name
+    if len(declared) == 1 and declared[0].datatype == "BYTES":  # one text column may go by any name
         return frozenset(columns)
-    return frozenset(spec.name for spec in told if spec.datatype == "BYTES" and not spec.optional)
+    return frozenset(spec.name for spec in declared if spec.datatype == "BYTES" and not spec.optional)
 
 
-def read_sample(path: Path, told: Sequence[TensorSpec] = (), guessed: Collection[str] = ()) -> Sample:
-    """A CSV file; its first line is a header unless it is numbers alone. `told` are the inputs that the model names.
+def read_sample(path: Path, declared: Sequence[TensorSpec] = (), guessed: Collection[str] = ()) -> Sample:
+    """A CSV file; its first line is a header unless it is numbers alone. `declared` are the inputs that the model has.
 
     Of the `guessed` ones the cells say what they are. Raises LoadError.
     """
     try:
         body = path.read_bytes()
-        named = not _lacks_header(body, column_names(told) or ())
+        named = not _lacks_header(body, column_names(declared) or ())
         if not named:
             width = body.partition(b"\n")[0].count(b",") + 1
             body = ",".join(f"x{at}" for at in range(width)).encode() + b"\n" + body.removeprefix(b"\xef\xbb\xbf")
         cells = parse_csv(body, {}, "BYTES", _MOST_ROWS)
-        texts = _texts(told, cells.columns) - set(guessed)
+        texts = _texts(declared, cells.columns) - set(guessed)
         datatypes = tuple(
             "BYTES" if name in texts else guess_datatype(column)
             for name, column in zip(cells.columns, cells.values, strict=True)
@@ -75,14 +75,14 @@ def read_sample(path: Path, told: Sequence[TensorSpec] = (), guessed: Collection
         raise LoadError(f"the sample {path.name} cannot be read: {error}") from error
 
 
-def _believe(specs: Mapping[str, TensorSpec], told: TensorSpec, guessed: Collection[str]) -> tuple[TensorSpec, ...]:
+def _believe(specs: Mapping[str, TensorSpec], declared: TensorSpec, guessed: Collection[str]) -> tuple[TensorSpec, ...]:
     """A matrix as columns, those whose datatypes were guessed as the sample has them."""
-    names = told.columns or tuple(specs)
-    return tuple(specs[name] if name in guessed else TensorSpec(name, told.datatype, (-1,)) for name in names)
+    names = declared.columns or tuple(specs)
+    return tuple(specs[name] if name in guessed else TensorSpec(name, declared.datatype, (-1,)) for name in names)
 
 
 def describe_sample(
-    sample: Sample, told: Sequence[TensorSpec], guessed: Collection[str] = ()
+    sample: Sample, declared: Sequence[TensorSpec], guessed: Collection[str] = ()
 ) -> tuple[TensorSpec, ...]:
     """The model's inputs: as the artifact names them, completed by what the sample's columns are.
 
@@ -91,24 +91,24 @@ def describe_sample(
     """
     names = sample.table.columns
     specs = tuple(TensorSpec(name, kind, (-1,)) for name, kind in zip(names, sample.datatypes, strict=True))
-    if is_matrix(told):
-        width = told[0].shape[1]
+    if is_matrix(declared):
+        width = declared[0].shape[1]
         if width not in (-1, len(names)):
             raise LoadError(f"the sample has {len(names)} columns, but the model expects {width}; leave the target out")
         found = {spec.name: spec for spec in specs}
-        matrix = replace(told[0], columns=told[0].columns or (names if sample.named else None))
+        matrix = replace(declared[0], columns=declared[0].columns or (names if sample.named else None))
         others = any(found[name].datatype == "BYTES" for name in guessed if name in found)
         return _believe(found, matrix, guessed) if others and set(matrix.columns or ()) == set(found) else (matrix,)
-    if not told and "BYTES" not in sample.datatypes:
+    if not declared and "BYTES" not in sample.datatypes:
         return (TensorSpec("features", "FP64", (-1, len(names)), names if sample.named else None),)
-    if not told:
+    if not declared:
         return specs
-    if len(told) == len(specs) == 1:  # one text column may go by any name
-        return tuple(told)
+    if len(declared) == len(specs) == 1:  # one text column may go by any name
+        return tuple(declared)
     found = {spec.name: spec for spec in specs}
-    if missing := [spec.name for spec in told if spec.name not in found and not spec.optional]:
+    if missing := [spec.name for spec in declared if spec.name not in found and not spec.optional]:
         raise LoadError(f"the sample lacks the column {missing[0]!r}; it has {', '.join(names[:20])}")
-    return tuple(found[spec.name] if len(spec.shape) == 1 and not spec.optional else spec for spec in told)
+    return tuple(found[spec.name] if len(spec.shape) == 1 and not spec.optional else spec for spec in declared)
 
 
 def decode_sample(sample: Sample, specs: Sequence[TensorSpec]) -> dict[str, Array]:

@@ -76,8 +76,8 @@ def _answers_alike(one: Mapping[str, Array], many: Mapping[str, Array]) -> bool:
 
 def _is_quantized(model: Model) -> bool:
     """Whether `berth optimize` made it; equal rows, as they are compared below, would not show it."""
-    told = model.metadata.get("optimized")
-    return isinstance(told, Mapping) and told.get("method") == "int8"
+    made = model.metadata.get("optimized")
+    return isinstance(made, Mapping) and made.get("method") == "int8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,12 +55,12 @@ Maker: TypeAlias = Callable[[Artifact, Method], str]
 
 def parse_method(text: str) -> Method:
     """int8, prune or prune:SHARE. Raises ValueError."""
-    name, _, told = text.partition(":")
-    if name == "int8" and not told:
+    name, _, share = text.partition(":")
+    if name == "int8" and not share:
         return Method("int8")
     if name == "prune":
         try:
-            amount = float(told or _AMOUNT)
+            amount = float(share or _AMOUNT)
         except ValueError:
             amount = 0.0
         if 0 < amount < 1:
@@ -213,5 +213,5 @@ def make_artifact(source: Artifact, method: Method) -> str:
         extra = "accelerate" if source.manifest.format == "onnx" else "torch"
         raise LoadError(f'{method} needs {error.name}, which is not installed: pip install "berth[{extra}]"') from error
     except Exception as error:  # the libraries raise whatever they like for what they cannot do
-        told = " ".join(str(error).split())[:300]
-        raise LoadError(f"{method} failed on it: {type(error).__name__}: {told}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise LoadError(f"{method} failed on it: {type(error).__name__}: {reason}") from error

@@ -104,11 +104,11 @@ def optimize_version(
         sizes = Pair(_size(entry.folder, manifest.artifacts), _size(part, made.artifacts))
         report = _report(model, loaded, rows, sizes)
         _check_difference(report, request)
-        told = {"from": entry.version, "method": str(method), **encode_report(report)}
+        origin = {"from": entry.version, "method": str(method), **encode_report(report)}
         made = replace(
             made,
             built_with=dict(loaded.built_with),
-            metadata={**manifest.metadata, "optimized": told},
+            metadata={**manifest.metadata, "optimized": origin},
             example=_example(loaded, rows, made, report, method),
         )
         (part / MANIFEST).write_bytes(encode_manifest(made))

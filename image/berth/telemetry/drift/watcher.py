@@ -1,9 +1,9 @@
 """Watching: what was predicted goes into a queue, and a thread of its own counts it into bins.
 
-A request pays for one append. The thread starts after the fork and wakes up a few times a second, or when much waits;
-it counts whole blocks at once. While it does, requests wait for the interpreter's lock: a block costs a tenth of a
-millisecond beside its rows, so few blocks are better. Rows beyond the limit a second, and what the
-queue has no room for, by its entries and its bytes, are dropped and counted.
+A request pays for an append or two. The thread starts after the fork and wakes up a few times a second, or when much
+waits; it counts whole blocks at once. While it does, requests wait for the interpreter's lock: a block costs a tenth
+of a millisecond beside its rows, so few blocks are better. Rows beyond the limit a second, and what the queue has no
+room for, by its entries and its bytes, are dropped and counted.
 
 Small requests wait as bytes (packing.py). Where many come, the one that completes a block counts it: on a busy machine
 a thread that takes turns with the requests costs them several times what it does.
@@ -41,7 +41,7 @@ QUEUE_BYTES = 16 << 20
 _PAUSE_SECONDS = 0.25
 # Or at once when so many requests wait, about half a megabyte of small ones, or so many bytes of large ones.
 _MANY, _MANY_BYTES = 512, 1 << 20
-# A request that completes a block of packed ones counts it, in about half a millisecond, if features are few.
+# A request that completes a block of packed ones counts it, in about a millisecond, if features are few.
 _FEW_FEATURES = 16
 # The thread leaves more than so many packed requests to them while more come.
 _FEW_PACKED = 256
