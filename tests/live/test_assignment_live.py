@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from berth.experiments.assignment import BUCKETS, hash_unit
+from berth.loaders.formats import LoadOptions
+from berth.publishing.adding import AddRequest, add_version
 from collector import wait_for
 from live.berths import ask, running_ready
 from live.server import Server
-from web.test_experiments import SPLIT, arms_store, write
+from web.test_experiments import SPLIT, write
 
-__all__ = ["arms_store"]
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 UNITS = range(100_000)
 SOCKETS, BURST = 16, 125
@@ -62,17 +63,31 @@ def moved_units(before: str, after: str) -> Sequence[int]:
     return [unit for unit in UNITS if before[unit] != after[unit]]
 
 
+def add_arms(folder: Path) -> Path:
+    """A store with two versions of `churn`, accelerated: the test sends 400,000 requests."""
+    import joblib
+    import numpy as np
+    from sklearn.linear_model import LinearRegression
+
+    rows, store = np.random.default_rng(0).normal(size=(50, 2)), folder / "store"
+    for version in ("1", "2"):
+        joblib.dump(LinearRegression().fit(rows, rows.sum(axis=1) + float(version)), folder / f"{version}.joblib")
+        add_version(store, folder / f"{version}.joblib", AddRequest("churn", version), LoadOptions(accelerate="auto"))
+    return store
+
+
 @pytest.fixture(scope="module")
-def servers(arms_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Server]]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Server]]:
     """By their number of workers; they read one file."""
     folder = tmp_path_factory.mktemp("assigned")
     settings = {"models": "churn@1,churn@2", "experiment_file": write(folder / "experiments.json", weighted(90, 10))}
     settings["log_level"] = "error"  # not a line for each of the requests
+    store = add_arms(folder)
     with ExitStack() as stack:
         found = {}
         for workers in (1, 2, 4):
             (own := folder / str(workers)).mkdir()
-            found[workers] = stack.enter_context(running_ready(arms_store, own, workers=workers, **settings))
+            found[workers] = stack.enter_context(running_ready(store, own, workers=workers, **settings))
         yield found
 
 
