@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from scipy.special import expit, softmax
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, Ridge, SGDClassifier
@@ -17,7 +18,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVC
 
 from accelerating import make_both
-from berth.accelerate.chains import read_chain
+from berth.accelerate.chains import read_chains
 from berth.accelerate.make import Accelerated
 from berth.accelerate.prove import prove
 from berth.accelerate.session import load_accelerated
@@ -53,25 +54,43 @@ def write_meta(path: Path, meta: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_a_linear_models_prediction_is_a_chain(name: str, tmp_path: Path) -> None:
+def test_a_linear_models_outputs_are_chains(name: str, tmp_path: Path) -> None:
     estimator, (features, target) = LINEAR[name]
     both = make_both(estimator.fit(features, target), tmp_path, 300)
     assert isinstance(both.result, Accelerated), str(both.result)
     assert both.fast is not None
     meta = read_meta(tmp_path / "accelerated.onnx")
-    assert meta["outputs"]["prediction"] in meta["chains"]
+    assert set(meta["chains"]) >= set(meta["outputs"].values())
     for rows in (features[:1], features, np.tile(features, (12, 1))):  # the last are too many for the chain
         found = both.fast.predict({"features": rows}, ["prediction"])["prediction"]
         wanted = estimator.predict(rows)
         assert found.tolist() == (pytest.approx(wanted, rel=1e-9) if found.dtype.kind == "f" else wanted.tolist())
+        if "probabilities" in meta["outputs"]:
+            for names in (["probabilities"], ["prediction", "probabilities"], ["probabilities", "prediction"]):
+                outputs = both.fast.predict({"features": rows}, names)
+                assert list(outputs) == names
+                assert outputs["probabilities"] == pytest.approx(estimator.predict_proba(rows), rel=1e-9, abs=1e-15)
 
 
-def test_probabilities_and_trees_have_none(tmp_path: Path) -> None:
-    make_both(LogisticRegression(max_iter=500).fit(*IRIS), tmp_path, 100)
+def test_what_is_one_against_the_others_has_no_chain(tmp_path: Path) -> None:
+    make_both(SGDClassifier(loss="log_loss", random_state=0).fit(*IRIS), tmp_path, 100)
     meta = read_meta(tmp_path / "accelerated.onnx")
-    assert meta["outputs"]["probabilities"] not in meta["chains"]
+    assert list(meta["chains"]) == [meta["outputs"]["prediction"]]
+
+
+def test_trees_have_none(tmp_path: Path) -> None:
     make_both(RandomForestClassifier(3, random_state=0).fit(*IRIS), tmp_path, 100)
     assert "chains" not in read_meta(tmp_path / "accelerated.onnx")
+
+
+@pytest.mark.filterwarnings("error")  # nothing overflows
+def test_scores_become_probabilities_at_the_edges_of_doubles() -> None:
+    scores = np.array([[-1e308], [-800.0], [-40.0], [0.0], [40.0], [800.0], [1e308]])
+    (found,) = read_chains([[["Sigmoid", None], ["Complement", None]]])(scores)
+    assert found[:, 1].tolist() == pytest.approx(expit(scores[:, 0]).tolist(), rel=1e-15, abs=0)
+    assert found.sum(axis=1).tolist() == [1.0] * 7
+    (shares,) = read_chains([[["Softmax", None]]])(np.column_stack([scores, -scores, np.zeros(7)]) / 2)
+    assert shares == pytest.approx(softmax(np.column_stack([scores, -scores, np.zeros(7)]) / 2, axis=1), abs=0)
 
 
 def test_a_large_model_has_none(tmp_path: Path) -> None:
@@ -86,7 +105,7 @@ def test_a_chain_that_is_wrong_is_not_proven(tmp_path: Path) -> None:
     both = make_both(LogisticRegression(max_iter=500).fit(*IRIS), tmp_path, 100)
     path, outputs = tmp_path / "accelerated.onnx", both.plain.outputs
     meta = read_meta(path)
-    (steps,) = meta["chains"].values()
+    steps = meta["chains"][meta["outputs"]["prediction"]]
     assert steps.pop(2)[0] == "Add"  # the intercepts
     write_meta(path, meta)
     fast = load_accelerated(path, both.plain.inputs, outputs, 1).predict
@@ -114,6 +133,8 @@ def test_a_step_at_a_time() -> None:
     flat = {"dtype": "int64", "shape": [1], "data": "//////////8="}  # -1
     score: list[list[Any]] = [["Identity", None], ["MatMul", weights], ["Reshape", flat]]
     rows = np.array([[3.0, 4.0], [0.0, 0.0]])
-    assert read_chain(score)(rows).tolist() == [11.0, 0.0]
+    assert read_chains([score])(rows)[0].tolist() == [11.0, 0.0]
     above: list[Any] = ["Greater", {"dtype": "float64", "shape": [], "data": "AAAAAAAAAEA="}]  # 2
-    assert read_chain([*score, above, ["Cast", None], ["Gather", ["no", "yes"]]])(rows).tolist() == ["yes", "no"]
+    label = [*score, above, ["Cast", None], ["Gather", ["no", "yes"]]]
+    found = read_chains([label, score, score[:2]])(rows)  # they part at different places
+    assert [each.tolist() for each in found] == [["yes", "no"], [11.0, 0.0], [[11.0], [0.0]]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from berth.accelerate.chains import Link, read_chain
+from berth.accelerate.chains import Chains, read_chains
 from berth.accelerate.limits import decode_limits, make_check
 from berth.errors import LoadError
 from berth.loaders.onnx import open_session
@@ -62,9 +62,16 @@ def _reader(spec: TensorSpec) -> Callable[[Array], Array]:
     return read
 
 
-def _follow(chain: Link, given: tuple[str, Array]) -> Array:
+def _read_chains(chains: Mapping[str, Any], nodes: Mapping[str, str]) -> dict[tuple[str, ...], Chains]:
+    """By the outputs that a request wants: one, or all that have a chain, in both orders where these are two."""
+    steps = {name: chains[node] for name, node in nodes.items() if node in chains}
+    orders = [*((name,) for name in steps), tuple(steps), tuple(reversed(steps))]
+    return {order: read_chains([steps[name] for name in order]) for order in orders if order}
+
+
+def _follow(chains: Chains, given: tuple[str, Array]) -> list[Array]:
     try:
-        return chain(given[1])
+        return chains(given[1])
     except ValueError as error:  # numpy does not name the input
         raise ValueError(f"{given[0]}: {error}") from error
 
@@ -81,8 +88,7 @@ def answer_with(
     nodes: dict[str, str] = meta["outputs"]
     check = make_check({} if is_net else decode_limits(meta["limits"]), () if is_net else inputs)
 
-    chains = {name: read_chain(meta["chains"][node]) for name, node in nodes.items() if node in meta.get("chains", {})}
-
+    chains = _read_chains(meta.get("chains", {}), nodes)
     # Its inputs and outputs are those that it was proven with: what the Python class around the session checks of every
     # call (for graphs of other kinds, and names) is known.
     compute = session._sess.run
@@ -96,8 +102,9 @@ def answer_with(
         feed = {name: give(tensors[name]) for name, give in feeders}
         count = len(next(iter(feed.values())))
         try:
-            if len(wanted) == 1 and count <= _FEW_ROWS and (chain := chains.get(wanted[0])) is not None:
-                return {wanted[0]: readers[wanted[0]](_follow(chain, *feed.items()))}
+            if count <= _FEW_ROWS and (known := chains.get(tuple(wanted))) is not None:
+                answers = _follow(known, *feed.items())
+                return {name: readers[name](answer) for name, answer in zip(wanted, answers, strict=True)}
             if count <= _MOST_ROWS:
                 return run(wanted, feed)
             cuts = [slice(at, at + _MOST_ROWS) for at in range(0, count, _MOST_ROWS)]

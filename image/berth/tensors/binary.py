@@ -21,9 +21,10 @@ _LENGTH_BYTES = 4
 
 def decode_shape(value: Any, where: str) -> tuple[int, ...]:
     """A client's list of sizes. Raises InvalidInput."""
-    if type(value) is not list or not all(type(size) is int and size >= 0 for size in value):
-        raise InvalidInput(f"{where}: shape must be a list of whole numbers from 0 up, got {shown(value)}")
-    if len(value) > _MOST_DIMENSIONS or math.prod(max(size, 1) for size in value) > _MOST_VALUES:
+    for size in value if type(value) is list else (None,):
+        if type(size) is not int or size < 0:
+            raise InvalidInput(f"{where}: shape must be a list of whole numbers from 0 up, got {shown(value)}")
+    if len(value) > _MOST_DIMENSIONS or math.prod([size or 1 for size in value]) > _MOST_VALUES:
         raise InvalidInput(f"{where}: the shape {str(value)[:60]} is larger than any request can be")
     return tuple(value)
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import orjson
 
 from berth.errors import MalformedJson
@@ -24,7 +25,6 @@ _MANY_VALUES = 5000
 _large = threading.Lock()
 # A string, also one that never ends, so that each byte is passed once; or what Python writes for a missing number.
 _STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|\bNaN\b', re.DOTALL)
-_SCALARS = frozenset({str, int, float, bool, type(None)})
 _DUMP_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -32,13 +32,21 @@ def _count_keys(value: Any, depth: int = 0) -> int:
     """The keys in a document, those in lists that begin with a plain value aside. Raises MalformedJson when deep."""
     if depth > _MOST_DEPTH:
         raise MalformedJson(f"the body is nested deeper than {_MOST_DEPTH} lists and objects")
-    if isinstance(value, dict):
-        return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
-    if isinstance(value, list) and value and type(value[0]) in (dict, list):
-        if type(value[0]) is list and value[0] and type(value[0][0]) in (float, int):
-            return 0  # rows of numbers; should an object hide among them, its colons show it
-        return sum(_count_keys(item, depth + 1) for item in value)
-    return 0
+    count, items = 0, value
+    if type(value) is dict:
+        count, items = len(value), value.values()
+    elif type(value) is not list or not _holds_nested(value):
+        return 0
+    elif type(value[0]) is list and value[0] and type(value[0][0]) in (float, int):
+        return 0  # rows of numbers; should an object hide among them, its colons show it
+    for item in items:
+        if type(item) is dict or (type(item) is list and _holds_nested(item)):
+            count += _count_keys(item, depth + 1)
+    return count
+
+
+def _holds_nested(values: list[Any]) -> bool:
+    return bool(values) and type(values[0]) in (dict, list)
 
 
 def find_duplicate(words: Iterable[str]) -> str | None:
@@ -131,8 +139,12 @@ def _count_values(document: Any) -> int:
     if type(document) is dict:
         count = 0
         for value in document.values():
-            count += 1 if type(value) in _SCALARS else _count_values(value)
+            kind = type(value)
+            if kind is np.ndarray:
+                count += value.size
+            else:
+                count += _count_values(value) if kind is dict or (kind is list and value) else 1
         return count
-    if isinstance(document, list) and document and isinstance(document[0], dict):
+    if type(document) is list and document and type(document[0]) is dict:
         return len(document) * _count_values(document[0])
     return int(getattr(document, "size", 1))

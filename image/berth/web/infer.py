@@ -25,7 +25,7 @@ from berth.web.content_types import apply_content_type, is_frame_request
 _NOT_OFFERED = ("shared_memory_region", "classification")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferRequest:
     """One request, decoded; `binary` says for some outputs, `binary_default` for the others, how to send them.
 
@@ -58,6 +58,9 @@ class _Tail:
             raise InvalidInput(
                 f"{len(self._data)} bytes of binary data are left over; no input's binary_data_size has them"
             )
+
+
+_NO_TAIL = _Tail(memoryview(b""))
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -140,8 +143,22 @@ def _decode_outputs(document: Mapping[str, Any]) -> dict[str, bool | None]:
     return outputs
 
 
+def _decode_plain(document: Mapping[str, Any]) -> InferRequest | None:
+    """A request of one input in JSON and nothing else, as most are; None for the others. Raises InvalidInput."""
+    given = document.get("inputs")
+    if len(document) > 1 or type(given) is not list or len(given) != 1:
+        return None
+    (tensor,) = given
+    if type(tensor) is not dict or "data" not in tensor or "parameters" in tensor:
+        return None
+    name = _name_of(tensor, "input")
+    return InferRequest({name: _decode_input(tensor, f"input {name[:60]!r}", _NO_TAIL)})
+
+
 def decode_request(document: Mapping[str, Any], tail: bytes | memoryview = b"") -> InferRequest:
     """An inference request and the bytes behind it. Raises InvalidInput."""
+    if not tail and (plain := _decode_plain(document)) is not None:
+        return plain
     id_ = document.get("id")
     if id_ is not None and not isinstance(id_, str):
         raise InvalidInput(f"id must be a string, got {shown(id_)}")
@@ -202,9 +219,11 @@ def _encode_output(name: str, datatype: str, array: Array, binary: bool) -> tupl
     array = np.asarray(array, DATATYPES[datatype])
     tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
     if not binary:
-        return {**tensor, "data": array.ravel()}, b""
+        tensor["data"] = array.ravel()
+        return tensor, b""
     data = encode_binary(array, datatype)
-    return {**tensor, "parameters": {"binary_data_size": len(data)}}, data
+    tensor["parameters"] = {"binary_data_size": len(data)}
+    return tensor, data
 
 
 def encode_answer(
@@ -215,10 +234,16 @@ def encode_answer(
     `wanted` has the model's output for each name that the client reads.
     """
     datatypes = {spec.name: spec.datatype for spec in model.outputs}
-    flags = {name: request.binary.get(name, request.binary_default) for name in wanted}
-    encoded = [_encode_output(name, datatypes[own], answer[own], flags[name]) for name, own in wanted.items()]
+    tensors: list[dict[str, Any]] = []
+    tails: list[bytes] = []
+    for name, own in wanted.items():
+        binary = request.binary.get(name, request.binary_default)
+        tensor, data = _encode_output(name, datatypes[own], answer[own], binary)
+        tensors.append(tensor)
+        if binary:
+            tails.append(data)
     document: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
     if request.id is not None:
         document["id"] = request.id
-    document["outputs"] = [tensor for tensor, _ in encoded]
-    return document, b"".join(data for _, data in encoded) if any(flags.values()) else None
+    document["outputs"] = tensors
+    return document, b"".join(tails) if tails else None
