@@ -167,7 +167,7 @@ def _follow(links: Sequence[Link], rows: Array) -> Array:
 
 
 def read_chains(chains: Sequence[Sequence[Sequence[Any]]]) -> Chains:
-    """What computes outputs from the input, a matrix of doubles; steps that all begin with are taken once.
+    """What computes outputs from the input, a matrix of doubles; what they begin with in common is computed once.
 
     Raises KeyError, TypeError, ValueError.
     """
