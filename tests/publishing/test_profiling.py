@@ -120,23 +120,31 @@ def test_a_payload_log_of_every_protocol_is_compared(
     folder, _, rows, names = added
     wanted, _ = observed(folder, write_rows(tmp_path / "rows.csv", rows, names))
     lines = []
-    for at, row in enumerate(rows.tolist()):
+    for at, row in enumerate(rows.tolist()[:140]):
         tensor = {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": row}
         csv = ",".join(names) + "\n" + ",".join(map(repr, row)) + "\n"
         record = dict(zip(names, row, strict=True))
         ways = [("predict", {"features": row}), ("predict", {"features": record}), ("v2", {"inputs": [tensor]}),
-                ("v1", {"instances": [row]}), ("mlflow", {"dataframe_records": [record]}), ("mlflow", csv)]  # fmt: skip
+                ("v1", {"instances": [row]}), ("mlflow", {"dataframe_records": [record]}), ("mlflow", csv),
+                ("message", {"instances": [record]}), ("message", {"features": [row]})]  # fmt: skip
         lines.append(log_line(at, *ways[at % len(ways)], at % 3))
+    chunk = rows.tolist()[140:]
+    told: list[dict[str, Any]] = [{"prediction": at % 3} for at in range(140, 150)]
+    chunk.insert(4, ["bad"])
+    told.insert(4, {"error": "no number", "code": "invalid_input", "line": 5})
+    lines.append(log_line(140, "stream", {"instances": chunk}, 0, response={"predictions": told}))
     lines += [
         log_line(200, "predict", {"truncated": True, "bytes": 9}, 0),
         log_line(201, "predict", {"features": ["***"] * 4}, 0),
         log_line(202, "predict", {"features": [0, 0, 0, 0]}, 0, model="other"),
         log_line(203, "predict", {"features": [0, 0, 0, 0]}, 0, status=400),
+        log_line(204, "stream", {"truncated": True, "bytes": 9}, 0),
+        log_line(205, "message", None, 0),
     ]
     (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"request_id": "cut']))
     found, report = observed(folder, tmp_path / "log.jsonl")
     prediction = found.pop("prediction")
-    assert (found, report["rows"], report["unreadable"]) == (wanted, 150, 2)
+    assert (found, report["rows"], report["unreadable"]) == (wanted, 150, 4)
     assert prediction == [50, 50, 50, 0, 0]
 
 

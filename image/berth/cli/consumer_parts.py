@@ -32,6 +32,7 @@ from berth.consuming.consumer_loop import (
 from berth.consuming.counted_apart import count_apart
 from berth.consuming.kafka_client import import_kafka, make_producer
 from berth.consuming.kafka_topics import KafkaSink, KafkaSource, KafkaTransactions
+from berth.consuming.logged_messages import LoggedMessages
 from berth.consuming.message_answers import PROTOCOL, MessageAnswers
 from berth.consuming.patience import BrokerPatience
 from berth.consuming.redis_streams import RedisServer, RedisSink, RedisSource, import_redis
@@ -187,8 +188,7 @@ class ConsumerParts:
             raise OperatorError(f"{entry.key} could not be loaded: {state.reason}")
         return service.catalog.resolve(entry.name, entry.version)
 
-    def _careful(self, model: Model, notes: BatchNotes) -> CarefulAnswers:
-        answers = MessageAnswers(self.pipeline.backend, model)
+    def _careful(self, model: Model, answers: MessageAnswers, notes: BatchNotes) -> CarefulAnswers:
         process = process_apart(self._environ, self._settings)
         ways = (answers.answer, count_apart(process.answer, answers, self.pipeline.backend, model))
         usual, apart = (observe_batches(way, self.pipeline, self._metrics, model) for way in ways)
@@ -201,6 +201,10 @@ class ConsumerParts:
         source = brokers.open_source()
         delivery = brokers.open_delivery(source)
         consumer = ConsumerMetrics(self._metrics.registry, (model.name, model.version, settings.slot), RESULTS)
+        answers = MessageAnswers(self.pipeline.backend, model)
         report = LoopReport(consumer.count, consumer.set_lag)
-        careful = self._careful(model, notes)
+        if (recorder := self.pipeline.recorder) is not None and recorder.payloads is not None:
+            logged = LoggedMessages(recorder.payloads, answers, model, settings.slot)
+            report = replace(report, keep=logged.keep, hides_errors=recorder.redacts)
+        careful = self._careful(model, answers, notes)
         return ConsumerLoop(source, delivery, careful, route.limits, report, stop, keeps_dead=route.dead is not None)

@@ -69,9 +69,20 @@ def _read_rows(path: Path, manifest: Manifest) -> Iterator[Block]:
         number += len(chunk.rows)
 
 
+def _without_errors(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line of a stream without its rows that have an error in place of a prediction."""
+    rows, found = ((line[part] or {}).get(key) for part, key in (("request", "instances"), ("response", "predictions")))
+    if not isinstance(rows, list) or not isinstance(found, list) or len(rows) != len(found):
+        return line
+    good = [at for at, each in enumerate(found) if not (isinstance(each, dict) and {"error", "code"} <= each.keys())]
+    kept, predicted = ([values[at] for at in good] for values in (rows, found))
+    return {**line, "request": {"instances": kept}, "response": {"predictions": predicted}}
+
+
 def _decode_line(line: Mapping[str, Any], manifest: Manifest) -> Block:
     """One logged request; its predictions where they are of the version that is compared with."""
     try:
+        line = _without_errors(line) if line.get("protocol") == "stream" else line
         tensors = decode_logged(str(line.get("protocol")), line["request"], manifest.inputs)
     except BerthError:
         return {}, {}, 1

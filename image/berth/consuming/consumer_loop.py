@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from berth.consuming.broker_messages import CODE_HEADER, ERROR_HEADER, PREDICTED, Message, MessageOutcome
 from berth.telemetry.logs import log
+from berth.telemetry.payloads.redaction import HIDDEN
 
 _LAG_SECONDS = 1.0
 
@@ -96,10 +97,13 @@ class BatchLimits(NamedTuple):
 
 @dataclass(frozen=True)
 class LoopReport:
-    """What the loop reports: counts of messages by result, and the lag."""
+    """What the loop reports: counts of messages by result, the lag, and each batch with its outcomes and seconds."""
 
     count: Callable[[str, int], None]
     set_lag: Callable[[int], None]
+    keep: Callable[[Sequence[Message], Sequence[MessageOutcome], float], None] = lambda taken, outcomes, seconds: None
+    # An error may quote a value that must not be written.
+    hides_errors: bool = False
 
 
 class ConsumerLoop:
@@ -142,12 +146,15 @@ class ConsumerLoop:
         return []
 
     def _process(self, messages: Sequence[Message]) -> None:
+        began = time.monotonic()
         outcomes = self._model.answer(messages)
+        seconds = time.monotonic() - began
         results = [outcome.message for outcome in outcomes if outcome.result == PREDICTED]
         dead = [outcome.message for outcome in outcomes if outcome.result != PREDICTED]
         if not self._delivery.deliver(messages, results, dead):
             return
         self._model.settle(messages)
+        self._report.keep(messages, outcomes, seconds)
         for result, number in Counter(outcome.result for outcome in outcomes).items():
             self.counts[result] += number
             self._report.count(result, number)
@@ -157,7 +164,7 @@ class ConsumerLoop:
 
     def _log_skipped(self, message: Message) -> None:
         said = {name: value.decode() for name, value in message.headers if name in (CODE_HEADER, ERROR_HEADER)}
-        code, error = said[CODE_HEADER], said[ERROR_HEADER]
+        code, error = said[CODE_HEADER], HIDDEN if self._report.hides_errors else said[ERROR_HEADER]
         log(f"{message.place} has no prediction", level=logging.WARNING, code=code, error=error)
 
     def _read_lag(self) -> None:

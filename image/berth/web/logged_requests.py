@@ -28,11 +28,17 @@ def _decode_v2(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
     return bind_tensors(request.inputs, specs, request.frame)
 
 
+def _decode_message(document: dict[str, Any], specs: Specs) -> dict[str, Array]:
+    return decode_rows(document, specs) if "instances" in document else _decode_predict(document, specs)
+
+
 _PROTOCOLS: dict[str, Callable[[dict[str, Any], Specs], dict[str, Array]]] = {
     "predict": _decode_predict,
     "v2": _decode_v2,
     "v1": decode_rows,
     "mlflow": decode_document,
+    "stream": decode_rows,
+    "message": _decode_message,
 }
 
 
