@@ -89,8 +89,12 @@ def test_scores_become_probabilities_at_the_edges_of_doubles() -> None:
     (found,) = read_chains([[["Sigmoid", None], ["Complement", None]]])(scores)
     assert found[:, 1].tolist() == pytest.approx(expit(scores[:, 0]).tolist(), rel=1e-15, abs=0)
     assert found.sum(axis=1).tolist() == [1.0] * 7
-    (shares,) = read_chains([[["Softmax", None]]])(np.column_stack([scores, -scores, np.zeros(7)]) / 2)
-    assert shares == pytest.approx(softmax(np.column_stack([scores, -scores, np.zeros(7)]) / 2, axis=1), abs=0)
+    three, compute = np.column_stack([scores, -scores, np.zeros(7)]) / 2, read_chains([[["Softmax", None]]])
+    assert compute(three)[0] == pytest.approx(softmax(three, axis=1), abs=0)
+    for row in three:  # one alone is computed in another way
+        assert compute(row[None])[0] == pytest.approx(softmax(row[None], axis=1), abs=0)
+    assert np.isnan(compute(np.array([[1.0, np.nan]]))[0]).all()
+    assert np.isnan(compute(np.array([[np.nan, 1.0]]))[0]).all()
 
 
 def test_a_large_model_has_none(tmp_path: Path) -> None:
