@@ -66,9 +66,9 @@ def bind_tensors(given: Mapping[str, Array], specs: Specs, frame: bool = False) 
     One array goes by any name where the model has one input. `frame`: the arrays are a data frame's columns, which
     stand for those of a model without column names in their order. Raises InvalidInput.
     """
-    names = [spec.name for spec in specs]
-    if names[0] in given and len(names) == 1 and len(given) == 1 and not is_frame(specs):
+    if len(specs) == 1 == len(given) and specs[0].name in given and len(specs[0].shape) != 1:
         return dict(given)
+    names = [spec.name for spec in specs]
     columns = specs[0].columns if is_matrix(specs) else None
     if is_matrix(specs) and names[0] not in given:
         if set(given) & set(columns or ()):

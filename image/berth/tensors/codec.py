@@ -126,9 +126,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def encode_json(document: Any) -> bytes:
-    """A document, numpy arrays and scalars in it, as JSON; NaN and infinities become null."""
-    if _count_values(document) <= _MANY_VALUES:
+def encode_json(document: Any, values: int | None = None) -> bytes:
+    """A document, numpy arrays and scalars in it, as JSON; NaN and infinities become null.
+
+    `values` is about how many numbers it has, where that is known.
+    """
+    if (_count_values(document) if values is None else values) <= _MANY_VALUES:
         return orjson.dumps(document, _plain, _DUMP_OPTIONS)
     with _large:
         return orjson.dumps(document, _plain, _DUMP_OPTIONS)

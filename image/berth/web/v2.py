@@ -78,9 +78,9 @@ def _check_type(exchange: Exchange, header_length: str | None) -> None:
         raise UnsupportedMediaType(f"Content-Type {BINARY} needs the header {LENGTH_HEADER}")
 
 
-def _reply(document: dict[str, Any], tail: bytes | None) -> Reply:
+def _reply(document: dict[str, Any], tail: bytes | None, values: int) -> Reply:
     if tail is None:
-        return wire.json_reply(document)
+        return wire.json_reply(document, values)
     head = encode_json(document)
     return Reply(head + tail, content_type=BINARY, headers={LENGTH_HEADER: str(len(head))})
 
@@ -123,7 +123,7 @@ def _infer(exchange: Exchange, backend: Backend) -> Reply:
     if asked.unusual:
         rows = len(next(iter(tensors.values())))
         document["parameters"] = {"unusual": describe_unusual(backend, model, tensors, rows)}
-    return _reply(document, tail)
+    return _reply(document, tail, sum([array.size for array in outputs.values()]))
 
 
 _ONE, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"

@@ -126,9 +126,9 @@ def read_json_object(exchange: Exchange, limit: int) -> dict[str, Any]:
     return document
 
 
-def json_reply(document: Any) -> Reply:
-    """A JSON response."""
-    return Reply(encode_json(document))
+def json_reply(document: Any, values: int | None = None) -> Reply:
+    """A JSON response, of about so many numbers where that is known."""
+    return Reply(encode_json(document, values))
 
 
 def error_reply(error: BerthError, request_id: str, **more: Any) -> Reply:
