@@ -290,4 +290,5 @@ class ModelMetrics:
     def observe_shadow(self, seconds: float, differences: Sequence[float]) -> None:
         """This version, a shadow, was called once; its numbers were so far from those of the response."""
         self._update(make_observer, self._metrics.shadow_seconds)(seconds)
-        self._update(make_many_observer, self._metrics.shadow_difference)(differences)
+        if differences:
+            self._update(make_many_observer, self._metrics.shadow_difference)(differences)
