@@ -1,4 +1,4 @@
-"""A chunk's outputs: all rows in one call; where that fails, halves of it, until the bad rows stand alone."""
+"""A chunk's outputs: all rows in one call; where that fails, rows that look alike, then halves down to the bad rows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import orjson
 from berth.errors import BerthError, InvalidInput, PredictionFailed, RequestError
 from berth.models.model import Model
 from berth.score.chunks import ColumnRows, Rows, RowSource, Values
+from berth.score.odd_rows import split_odd
 from berth.score.run_drift import RunDrift
 from berth.score.value_texts import list_values_of
 from berth.serving.predictor import Predictor
@@ -65,10 +66,23 @@ def _failure(row: int, error: BerthError) -> Failure:
     return Failure(row, error.code, error.message)
 
 
+def _divide(places: list[int], whole: bool, row_at: Callable[[int], Any]) -> list[list[int]]:
+    """What to ask in place of these rows, the last first: without the odd ones of a whole chunk, else halves."""
+    if whole:
+        usual, odd = split_odd(places, row_at)
+        if usual and odd:
+            return [odd, usual]
+    half = len(places) // 2
+    return [places[half:], places[:half]]
+
+
 def answer_chunk(
-    rows: Rows, number: int, outputs: Sequence[str], ask: Ask
+    rows: Rows, number: int, outputs: Sequence[str], ask: Ask, row_of: Callable[[Any], Any] = lambda item: item
 ) -> tuple[Mapping[str, Values], list[Failure]]:
-    """Each output's values, None where a row failed, and the failures in order. `number` is the first row's."""
+    """Each output's values, None where a row failed, and the failures in order. `number` is the first row's.
+
+    `row_of` finds the row in each of `rows`, where these are more than that.
+    """
     if isinstance(rows, ColumnRows):
         try:
             return ask(rows, number), []
@@ -76,7 +90,8 @@ def answer_chunk(
             rows = rows.explode()
     answers: dict[str, list[Any]] = {name: [None] * len(rows) for name in outputs}
     failures = [_failure(number + at, row) for at, row in enumerate(rows) if isinstance(row, BerthError)]
-    waiting = [[at for at, row in enumerate(rows) if not isinstance(row, BerthError)]]
+    whole = [at for at, row in enumerate(rows) if not isinstance(row, BerthError)]
+    waiting = [whole]
     while waiting:
         places = waiting.pop()
         if not places:
@@ -84,9 +99,8 @@ def answer_chunk(
         try:
             found = ask([rows[at] for at in places], number + places[0])
         except (RequestError, PredictionFailed) as error:
-            half = len(places) // 2
-            if half:
-                waiting += [places[half:], places[:half]]
+            if len(places) > 1:
+                waiting += _divide(places, places is whole, lambda at: row_of(rows[at]))
             else:
                 failures.append(_failure(number + places[0], error))
             continue

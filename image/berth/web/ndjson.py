@@ -121,7 +121,9 @@ class LineAnswers:
         rows = [_place(at, decode_line(line)) for at, (_, line) in enumerate(lines)]
         numbers, columns = [number for number, _ in lines], self.columns
         parts: dict[str, ArmPart] = {} if self.arms is not None else {"": ArmPart(self.model)}
-        answers, failures = answer_chunk(rows, 0, columns, lambda chosen, _: self._ask(numbers, parts, chosen))
+        answers, failures = answer_chunk(
+            rows, 0, columns, lambda chosen, _: self._ask(numbers, parts, chosen), lambda placed: placed[1]
+        )
         values = zip(*(answers[name] for name in columns), strict=True)
         written = [encode_line(dict(zip(columns, row, strict=True))) for row in values]
         for failure in failures:
