@@ -33,7 +33,7 @@ class Summing:
 
 
 def test_odd_rows_are_asked_apart() -> None:
-    rows = [GOOD] * 1000
+    rows: list[Any] = [GOOD] * 1000
     for at, row in enumerate(ODD):
         rows[140 * at + 7] = row
     ask = Summing()
