@@ -1,4 +1,4 @@
-"""Which rows of a chunk that was refused look unlike the others: those are asked apart before it is halved.
+"""Which rows of a chunk that was refused look unlike the others: those are predicted apart before it is halved.
 
 With 1 % of wrong values, spread over a chunk, halves fail again and again, and most rows are read four times or five.
 """
