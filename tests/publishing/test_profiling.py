@@ -129,10 +129,10 @@ def test_a_payload_log_of_every_protocol_is_compared(
                 ("message", {"instances": [record]}), ("message", {"features": [row]})]  # fmt: skip
         lines.append(log_line(at, *ways[at % len(ways)], at % 3))
     chunk = rows.tolist()[140:]
-    told: list[dict[str, Any]] = [{"prediction": at % 3} for at in range(140, 150)]
+    predicted: list[dict[str, Any]] = [{"prediction": at % 3} for at in range(140, 150)]
     chunk.insert(4, ["bad"])
-    told.insert(4, {"error": "no number", "code": "invalid_input", "line": 5})
-    lines.append(log_line(140, "stream", {"instances": chunk}, 0, response={"predictions": told}))
+    predicted.insert(4, {"error": "no number", "code": "invalid_input", "line": 5})
+    lines.append(log_line(140, "stream", {"instances": chunk}, 0, response={"predictions": predicted}))
     lines += [
         log_line(200, "predict", {"truncated": True, "bytes": 9}, 0),
         log_line(201, "predict", {"features": ["***"] * 4}, 0),

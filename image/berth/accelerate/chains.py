@@ -2,7 +2,8 @@
 
 An output has a chain where each of its nodes reads the one before it and constants: those of linear models do, behind a
 scaler or not. Called in a loop, onnxruntime computes probabilities as quickly, but not in a server, where little of it
-is in the CPU's caches: 55 us of CPU a request in place of 10. A chain is proven like the graph that it comes from.
+is in the CPU's caches: with probabilities a request takes 55 us more of CPU that way, 24 to 33 us with a chain. A chain
+is proven like the graph that it comes from.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _softmax(scores: Array) -> Array:
 
 
 def _softmax_of_one(scores: list[float]) -> Array:
-    """As `_softmax`, in a third of the time where there are few."""
+    """As `_softmax`, in half of the time where there are few."""
     most = max(scores)
     shares = [exp(score - most) for score in scores]
     total = sum(shares)

@@ -96,9 +96,9 @@ def _is_there(into: Path, wanted: Wanted, report: PullReport) -> bool:
         verify_version(entry)
         _check_manifest_digest(entry, (entry.folder / MANIFEST).read_bytes(), wanted.sha256)
     except (BerthError, OSError) as error:
-        told = error.message if isinstance(error, BerthError) else str(error)
+        reason = error.message if isinstance(error, BerthError) else str(error)
         raise IntegrityError(
-            f"{entry.key} is in {str(into)!r} already, but: {told}; remove {str(entry.folder)!r}, then pull again"
+            f"{entry.key} is in {str(into)!r} already, but: {reason}; remove {str(entry.folder)!r}, then pull again"
         ) from error
     report.line(f"{entry.key}: already in {into}, every file as its {MANIFEST} says")
     return True

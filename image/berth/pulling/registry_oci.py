@@ -37,7 +37,7 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _PARAMETER = re.compile(r'([a-z]+)="([^"]{0,2000})"')
 _ADVICE = "log in to the registry (docker login, crane auth login), or name the file with REGISTRY_AUTH_FILE"
 _HERE = re.compile(r"(localhost|127\.[0-9.]+|[A-Za-z0-9.-]+\.local)(:\d+)?")
-# RFC 1918: here plain http may be spoken, as crane does it, where nobody speaks TLS.
+# RFC 1918: here plain http may be spoken, as crane does it, where no TLS is spoken.
 _PRIVATE = re.compile(r"((10\.\d{1,3}|192\.168|172\.(1[6-9]|2\d|3[01]))(\.\d{1,3}){2})(?::(\d+))?")
 _TLS_SECONDS = 5.0
 
@@ -102,7 +102,7 @@ def _auth_files(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def read_basic(registry: str, environ: Mapping[str, str]) -> str:
-    """The Authorization header for a registry; empty where nobody has logged in. Raises StoreError."""
+    """The Authorization header for a registry; empty without a login. Raises StoreError."""
     names = (registry, f"https://{registry}", *(["https://index.docker.io/v1/"] if registry == "docker.io" else []))
     for file in _auth_files(environ):
         if not file.is_file():
@@ -120,7 +120,7 @@ def read_basic(registry: str, environ: Mapping[str, str]) -> str:
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Whether a server begins TLS, with whatever certificate; True as well where nobody can be reached."""
+    """Whether a server begins TLS, with whatever certificate; True as well where no server can be reached."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only a look: nothing is said or believed
     try:
@@ -142,7 +142,7 @@ class OciRegistry(ModelSource):
 
     @cached_property
     def url(self) -> str:
-        """Where its API is: that of the reference, by plain http at a private address where nobody speaks TLS."""
+        """Where its API is: that of the reference, by plain http at a private address where no TLS is spoken."""
         found = _PRIVATE.fullmatch(self.reference.registry)
         if found is None or speaks_tls(found[1], int(found[5] or 443)):
             return self.reference.url

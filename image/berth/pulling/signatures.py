@@ -13,7 +13,7 @@ from berth.pulling.transfer import ModelSource, read_small
 def fetch_signature(source: ModelSource, entry: Entry, text: bytes, manifest: Manifest, access: Access) -> bytes | None:
     """model.sig of a version whose model.json is `text`; None without one, where no keys ask for it.
 
-    Raises IntegrityError with keys: unsigned, or by nobody they know. A source may return 403 for what is not there.
+    Raises IntegrityError with keys: unsigned, or by none of them. A source may return 403 for what is not there.
     """
     try:
         path = f"{entry.name}/{entry.version}/{SIGNATURE}"

@@ -65,7 +65,7 @@ class ModelSource(Protocol):
         """A file's bytes from `offset`, or from 0 where that cannot be or the file is no longer what `tag` names."""
 
     def movable(self, path: str) -> Path | None:
-        """The file itself, where it is already on the right disk and nobody else needs it."""
+        """The file itself, where it is already on the right disk and nothing else needs it."""
         return None
 
 

@@ -62,7 +62,7 @@ class Watch:
         """Wake the reader, and leave it nothing: a peer that sends on would be read in spite of a shutdown."""
         with suppress(OSError):
             if self._socket is not None:  # not SSLSocket's method, after which reads would be plain ones
-                # Reset, or a peer whose window is full goes on probing a connection that nobody has.
+                # Reset, or a peer whose window is full goes on probing a connection that has ended.
                 self._socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
                 socket.shutdown(self._socket, SHUT_RDWR)
                 self._socket.close()

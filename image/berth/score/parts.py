@@ -84,7 +84,7 @@ def open_part(path: Path) -> Iterator[BinaryIO]:
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise OperatorError(f"{path} is being written by another run; wait for its end") from error
-            # Some network file systems know no locks; nobody else knows, and the run goes on.
+            # Some network file systems know no locks: without one the run goes on.
         if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise OperatorError(f"{path} was put in its place by another run just now")
         yield file

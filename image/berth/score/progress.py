@@ -96,7 +96,7 @@ def check_facts(begun: Mapping[str, Any], now: Mapping[str, Any], part: Path) ->
     """That a run goes on with what it was begun with. Raises OperatorError naming what changed."""
     changed = [name for name in {**begun, **now} if begun.get(name) != now.get(name)]
     if changed:
-        told = "; ".join(f"{name} was {begun.get(name)!r} and is {now.get(name)!r}" for name in changed)
+        changes = "; ".join(f"{name} was {begun.get(name)!r} and is {now.get(name)!r}" for name in changed)
         raise OperatorError(
-            f"{part} was begun with something else: {told}. Put it back, or begin again with --overwrite"
+            f"{part} was begun with something else: {changes}. Put it back, or begin again with --overwrite"
         )
