@@ -23,6 +23,7 @@ from berth.serving.lifecycle import LOADING, discard_run_dir, write_worker_count
 from berth.serving.notes import condemn_loading, forget_loading
 from berth.settings import encode_settings, parse_settings
 from berth.telemetry.metrics.metric_files import merge_dead_worker
+from berth.worker.descriptors import reserve_descriptors
 from berth.worker.fair_worker import FairThreadWorker
 from berth.worker.refusals import MOST_LINE_BYTES
 from berth.worker.resizing import ResizingArbiter
@@ -129,6 +130,7 @@ def on_starting(server: Arbiter) -> None:
 def post_fork(server: Arbiter, worker: FairThreadWorker) -> None:
     """Let the worker see a SIGTERM that comes before it listens for one; else a stop waits for it in vain."""
     worker.arbiter_signals = server.SIG_QUEUE
+    reserve_descriptors(worker_connections)  # while it has no threads, which would have to wait for it
 
 
 def post_worker_init(worker: ThreadWorker) -> None:

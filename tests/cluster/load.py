@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,11 +35,8 @@ while not out.read_text().endswith("\\n") and time.monotonic() < until:
     time.sleep(0.1)
 print(out.read_text() or f"no counts: {errors.read_text()}")
 """
-# A line for every change of who stands behind a Service.
-_SLICES = (
-    "{.metadata.labels.kubernetes\\.io/service-name}{range .endpoints[*]} {.targetRef.name}="
-    '{.conditions.ready}/{.conditions.serving}/{.conditions.terminating}{end}{"\\n"}'
-)
+# Whole objects, one a line: a path into the endpoints ends the command at the first slice that has none.
+_OBJECTS = '-o=jsonpath={}{"\\n"}'
 
 
 def start_detached(client: Client, script: str, *arguments: str) -> str:
@@ -55,17 +54,36 @@ def end_detached(client: Client, name: str) -> str:
     return client.python(_END, name)
 
 
+def _describe_slice(line: str) -> str:
+    """The time now, whose slice it is, and its pods as name=ready/serving/terminating."""
+    found = json.loads(line)
+    service = (found["metadata"].get("labels") or {}).get("kubernetes.io/service-name", found["metadata"]["name"])
+    pods = [
+        f"{(each.get('targetRef') or {}).get('name')}="
+        + "/".join(str(each["conditions"].get(name)).lower() for name in ("ready", "serving", "terminating"))
+        for each in found.get("endpoints") or ()
+    ]
+    now = time.time()
+    return f"{time.strftime('%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03} {service} {' '.join(pods) or '-'}"
+
+
 @contextmanager
 def watched_slices(namespace: Namespace) -> Iterator[list[str]]:
-    """What became of the namespace's EndpointSlices while the block ran: pod=ready/serving/terminating."""
+    """What becomes of the namespace's EndpointSlices while the block runs, a line for every change."""
     lines: list[str] = []
-    command = ["kubectl", "-n", namespace.name, "get", "endpointslices", "--watch", f"-o=jsonpath={_SLICES}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        yield lines
-    finally:
-        process.terminate()
-        lines += process.communicate(timeout=10)[0].splitlines()
+    command = ["kubectl", "-n", namespace.name, "get", "endpointslices", "--watch", _OBJECTS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+
+        def read() -> None:
+            lines.extend(map(_describe_slice, process.stdout or ()))
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            yield lines
+        finally:
+            process.terminate()
+            reader.join(10)
 
 
 def _explain(namespace: Namespace, counts: dict[str, Any], slices: list[str]) -> str:

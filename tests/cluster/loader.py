@@ -8,6 +8,9 @@ ends with `Connection: close` are opened anew, as every HTTP client does, and af
 share FRESH of them (0 to 1) is closed after each request. It ends when the file STOP is there; a file beside it, which
 ends in `.samples`, has a line for each request then: when it began (monotonic) and the seconds that it took.
 
+It begins with the first response, which is not counted, or after ten seconds without any: for up to a second the
+proxies of the nodes refuse connections to a Service that has just got its first pod.
+
 A fault is stamped with the time at which its request began.
 `refused` counts the failed requests that no model has seen: they got no connection, or 503.
 """
@@ -15,6 +18,7 @@ A fault is stamped with the time at which its request began.
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -28,6 +32,7 @@ from urllib.parse import urlsplit
 REQUESTS_PER_CONNECTION = 100
 # A test that has broken off leaves no load behind.
 MOST_SECONDS = 900
+FIRST_SECONDS = 10.0
 REFUSED = re.compile("no connection|status 503")
 
 
@@ -119,8 +124,18 @@ class Load:
                 line.close()
         line.close()
 
+    def _await_first(self) -> None:
+        line, end = Line(self._url, self._body), time.monotonic() + FIRST_SECONDS
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError, LookupError, ValueError):
+                line.ask()
+                break
+            time.sleep(0.05)
+        line.close()
+
     def run(self, stop: str) -> dict[str, object]:
         """Ask until the file `stop` is there; the counts."""
+        self._await_first()
         began = time.monotonic()
         for thread in self._threads:
             thread.start()

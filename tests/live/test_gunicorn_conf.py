@@ -471,3 +471,11 @@ def test_a_replacement_takes_no_connection_before_it_has_loaded(gunicorn: Gunico
         _ask(server, "/", timeout=0.3)
     (run_dir / "loaded").touch()
     assert _ask(server, "/") == b"respawned=True"
+
+
+def test_connections_never_wait_for_a_table_of_descriptors_to_grow(gunicorn: Gunicorn) -> None:
+    server = gunicorn("pid", workers=2, constants={"worker_connections": 3000})
+    for worker in server.workers():
+        size = re.search(r"^FDSize:\s*(\d+)$", Path(f"/proc/{worker}/status").read_text("ascii"), re.MULTILINE)
+        assert size is not None
+        assert int(size[1]) > 3000

@@ -146,9 +146,9 @@ def test_quick_shadows_wait_for_the_thread_that_serves(make_app: MakeApp, linear
     send(50)
     assert sum(results(client).values()) == 0
     for _ in range(50):
-        assert shadows.has_turn
+        assert shadows.wants_turn()
         shadows.take_quick()
-    assert not shadows.has_turn
+    assert not shadows.wants_turn()
     old, new = (joblib.load(linear_store / "lr" / version / "lr.joblib") for version in ("1", "2"))
     same = int(np.sum(old.predict(rows[:50]) == new.predict(rows[:50])))
     assert results(client) == {"agree": same, "differ": 50 - same, "failed": 0, "dropped": 0}

@@ -16,10 +16,21 @@ from itertools import accumulate
 BUCKETS = 10_000
 
 
+def begin_hash(seed: str) -> hashlib.blake2b:
+    """What the hashes of a seed's units have in common, for `end_hash`; another seed gives other bits."""
+    return hashlib.blake2b(f"{seed}\0".encode("utf-8", "surrogatepass"), digest_size=8)
+
+
+def end_hash(begun: hashlib.blake2b, unit: str) -> int:
+    """64 bits of a unit."""
+    found = begun.copy()
+    found.update(unit.encode("utf-8", "surrogatepass"))
+    return int(found.hexdigest(), 16)
+
+
 def hash_unit(seed: str, unit: str) -> int:
-    """64 bits of a unit; another seed gives other bits."""
-    text = f"{seed}\0{unit}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+    """64 bits of a unit under a seed."""
+    return end_hash(begin_hash(seed), unit)
 
 
 def split_buckets(weights: Sequence[float]) -> tuple[int, ...]:

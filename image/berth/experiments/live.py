@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from berth.experiments.arm_counts import SHADOW, ArmKey, ArmPlace, CountFile, open_counts
 from berth.experiments.arm_signatures import Manifests, check_arms, read_manifests
-from berth.experiments.assignment import BUCKETS, find_arm, hash_unit, shares_of, split_buckets
+from berth.experiments.assignment import BUCKETS, begin_hash, end_hash, find_arm, shares_of, split_buckets
 from berth.experiments.count_state import CountState, sum_arms
 from berth.experiments.experiment_file import FIELD, FIXED, HEADER, SETTING, Arm, Experiment, Shadow, parse_experiments
 from berth.experiments.marks import Mark, PeerCounts
@@ -52,7 +52,7 @@ class ArmShare:
 class Decision(NamedTuple):
     """What one request got: its arm's share, and whether its unit, of this hash, will get it again.
 
-    A tuple, since one is made for each request.
+    A tuple, since one is made for each request that has a unit; those without share one for each arm (hash 0).
     """
 
     share: ArmShare
@@ -79,13 +79,14 @@ class Running:
         self.header = experiment.unit.variable if experiment.unit.kind == HEADER else None
         self.is_by_column = experiment.unit.kind == FIELD
         self.ends = split_buckets(weights)
-        self._seed = experiment.seed
+        self._hash = begin_hash(experiment.seed)
         self.shares = [
             ArmShare(experiment.name, arm, share, None if counts is None else counts.find(self.key(arm)))
             for arm, share in zip(experiment.arms, shares_of(self.ends), strict=True)
         ]
         # Whose each bucket is, looked up once for all requests.
-        self._owners = [self.shares[find_arm(self.ends, bucket)] for bucket in range(BUCKETS)]
+        decisions = [Decision(share, sticky=False, unit=0) for share in self.shares]
+        self._owners = [decisions[find_arm(self.ends, bucket)] for bucket in range(BUCKETS)]
 
     def key(self, arm: Arm) -> ArmKey:
         """What the arm's requests and rewards are counted under; the split only where it is the file's."""
@@ -94,8 +95,9 @@ class Running:
 
     def decide(self, unit: str | None, request_id: str) -> Decision:
         """The arm of a unit; of the request itself where it has none."""
-        found = hash_unit(self._seed, request_id if unit is None else unit)
-        return Decision(self._owners[found % BUCKETS], unit is not None, found)
+        found = end_hash(self._hash, request_id if unit is None else unit)
+        decision = self._owners[found % BUCKETS]
+        return decision if unit is None else Decision(decision.share, True, found)
 
 
 @dataclass(frozen=True, slots=True)

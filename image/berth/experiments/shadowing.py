@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -75,7 +76,7 @@ def is_shadowed(request_id: str, share: float) -> bool:
 class ShadowQueue:
     """A bounded queue and the thread that empties it. Safe for any thread; `is_busy` says whether requests compute.
 
-    The thread that calls `use_this_thread` calls `take_quick` where `has_turn`, whenever no request has come.
+    The thread that calls `use_this_thread` calls `take_quick` where `wants_turn`, whenever no request has come.
     """
 
     def __init__(self, is_busy: Callable[[], bool] = lambda: False) -> None:
@@ -107,13 +108,18 @@ class ShadowQueue:
         """Predict for quick shadows of this thread's requests on this thread."""
         self._main_thread = threading.get_ident()
 
-    @property
-    def has_turn(self) -> bool:
-        """Whether `take_quick` has something to do now: no request computes."""
-        return bool(self._quick) and not self._is_busy()
+    def wants_turn(self) -> bool:
+        """Whether `take_quick` has something to do now: no request computes.
+
+        Whoever waits for this CPU goes first, and may send the next request: look for it before `take_quick`.
+        """
+        if not self._quick or self._is_busy():
+            return False
+        os.sched_yield()
+        return True
 
     def take_quick(self) -> None:
-        """Predict one request again, for the main loop that found `has_turn`. Never raises."""
+        """Predict one request again, for the main loop that found `wants_turn`. Never raises."""
         job = self._quick.popleft()
         if time.monotonic() - job.offered > _MOST_WAIT_SECONDS:
             self._count(job, DROPPED)

@@ -141,7 +141,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         self._next_end = min(self._connections.next_end(), self._fresh.next_end(), self._working.next_end())
-        has_more = self._ready or getattr(self._shadows, "has_turn", False)
+        has_more = self._ready or (self._shadows is not None and self._shadows.wants_turn())
         super().wait_for_and_dispatch_events(0 if has_more else max(0, min(timeout, self._next_end - time.monotonic())))
         if has_more and not self._ready:
             self._shadows.take_quick()
