@@ -53,19 +53,26 @@ SINK: Values = {
     },
 }
 # In the sink's pod, in periods: it hangs, and so does who scrapes the metrics, which reads nothing of what comes.
+# Without the fault both do what they should, as the fault is that they hang, not that they are there.
 _HANG = """
 import json, pathlib, socket, sys, time
 host, periods, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 hang, quiet, attacked = pathlib.Path("/tmp/hang"), [], []
+def scrape():
+    socks = [socket.create_connection((host, 80), 5) for _ in range(10)]
+    for sock in socks:
+        sock.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+    return socks
 for _ in range(periods):
     time.sleep(1)  # what the sink has missed is sent by then
     begin = time.monotonic()
-    time.sleep(seconds)
+    for sock in scrape():
+        while sock.recv(65536):
+            pass
+    time.sleep(begin + seconds - time.monotonic())
     middle = time.monotonic()
     hang.touch()
-    scrapers = [socket.create_connection((host, 80), 5) for _ in range(10)]
-    for sock in scrapers:
-        sock.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    scrapers = scrape()
     time.sleep(middle + seconds - time.monotonic())
     quiet.append((begin, middle))
     attacked.append((middle, time.monotonic()))
