@@ -57,7 +57,8 @@ def end_detached(client: Client, name: str) -> str:
 def _describe_slice(line: str) -> str:
     """The time now, whose slice it is, and its pods as name=ready/serving/terminating."""
     found = json.loads(line)
-    service = (found["metadata"].get("labels") or {}).get("kubernetes.io/service-name", found["metadata"]["name"])
+    named = found["metadata"]  # without a name in what is said when the API server goes away
+    service = (named.get("labels") or {}).get("kubernetes.io/service-name") or named.get("name") or found.get("message")
     pods = [
         f"{(each.get('targetRef') or {}).get('name')}="
         + "/".join(str(each["conditions"].get(name)).lower() for name in ("ready", "serving", "terminating"))

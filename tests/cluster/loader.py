@@ -8,8 +8,8 @@ ends with `Connection: close` are opened anew, as every HTTP client does, and af
 share FRESH of them (0 to 1) is closed after each request. It ends when the file STOP is there; a file beside it, which
 ends in `.samples`, has a line for each request then: when it began (monotonic) and the seconds that it took.
 
-It begins with the first response, which is not counted, or after ten seconds without any: for up to a second the
-proxies of the nodes refuse connections to a Service that has just got its first pod.
+It begins when a first connection is accepted, over which nothing is sent, or after ten seconds without any: for up to
+a second the proxies of the nodes refuse connections to a Service that has just got its first pod.
 
 A fault is stamped with the time at which its request began.
 `refused` counts the failed requests that no model has seen: they got no connection, or 503.
@@ -125,13 +125,11 @@ class Load:
         line.close()
 
     def _await_first(self) -> None:
-        line, end = Line(self._url, self._body), time.monotonic() + FIRST_SECONDS
+        there, end = urlsplit(self._url), time.monotonic() + FIRST_SECONDS
         while time.monotonic() < end:
-            with contextlib.suppress(OSError, LookupError, ValueError):
-                line.ask()
-                break
+            with contextlib.suppress(OSError), socket.create_connection((there.hostname or "", there.port or 80), 1):
+                return
             time.sleep(0.05)
-        line.close()
 
     def run(self, stop: str) -> dict[str, object]:
         """Ask until the file `stop` is there; the counts."""

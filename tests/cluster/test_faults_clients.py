@@ -82,7 +82,7 @@ print(json.dumps({"quiet": quiet, "attacked": attacked}))
 """
 _ATTACK = (Path(__file__).parent / "attack.py").read_text("utf-8")
 # Of as many seconds without the fault, and of as many with it; short, so that what else the machine does is in both.
-PERIODS, SECONDS = 10, 4
+PERIODS, SECONDS = 8, 4
 
 
 @pytest.fixture(scope="module")
