@@ -24,7 +24,7 @@ class Compared:
 
     before: float
     during: float
-    # The median of the periods' ratios, each to the one before it: what else the node does in one of them is in it alone.
+    # The median of the periods' ratios, each to the one before it: what else the node does then is in one alone.
     ratio: float
 
     def __str__(self) -> str:
