@@ -11,7 +11,8 @@ from typing import Any
 
 from berth.telemetry.metrics.metric_files import render
 from berth.telemetry.metrics.registry import Metrics, ModelMetrics
-from berth.worker.http1 import encode_response, is_whole, parse_request
+from berth.worker.http1 import count_missing, encode_response, parse_request
+from berth.worker.inline import InlineAnswer
 
 Environ = dict[str, Any]
 Start = Callable[[str, list[tuple[str, str]]], object]
@@ -91,15 +92,15 @@ class _Here:
     def start(self, respawned: bool, notify: Callable[[], None]) -> None:
         """There is nothing to load."""
 
-    def answer_plain(self, data: bytes, client: str, waiting: int) -> tuple[bytes, bool] | None:
+    def answer_plain(self, data: bytes, client: str, waiting: int) -> InlineAnswer | None:
         """The thread that answers."""
         environ = parse_request(data, "POST", "/here", client) if data.startswith(b"POST /here ") else None
         if environ is None:
             return None
-        if not is_whole(environ):
-            return b"", False
+        if missing := count_missing(environ):
+            return InlineAnswer(b"", whole_bytes=len(data) + missing)
         name = threading.current_thread().name.encode()
-        return encode_response("200 OK", [("Content-Length", str(len(name)))], name), False
+        return InlineAnswer(encode_response("200 OK", [("Content-Length", str(len(name)))], name))
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         return hold(environ, start)

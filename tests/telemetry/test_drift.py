@@ -249,8 +249,8 @@ def test_a_monitor_reports_what_every_worker_counted(tmp_path: Path) -> None:
     monitors = [DriftMonitor(tmp_path / "drift", {key: watched()}, 60, 10**6) for _ in range(2)]
     assert monitors[0].report()[0]["rows"] == 0  # nothing was started
     monitors[0].start()
-    monitors[0].offer(key, *request(150), 150)
-    monitors[0].offer(("other", "1"), *request(5), 5)
+    monitors[0].offers[key](*request(150), 150)
+    assert ("other", "1") not in monitors[0].offers
     wait_for(lambda: monitors[1].report()[0]["rows"] == 150)
     document = monitors[1].report()[0]
     assert (document["model"], document["version"], document["window_seconds"]) == ("churn", "3", 3600)
@@ -267,7 +267,7 @@ def test_without_room_for_its_counts_nothing_breaks(tmp_path: Path) -> None:
     (tmp_path / "drift").write_text("no folder")
     monitor = DriftMonitor(tmp_path / "drift", {("churn", "3"): watched()}, 60, 10**6)
     monitor.start()
-    monitor.offer(("churn", "3"), *request(5), 5)
+    assert monitor.offers == {}
     assert monitor.report()[0]["rows"] == 0
 
 
@@ -354,6 +354,25 @@ def test_the_thread_leaves_a_growing_block_and_counts_all_others(tmp_path: Path)
 
     assert rows() == [0, 1]
     assert rows() == [BLOCK // 2, 1]  # no more came
+
+
+def test_after_a_second_with_too_much_small_requests_are_passed_over_and_counted_as_dropped(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    model = watched_matrix(on_drop=dropped.append)
+    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 500)
+    packed, steps = watcher._packed[0], []
+    for rows in (1000, 1000, 10):
+        time.sleep(1 - time.monotonic() % 1 + 0.01)  # a second begins
+        watcher.look()
+        for _ in range(rows):
+            send_matrix(watcher, 1)
+        watcher.count_waiting()
+        time.sleep(1 - time.monotonic() % 1 + 0.01)
+        watcher.look()
+        steps.append(packed.step)
+    assert steps == [2, 2, 1]  # what is passed over counts as well
+    assert counted_rows(tmp_path, model) + sum(dropped) == 2010
+    assert 900 < counted_rows(tmp_path, model) < 1100
 
 
 def test_every_kth_row_over_all_requests_is_counted(tmp_path: Path) -> None:

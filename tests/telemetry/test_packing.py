@@ -36,3 +36,16 @@ def test_of_two_first_requests_whose_predictions_differ_in_datatype_one_is_packe
     for thread in threads:
         thread.join()
     assert (len(packed), len(refused)) == (1, 1)
+
+
+def test_of_requests_beyond_the_limit_those_that_are_kept_are_everyones() -> None:
+    packed = PackedRows(TensorSpec("x", "FP64", (-1, 1)), lambda: None, lambda *request: None)
+    packed.step, offered, clients = 4, 8000, 8
+    for at in range(offered):  # of clients that take turns
+        packed.offer({"x": np.full((1, 1), float(at % clients))}, {PREDICTION: np.zeros(1)}, 1)
+        assert len(packed) <= at + 1
+    given, _, rows = packed.take()
+    kept = np.bincount(given["x"][:, 0].astype(int), minlength=clients)
+    assert rows + packed.take_passed() == offered
+    assert 1800 < rows < 2200  # 2,000, and a standard deviation of 25
+    assert kept.min() > 170  # 250 of each, and a standard deviation of 14

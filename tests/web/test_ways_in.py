@@ -17,7 +17,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from berth.web.endpoints import ENDPOINTS
-from berth.worker.inline import INCOMPLETE
+from berth.worker.inline import InlineAnswer
 from collector import wait_for
 from web.asking import MakeApp
 from web.ways import WAYS, Case, as_sent, compare, inline_of, pooled
@@ -190,7 +190,9 @@ def test_other_requests_are_left_to_the_servers_parser(make_app: MakeApp, store:
     inline = inline_of(make_app(store, models="iris@1", batch_max_rows=1))
     whole = as_sent(Case("/predict", GOOD))
     assert inline.answer_plain(whole, "") is not None
-    assert inline.answer_plain(whole[:-1], "") == INCOMPLETE
+    assert inline.answer_plain(whole[:-1], "") == InlineAnswer(b"", whole_bytes=len(whole))
+    lines = as_sent(Case("/predict", b"[1]\n[2]\n", headers={"Content-Type": "application/x-ndjson"}))
+    assert inline.answer_plain(lines[:-1], "") is None  # it is served line by line
     for other in (whole + b"x", whole.replace(b"POST", b"PUT"), whole.replace(b"/predict", b"/predict?a")):
         assert inline.answer_plain(other, "") is None
 

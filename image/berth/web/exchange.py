@@ -120,15 +120,15 @@ class Backend:
         exchange.outputs = found.outputs
         if exchange.shadowing is not None:
             exchange.tensors = tensors
-        if self.drift is not None:
-            self.drift.offer((model.name, model.version), tensors, found.outputs, found.rows)
+        if self.drift is not None and (offer := self.drift.offers.get((model.name, model.version))) is not None:
+            offer(tensors, found.outputs, found.rows)
         return found.outputs
 
     def count_elsewhere(self, model: Model, tensors: Tensors, outputs: Mapping[str, Array], seconds: float) -> None:
         """Count a prediction that another process made, as `predict` does."""
         rows = self.predictor.count_elsewhere(model, tensors, outputs, seconds)
-        if self.drift is not None:
-            self.drift.offer((model.name, model.version), tensors, outputs, rows)
+        if self.drift is not None and (offer := self.drift.offers.get((model.name, model.version))) is not None:
+            offer(tensors, outputs, rows)
 
     def _settle(self, exchange: Exchange, running: Running, model: Model, tensors: Tensors) -> Model:
         """The arm of a request whose unit is a column. Raises ModelFailed, NotReady."""

@@ -31,7 +31,7 @@ class Answering(StreamHost, Protocol):
         """More of a request has come: go on with it once all that has come is received."""
 
     def answer_here(self, conn: Connection, end: int) -> bool:
-        """Serve the request that ends at `end` at once, if that can be done."""
+        """Serve the request that ends at `end` at once, if that can be done; else with `whole_bytes` if it may be."""
 
     def hand_over(self, conn: Connection) -> None:
         """Have `conn.incoming` served by a thread."""
@@ -83,7 +83,7 @@ class Arrivals:
             return
         if count:
             self._answering.arrived(conn)
-        elif conn.incoming is not None:
+        elif conn.incoming is not None or conn.whole_bytes:
             self.give_up(conn, None)
         else:
             self._connections.drop(conn)
@@ -123,7 +123,7 @@ class Arrivals:
     def advance(self, conn: Connection) -> None:
         """Go on with what has been received, up to the end of one request."""
         first = conn.incoming is None
-        if first and (self._answering.answer_here(conn, len(conn.received)) or not self._begin(conn)):
+        if first and (self._serve_or_wait(conn) or not self._begin(conn)):
             return
         if first and self._streams.take(conn):
             return
@@ -132,6 +132,25 @@ class Arrivals:
             self._wait_for_body(conn, first)
         elif (first and end == len(conn.received)) or not self._answering.answer_here(conn, end):
             self._finish(conn, end)
+
+    def _serve_or_wait(self, conn: Connection) -> bool:
+        """Serve a request at once, or wait for its body to do so: whether no thread is needed, as far as one knows.
+
+        Many clients send head and body in two packets. Reading the head as `_begin` does would cost more than the rest.
+        """
+        length = len(conn.received)
+        if length < conn.whole_bytes:
+            return True  # it waits already
+        conn.whole_bytes = 0
+        if conn.searched and conn.received.find(b"\r\n\r\n", max(0, conn.searched - 3)) < 0:
+            return False  # of a head that comes in pieces there is more to come
+        if self._answering.answer_here(conn, length):
+            return True
+        if conn.whole_bytes > self._most_body_bytes:
+            conn.whole_bytes = 0
+        if conn.whole_bytes:
+            self._connections.wait(conn, self._connections.bodies, READ, self.receive)
+        return conn.whole_bytes > 0
 
     def _finish(self, conn: Connection, end: int) -> None:
         """Have a whole request served; a large one only while the threads have not too many of them."""
@@ -158,6 +177,7 @@ class Arrivals:
             rows.wait(conn, rows.heads, READ, self.receive)
             return False
         conn.requests += 1
+        conn.whole_bytes = 0
         try:
             head = bytes(received if end < 0 else memoryview(received)[: end + 4])
             conn.incoming = read_head(self._cfg, head, conn.client, conn.requests)
@@ -189,5 +209,7 @@ class Arrivals:
 
     def give_up(self, conn: Connection, missing: Exception | None) -> None:
         """Have a request refused that will not be whole: reading its body to the end raises `missing`."""
+        if conn.incoming is None and not self._begin(conn):
+            return
         conn.incoming.complete(_view(conn.received), missing, whole=False)
         self._hand_over(conn, len(conn.received))

@@ -31,7 +31,7 @@ class Connection:
 
     __slots__ = (
         "client", "closed", "discarded", "events", "given", "held", "incoming", "keeps", "on_event", "outbox",
-        "pending", "progressed", "react", "received", "requests", "row", "searched", "server", "sock",
+        "pending", "progressed", "react", "received", "requests", "row", "searched", "server", "sock", "whole_bytes",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
@@ -40,6 +40,8 @@ class Connection:
         # What came and is not served yet, how far it was searched for the end of a head, and how much of it counts.
         self.received: Any = b""  # bytes, a bytearray, or a Filling while a large body arrives
         self.searched = self.held = self.requests = 0
+        # How long a request is that can be served at once when all of it has come; 0 where that is not known.
+        self.whole_bytes = 0
         # Bytes of the request that a thread serves.
         self.given = 0
         # The request whose head is read, and what a thread writes its response to.

@@ -17,8 +17,8 @@ pins. ThreadWorker gives a thread to each connection that has something to say, 
     application as it is, so that it refuses without the body; reading on raises at once.
 4.  A worker whose threads are all busy accepts no connection (another worker, or the backlog, has it), but at a stop
     all. Where there are as many as may be, a new one takes the place of another: silent, then idle.
-5.  A whole small request is served by the main thread itself, if the application can do that without waiting; one
-    request of a connection a turn. While none has come, it predicts for shadows (experiments/shadowing.py).
+5.  A whole small request is served by the main thread, if the application can do that without waiting, one of a
+    connection a turn; its head goes through no parser before. If none has come, it predicts for shadows.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 self._connections.make_room(len(self._connections))
-            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):  # EWOULDBLOCK is EAGAIN
                 raise
             return
         self._connections.make_room(self._most_connections)
@@ -209,8 +209,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def answer_here(self, conn: Connection, end: int) -> bool:
         """Serve on this thread, if that can be done at once. A stopping worker says so in its responses: not here."""
-        if self._is_one_of_several:
-            self._fresh.stop(conn)
+        self._fresh.stop(conn)
         if self._inline is None or end > SMALL_BYTES or not self.alive:
             return False
         try:
@@ -218,12 +217,13 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         except Exception:  # the pool's way out of this is a 500
             self.log.exception("could not serve at once")
             return False
-        if answer is None or not answer[0]:
+        if answer is None or not answer.data:
+            conn.whole_bytes = answer.whole_bytes if answer is not None else 0
             return False
         self.nr += 1
         conn.incoming = None
         consume(conn, end)
-        self._send(conn, answer[0], keeps=not answer[1])
+        self._send(conn, answer.data, keeps=not answer.closes)
         return True
 
     def hand_over(self, conn: Connection) -> None:

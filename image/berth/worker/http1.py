@@ -73,7 +73,7 @@ def parse_request(data: bytes, method: str, path: str, client: str) -> dict[str,
     """The WSGI environment of a request whose first line the caller knows; None unless it is plain and has its length.
 
     The fields are those of PEP 3333 that say something about the request, the server's own are not among them.
-    `is_whole` says whether `wsgi.input` has all of the body.
+    `count_missing` says how much of the body is not in `wsgi.input` yet.
     """
     head, end, body = data.partition(b"\r\n\r\n")
     fields = _parse_fields(head) if end else None
@@ -83,9 +83,9 @@ def parse_request(data: bytes, method: str, path: str, client: str) -> dict[str,
     return own | fields
 
 
-def is_whole(environ: Mapping[str, Any]) -> bool:
-    """Whether all of a request's body has come."""
-    return len(environ["wsgi.input"].getbuffer()) == int(environ["CONTENT_LENGTH"])
+def count_missing(environ: Mapping[str, Any]) -> int:
+    """How many bytes of a request's body are yet to come."""
+    return int(environ["CONTENT_LENGTH"]) - len(environ["wsgi.input"].getbuffer())
 
 
 @lru_cache(maxsize=2)

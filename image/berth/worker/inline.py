@@ -16,18 +16,21 @@ from berth.web.endpoints import match_prediction
 from berth.web.exchange import Endpoint
 from berth.web.pipeline import Pipeline
 from berth.web.status_lines import STATUS_LINES
-from berth.worker.http1 import encode_response, is_whole, parse_request
+from berth.web.streams import StreamAnswers
+from berth.worker.http1 import count_missing, encode_response, parse_request
 
 
 class InlineAnswer(NamedTuple):
-    """What to send, and whether the connection must close then."""
+    """What to send, and whether the connection must close then.
+
+    Without data the request can be served here so far, and its rest is on the way: all of it has `whole_bytes`.
+    """
 
     data: bytes
-    closes: bool
+    closes: bool = False
+    whole_bytes: int = 0
 
 
-# The request can be served here so far, and its rest is on the way.
-INCOMPLETE = InlineAnswer(b"", closes=False)
 # A longer line is rare, and would fill the cache with what a client made up.
 _MOST_LINE_BYTES = 256
 
@@ -59,7 +62,7 @@ class InlineAnswers:
         return _read_line(data) is not None
 
     def answer_plain(self, data: bytes, client: str, waiting: int = 0) -> InlineAnswer | None:
-        """The response to a request as it came, or INCOMPLETE.
+        """The response to a request as it came, or how long all of it is.
 
         `waiting` is how many more predictions have arrived and will be served by this thread: they count as in
         flight. None, and nothing has happened, for a request that is not for a prediction or would have to wait.
@@ -78,8 +81,10 @@ class InlineAnswers:
         environ = parse_request(data, "POST", path, client)
         if environ is None or "gzip" in environ.get("HTTP_CONTENT_ENCODING", "").lower():
             return None  # few bytes of gzip may be many of JSON: not on a thread that has others to serve
-        if not is_whole(environ):
-            return INCOMPLETE
+        if missing := count_missing(environ):
+            if StreamAnswers.is_stream(environ.get("CONTENT_TYPE", "")):
+                return None  # it is served line by line, as they come
+            return InlineAnswer(b"", whole_bytes=len(data) + missing)
         try:
             status, headers, body = self._pipeline.run(endpoint, environ, args, may_wait=False)
         except WouldWait:

@@ -13,7 +13,6 @@ from berth.telemetry.drift.report import describe_features
 from berth.telemetry.drift.ring import CountRing, sum_rings
 from berth.telemetry.drift.watcher import Offer, Watched, Watcher, split_counts
 from berth.telemetry.logs import log
-from berth.tensors.arrays import Array, Tensors
 
 Key = tuple[str, str]
 
@@ -37,7 +36,8 @@ class DriftMonitor:
         self._minutes = minutes
         self._rows_per_second = rows_per_second
         self._now = now
-        self._offers: dict[Key, Offer] = {}
+        # What counts a model's predictions, soon: it never waits and never raises. Empty before `start`.
+        self.offers: Mapping[Key, Offer] = {}
 
     @property
     def keys(self) -> Sequence[Key]:
@@ -54,16 +54,11 @@ class DriftMonitor:
             log("drift is not watched: its counts cannot be written", level=logging.WARNING, error=str(error))
             return
         watcher = Watcher(list(self._watched.values()), ring, self._rows_per_second)
-        self._offers = {key: watcher.offers(at) for at, key in enumerate(self._watched)}
+        self.offers = {key: watcher.offers(at) for at, key in enumerate(self._watched)}
         watcher.start()
 
     def _sizes(self) -> list[int]:
         return [watched.size for watched in self._watched.values()]
-
-    def offer(self, key: Key, tensors: Tensors, outputs: Mapping[str, Array], rows: int) -> None:
-        """Count a prediction's rows, soon. Never waits, never raises."""
-        if (offer := self._offers.get(key)) is not None:
-            offer(tensors, outputs, rows)
 
     def find(self, key: Key) -> Watched | None:
         """A model's profile and inputs; None for one without a profile."""

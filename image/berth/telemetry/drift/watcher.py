@@ -177,6 +177,8 @@ class Watcher:
         self._queued_bytes = 0
         self._many, self._counting = threading.Event(), threading.Lock()
         self._second, self._taken = 0, 0
+        # Rows that were offered, packed or not, since the second in which the packed requests' step was chosen.
+        self._offered, self._offered_since = 0, int(time.monotonic())
 
     def _pack(self, model: int) -> PackedRows:
         few = len(self._watched[model].profile.features) <= _FEW_FEATURES
@@ -219,6 +221,7 @@ class Watcher:
 
     def look(self) -> None:
         """Count what waits, but for packed requests of which so many come that they will be counted without this."""
+        self._choose_packed_step()
         seen, self._seen = self._seen, {model: len(packed) for model, packed in self._packed.items()}
         self.count_waiting({at for at, now in self._seen.items() if _FEW_PACKED < now < BLOCK and now != seen.get(at)})
 
@@ -242,6 +245,7 @@ class Watcher:
     def _count_jobs(self, jobs: list[_Job]) -> None:
         model, (_, tensors, outputs, _) = jobs[0][0], jobs[0]
         watched, rows = self._watched[model], sum(job[3] for job in jobs)
+        self._offered += rows
         step = self._choose_step(rows)
         kept = -(-rows // step) if step else 0
         if rows > kept:
@@ -252,6 +256,20 @@ class Watcher:
         joined = {name: _join([job[1][name] for job in jobs], offsets, step) for name in tensors}
         answers = {name: _join([job[2][name] for job in jobs], offsets, step) for name in outputs}
         self._ring.add(model, count_block(watched, joined, answers, kept))
+
+    def _choose_packed_step(self) -> None:
+        """Once a second: of how many packed requests the next second counts one, by what the last one brought."""
+        with self._counting:
+            for model, packed in self._packed.items():
+                if passed := packed.take_passed():
+                    self._watched[model].on_drop(passed)
+                    self._offered += passed
+            seconds = int(time.monotonic()) - self._offered_since
+            if not seconds:
+                return
+            for packed in self._packed.values():
+                packed.step = max(1, -(-self._offered // (self._limit * seconds)))
+            self._offered, self._offered_since = 0, self._offered_since + seconds
 
     def _choose_step(self, rows: int) -> int:
         """Take every k-th row, so that the second's rows stay below the limit; 0 takes none."""
