@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from sklearn.linear_model import LinearRegression
 
 from berth.loaders.formats import LoadOptions
 from berth.publishing.adding import AddRequest, add_version
+from collector import wait_for
 from live.berths import add_sleeper, ask_on, metric, running_ready
 from live.server import HOST, Server
 
@@ -193,3 +195,26 @@ def _flood_together(server: Server, connections: int, rounds: int) -> tuple[list
         done.set()
         watcher.join()
     return statuses, inflight
+
+
+def test_many_clients_that_leave_at_once_delay_nobody_and_leave_nothing_open(server: Server) -> None:
+    with server.connect(20) as connection, ExitStack() as stack:
+        connection.sendall(_request(ROW))
+        _receive(connection, 1)
+        before = _open_connections(server)
+        others = [stack.enter_context(server.connect(20)) for _ in range(200)]
+        wait_for(lambda: _open_connections(server) == before + 200)
+        for other in others:
+            other.close()
+        connection.sendall(_request(ROW))
+        assert _receive(connection, 1)[0]["prediction"] == [0]
+        wait_for(lambda: _open_connections(server) == before)
+
+
+def _open_connections(server: Server) -> int:
+    (worker,) = server.workers()
+    count = 0
+    for file in Path(f"/proc/{worker}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has just been closed
+            count += os.readlink(file).startswith("socket:")
+    return count

@@ -97,6 +97,22 @@ def test_room_is_made_of_the_least_missed(world: World) -> None:
     assert not world.rows.make_room(1), "a request in the middle of its body stays"
 
 
+def test_those_whose_clients_have_left_are_closed_a_few_at_a_time(world: World) -> None:
+    conns = [world.connect()[0] for _ in range(5)]
+    conns[1].received = b"12345"
+    world.rows.count(conns[1])
+    for conn in conns:
+        world.rows.leave(conn)
+    assert (len(world.rows), len(world.rows.silent), world.rows.held_bytes) == (5, 0, 0)
+    assert world.poller.select(0) == []  # and none of them is looked at again
+    world.rows.close_leaving(2)
+    assert [conn.closed for conn in conns] == [True, True, False, False, False]
+    assert world.rows.make_room(3)
+    assert world.rows.has_room == 2
+    world.rows.close_leaving(9)
+    assert (len(world.rows), world.rows.has_room) == (0, 0)
+
+
 def test_of_too_many_unsent_bytes_those_go_that_nobody_reads(world: World) -> None:
     sent: list[Connection] = []
     (first, reader), (second, _), (third, _) = (world.connect() for _ in range(3))

@@ -79,14 +79,14 @@ class Arrivals:
                 self._connections.wait(conn, self._connections.silent, READ, self.receive)
             return
         except OSError:  # a reset: there is no one to respond to, and nothing that a thread could do
-            self._connections.drop(conn)
+            self._connections.leave(conn)
             return
         if count:
             self._answering.arrived(conn)
         elif conn.incoming is not None or conn.whole_bytes:
             self.give_up(conn, None)
         else:
-            self._connections.drop(conn)
+            self._connections.leave(conn)
 
     def _receive(self, conn: Connection) -> int:
         """Add what has come to `conn.received`; how many bytes that were. Raises OSError."""

@@ -85,6 +85,8 @@ class Connections:
         self.sending = Deadlines[Connection](exchange)
         self.closing = Deadlines[Connection](LINGER_SECONDS)
         self._rows = (self.silent, self.idle, self.heads, self.bodies, self.sending, self.closing)
+        # Those whose client has left: closing them may wait, and takes the kernel longer than all else.
+        self.leaving: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._most_unsent_bytes = most_unsent_bytes
         self.held_bytes = self.given_bytes = self.unsent_bytes = 0
@@ -188,6 +190,18 @@ class Connections:
         if not data or conn.discarded > _LINGER_BYTES:
             self.drop(conn)
 
+    def leave(self, conn: Connection) -> None:
+        """Forget a connection whose client has left, and close it when there is time; a thousand may leave at once."""
+        self.rest(conn)
+        conn.received, conn.incoming, conn.react = b"", None, None
+        self.count(conn)
+        self.leaving.append(conn)
+
+    def close_leaving(self, most: int) -> None:
+        """Close up to `most` of those that `leave` was called with."""
+        for _ in range(min(most, len(self.leaving))):
+            self.drop(self.leaving.popleft())
+
     def drop(self, conn: Connection) -> None:
         """Close at once and forget."""
         if conn.closed:
@@ -210,6 +224,9 @@ class Connections:
     def make_room(self, most: int) -> bool:
         """Whether there are fewer connections than `most`, once those in the way went."""
         while len(self) >= most:
+            if self.leaving:
+                self.close_leaving(1)
+                continue
             rows = (self.closing, self.silent, self.idle, self.heads)
             victim = next((row.oldest() for row in rows if len(row)), None)
             if victim is None:
@@ -220,7 +237,7 @@ class Connections:
     @property
     def has_room(self) -> int:
         """Connections that `make_room` could close."""
-        return len(self.closing) + len(self.silent) + len(self.idle) + len(self.heads)
+        return len(self.leaving) + len(self.closing) + len(self.silent) + len(self.idle) + len(self.heads)
 
     def next_end(self) -> float:
         """When the first time of all ends (monotonic)."""

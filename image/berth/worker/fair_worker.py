@@ -31,9 +31,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import cached_property, partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
@@ -44,11 +43,11 @@ from berth.worker.newcomers import Newcomers
 from berth.worker.outbox import Channel, Outbox
 from berth.worker.receiving import HeadersTimeout
 from berth.worker.refusals import encode_refusal
-from berth.worker.stopping import take_backlog
+from berth.worker.stopping import has_come, take_backlog
 from berth.worker.turns import take_turns
 from berth.worker.working import Working
 
-_EXPIRED_A_TURN = 16  # of those whose time is over
+_EXPIRED_A_TURN, _CLOSED_A_TURN = 16, 8  # of those whose time is over, and of those whose client has left
 MOST_UNSENT_BYTES = 64 << 20  # of responses that their clients have not read yet
 
 
@@ -106,10 +105,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
     def init_signals(self) -> None:
         """Listen to signals; one that came since the fork went to the arbiter's handler, and is heard now."""
         super().init_signals()
-        with suppress(Empty):
-            while True:
-                if self.arbiter_signals.get_nowait() == signal.SIGTERM:
-                    self.alive = False
+        self.alive &= not has_come(signal.SIGTERM, self.arbiter_signals)
 
     @property
     def nr_conns(self) -> int:
@@ -141,13 +137,15 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         self._next_end = min(self._connections.next_end(), self._fresh.next_end(), self._working.next_end())
-        has_more = self._ready or (self._shadows is not None and self._shadows.wants_turn())
+        has_shadow = not self._ready and self._shadows is not None and self._shadows.wants_turn()
+        has_more = self._ready or has_shadow or self._connections.leaving
         super().wait_for_and_dispatch_events(0 if has_more else max(0, min(timeout, self._next_end - time.monotonic())))
-        if has_more and not self._ready:
+        if has_shadow and not self._ready:
             self._shadows.take_quick()
         for conn, waiting in take_turns(self._ready, getattr(self._inline, "is_prediction", None)):
             self._waiting = waiting
             self._act(conn, self._arrivals.go_on)
+        self._connections.close_leaving(_CLOSED_A_TURN)
 
     def murder_pending(self) -> None:
         """See to those whose time is over."""
