@@ -39,6 +39,7 @@ SUFFIX = ".counts"
 SHADOW = "shadow"
 _KEY_BYTES = 256
 _PLACE_BYTES = _KEY_BYTES + 8 * WIDTH + CELLS // 8
+_FIRST_BUCKET = len(VALUES)
 _AT = {name: at for at, name in enumerate(VALUES)}
 
 
@@ -74,7 +75,7 @@ class ArmPlace:
 
     def count_request(self, unit: int, sticky: bool, seconds: float, failed: bool) -> None:
         """A request went to the arm; `unit` is the hash of what it was assigned by."""
-        values, bucket = self._values, len(VALUES) + bisect_left(SECONDS, seconds)
+        values, bucket = self._values, _FIRST_BUCKET + bisect_left(SECONDS, seconds)
         with self._lock:
             values[0] += 1
             values[bucket] += 1
@@ -96,7 +97,7 @@ class ArmPlace:
     def observe_seconds(self, seconds: float) -> None:
         """A shadow predicted, in so many seconds."""
         with self._lock:
-            self._values[len(VALUES) + bisect_left(SECONDS, seconds)] += 1
+            self._values[_FIRST_BUCKET + bisect_left(SECONDS, seconds)] += 1
 
     def count(self, name: str) -> None:
         """One more of a value of VALUES."""

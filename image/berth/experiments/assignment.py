@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 BUCKETS = 10_000
 
 
-def begin_hash(seed: str) -> hashlib.blake2b:
-    """What the hashes of a seed's units have in common, for `end_hash`; another seed gives other bits."""
-    return hashlib.blake2b(f"{seed}\0".encode("utf-8", "surrogatepass"), digest_size=8)
+def make_hash(seed: str) -> Callable[[str], int]:
+    """What gives 64 bits of a unit; another seed gives others. What a seed's units have in common is computed once."""
+    begin = hashlib.blake2b(f"{seed}\0".encode("utf-8", "surrogatepass"), digest_size=8).copy
 
+    def hash_unit(unit: str) -> int:
+        found = begin()
+        found.update(unit.encode("utf-8", "surrogatepass"))
+        return int(found.hexdigest(), 16)
 
-def end_hash(begun: hashlib.blake2b, unit: str) -> int:
-    """64 bits of a unit."""
-    found = begun.copy()
-    found.update(unit.encode("utf-8", "surrogatepass"))
-    return int(found.hexdigest(), 16)
+    return hash_unit
 
 
 def hash_unit(seed: str, unit: str) -> int:
     """64 bits of a unit under a seed."""
-    return end_hash(begin_hash(seed), unit)
+    return make_hash(seed)(unit)
 
 
 def split_buckets(weights: Sequence[float]) -> tuple[int, ...]:

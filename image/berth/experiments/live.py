@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from berth.experiments.arm_counts import SHADOW, ArmKey, ArmPlace, CountFile, open_counts
 from berth.experiments.arm_signatures import Manifests, check_arms, read_manifests
-from berth.experiments.assignment import BUCKETS, begin_hash, end_hash, find_arm, shares_of, split_buckets
+from berth.experiments.assignment import BUCKETS, find_arm, make_hash, shares_of, split_buckets
 from berth.experiments.count_state import CountState, sum_arms
 from berth.experiments.experiment_file import FIELD, FIXED, HEADER, SETTING, Arm, Experiment, Shadow, parse_experiments
 from berth.experiments.marks import Mark, PeerCounts
@@ -79,7 +79,7 @@ class Running:
         self.header = experiment.unit.variable if experiment.unit.kind == HEADER else None
         self.is_by_column = experiment.unit.kind == FIELD
         self.ends = split_buckets(weights)
-        self._hash = begin_hash(experiment.seed)
+        self._hash = make_hash(experiment.seed)
         self.shares = [
             ArmShare(experiment.name, arm, share, None if counts is None else counts.find(self.key(arm)))
             for arm, share in zip(experiment.arms, shares_of(self.ends), strict=True)
@@ -95,7 +95,7 @@ class Running:
 
     def decide(self, unit: str | None, request_id: str) -> Decision:
         """The arm of a unit; of the request itself where it has none."""
-        found = end_hash(self._hash, request_id if unit is None else unit)
+        found = self._hash(request_id if unit is None else unit)
         decision = self._owners[found % BUCKETS]
         return decision if unit is None else Decision(decision.share, True, found)
 

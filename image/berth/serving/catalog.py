@@ -65,7 +65,8 @@ class Catalog:
         self._allow = allow
         self._on_loaded = on_loaded
         self._exit_on_failure = exit_on_failure
-        self._models: dict[tuple[str, str], Model] = {}
+        # Those that are ready, by all words that find them: every request looks here.
+        self._models: dict[tuple[str | None, str | None], Model] = {}
         self._started = threading.Event()
 
     def start(self, *, respawned: bool = False, notify: Callable[[], None] = lambda: None) -> None:
@@ -96,7 +97,7 @@ class Catalog:
             if self._exit_on_failure:
                 os._exit(EXIT_LOAD_FAILED)
             return
-        self._models[entry.name, entry.version] = model
+        self._models.update({words: model for words, found in self._by_words.items() if found is entry})
         # Before anybody may see the state: who waits for it may end, and this thread with him.
         log(f"{entry.key} is ready", model=entry.name, version=entry.version, seconds=round(model.load_seconds, 3))
         self._lifecycle.set_state(entry.key, READY)
@@ -131,9 +132,9 @@ class Catalog:
 
     def resolve(self, name: str | None, version: str | None = None) -> Model:
         """The model to call. Raises ModelNotFound, ModelFailed, NotReady."""
-        entry = self.find(name, version)
-        if (model := self._models.get((entry.name, entry.version))) is not None:
+        if (model := self._models.get((name, version))) is not None:
             return model
+        entry = self.find(name, version)
         state = self._lifecycle.states[entry.key]
         if state.state == FAILED:
             raise ModelFailed(f"{entry.key} could not be loaded; /health says why")
