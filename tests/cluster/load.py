@@ -96,7 +96,9 @@ def _explain(namespace: Namespace, counts: dict[str, Any], slices: list[str]) ->
 
 
 @contextmanager
-def load(client: Client, url: str, fresh: float = FRESH, allowed: int = 0) -> Iterator[dict[str, Any]]:
+def load(
+    client: Client, url: str, fresh: float = FRESH, allowed: int = 0, connections: int = CONNECTIONS
+) -> Iterator[dict[str, Any]]:
     """Load while the block runs; afterwards the dict says what became of the requests (loader.py).
 
     Where more than `allowed` failed, what explains it is printed.
@@ -106,7 +108,7 @@ def load(client: Client, url: str, fresh: float = FRESH, allowed: int = 0) -> It
     service = urlsplit(url).hostname or ""
     if "." not in service:  # a name of the client's namespace
         url = f"http://{client.namespace.get('service', service)['spec']['clusterIP']}"
-    arguments = [f"{url}/predict", str(RATE), str(CONNECTIONS), json.dumps(FLOWER), str(fresh)]
+    arguments = [f"{url}/predict", str(RATE), str(connections), json.dumps(FLOWER), str(fresh)]
     name = start_detached(client, LOADER, *arguments)
     with watched_slices(client.namespace) as slices:
         try:
