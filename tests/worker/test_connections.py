@@ -222,3 +222,12 @@ def test_only_the_request_that_asked_is_hurried(world: World) -> None:
     working.hurry(conn, conn.outbox, now + 1)
     assert working.next_end() <= now + 1.1
     assert working.take_overdue(now + 50, 9) == [conn]
+
+
+def test_no_time_is_over_before_the_next_look(world: World) -> None:
+    conn, _ = world.connect()
+    assert world.rows.next_end() <= time.monotonic() + 2  # a connection that is closed from now on has two seconds
+    world.rows.cap_quiet(time.monotonic())
+    assert world.rows.next_end() <= time.monotonic()
+    world.rows.drop(conn)
+    assert world.rows.next_end() > time.monotonic() + 1.9

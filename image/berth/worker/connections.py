@@ -84,6 +84,9 @@ class Connections:
         self.bodies = Deadlines[Connection](exchange)
         self.sending = Deadlines[Connection](exchange)
         self.closing = Deadlines[Connection](LINGER_SECONDS)
+        # No time that begins from now on is over sooner; and when to look for the next end again.
+        self._shortest_seconds = min(*seconds, LINGER_SECONDS)
+        self._look_again = 0.0
         self._rows = (self.silent, self.idle, self.heads, self.bodies, self.sending, self.closing)
         # Those whose client has left: closing them may wait, and takes the kernel longer than all else.
         self.leaving: deque[Connection] = deque()
@@ -240,5 +243,13 @@ class Connections:
         return len(self.leaving) + len(self.closing) + len(self.silent) + len(self.idle) + len(self.heads)
 
     def next_end(self) -> float:
-        """When the first time of all ends (monotonic)."""
-        return min([row.next_end() for row in self._rows])
+        """No time of all ends before this (monotonic); the loop asks in every turn, so it is looked up seldom."""
+        if (now := time.monotonic()) >= self._look_again:
+            self._look_again = min(*[row.next_end() for row in self._rows], now + self._shortest_seconds)
+        return self._look_again
+
+    def cap_quiet(self, end: float) -> None:
+        """Let no connection without a request be kept longer than until `end` (monotonic)."""
+        self.idle.cap(end)
+        self.silent.cap(end)
+        self._look_again = 0.0

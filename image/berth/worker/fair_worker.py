@@ -35,10 +35,11 @@ from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import Any
 
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
 from berth.worker.arrivals import SMALL_BYTES, Arrivals, consume
 from berth.worker.connections import READ, Connection, Connections
+from berth.worker.heartbeat import SparingThreadWorker
 from berth.worker.newcomers import Newcomers
 from berth.worker.outbox import Channel, Outbox
 from berth.worker.receiving import HeadersTimeout
@@ -51,7 +52,7 @@ _EXPIRED_A_TURN, _CLOSED_A_TURN = 16, 8  # of those whose time is over, and of t
 MOST_UNSENT_BYTES = 64 << 20  # of responses that their clients have not read yet
 
 
-class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
+class FairThreadWorker(SparingThreadWorker):
     """A ThreadWorker whose threads serve whole requests and wait for no client."""
 
     header_seconds = 5.0  # from a request's first byte to the end of its headers
@@ -168,8 +169,7 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
             self._connections.drop_all()
 
     def _cap_keepalive(self, deadline: float) -> None:
-        self._connections.idle.cap(deadline)
-        self._connections.silent.cap(deadline)
+        self._connections.cap_quiet(deadline)
 
     def _on_event(self, conn: Connection, _: object) -> None:
         if conn.react is not None:  # else an event of the same turn closed it
@@ -295,4 +295,4 @@ class FairThreadWorker(ThreadWorker):  # type: ignore[misc]
         else:
             rows.wait(conn, rows.idle, READ, self._arrivals.receive)
             if not self.alive:
-                rows.idle.cap(time.monotonic() + STOP_KEEPALIVE_LINGER)
+                rows.cap_quiet(time.monotonic() + STOP_KEEPALIVE_LINGER)

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 
 
 def has_come(wanted: signal.Signals, signals: SimpleQueue[int]) -> bool:
-    """Whether a signal is among those that wait, which are taken out of the queue."""
+    """Whether a signal is among those that wait; none waits afterwards."""
     found = False
     with suppress(Empty):
         while True:
