@@ -1,4 +1,4 @@
-"""A worker tells the arbiter that it is alive, but not in each of many thousand turns a second."""
+"""A worker shows the arbiter that it is alive, but not in each of many thousand turns a second."""
 
 from __future__ import annotations
 
