@@ -85,20 +85,9 @@ _ATTACK = (Path(__file__).parent / "attack.py").read_text("utf-8")
 PERIODS, SECONDS = 8, 4
 
 
-@pytest.fixture
-def plain(namespace: Namespace) -> Iterator[Release]:
-    """A release with two pods in its blue slot."""
-    release = Release(namespace, "iris")
-    with node_programs():
-        release.install(INSTALL)
-    yield release
-    with node_programs():
-        release.remove()
-
-
-@pytest.fixture
-def logging(namespace: Namespace) -> Iterator[Release]:
-    """The same, whose pods send all payloads and traces to a sink."""
+@pytest.fixture(scope="module")
+def blue(namespace: Namespace) -> Iterator[Release]:
+    """A release with two pods in its blue slot, which send payloads and traces to a sink."""
     release = Release(namespace, "iris")
     sink = restricted_container("sink", f"{REPOSITORY}:{TAG}", ["python", "-c", _SINK])
     service = {"selector": {"app": "sink"}, "ports": [{"port": 9000}]}
@@ -140,22 +129,22 @@ def check_no_loss(release: Release, counts: dict[str, Any]) -> None:
         assert all(restarts(release.namespace, name_of(pod)) == 0 for pod in release.pods("blue"))
 
 
-def test_sinks_and_a_scraper_that_hang(logging: Release) -> None:
-    counts, _ = measure_in_turns(logging, _HANG, Client(logging.namespace, "sink"))
+def test_sinks_and_a_scraper_that_hang(blue: Release) -> None:
+    counts, _ = measure_in_turns(blue, _HANG, Client(blue.namespace, "sink"))
     what = f"payload sink, trace collector and Prometheus hang ({counts['p99']} it)"
     Fault("13", what, "0 failed; p99 ≤ 1.05 ×").record(counts)
-    check_no_loss(logging, counts)
+    check_no_loss(blue, counts)
 
 
-def test_clients_that_misuse_connections(plain: Release) -> None:
+def test_clients_that_misuse_connections(blue: Release) -> None:
     # The attacker has what CPU the others leave: on a small node its own work would be measured otherwise.
     with node_programs():
-        attacker = plain.namespace.client("attacker", cpu="1m")
-    counts, attack = measure_in_turns(plain, _ATTACK, attacker)
+        attacker = blue.namespace.client("attacker", cpu="1m")
+    counts, attack = measure_in_turns(blue, _ATTACK, attacker)
     assert attack["held"] >= 1000
     assert attack["resets"] > 1000
     what = f"1,000 idle connections, 50 slow heads, {attack['resets']:,} resets ({counts['p99']} them)"
     Fault("19", what, "0 failed; p99 ≤ 1.2 ×").record(counts)
-    check_no_loss(plain, counts)
+    check_no_loss(blue, counts)
     # On a node without CPU to spare the attack costs what anything else would: it is reported, and judged elsewhere.
     assert counts["p99"].before > 10 or counts["p99"].ratio <= 1.2, counts["p99"]

@@ -357,22 +357,20 @@ def test_the_thread_leaves_a_growing_block_and_counts_all_others(tmp_path: Path)
 
 
 def test_after_a_second_with_too_much_small_requests_are_passed_over_and_counted_as_dropped(tmp_path: Path) -> None:
-    dropped: list[int] = []
+    dropped, now, steps = list[int](), [0.0], []
     model = watched_matrix(on_drop=dropped.append)
-    watcher = Watcher([model], CountRing(tmp_path / "1.counts", [model.size], 60), 500)
-    packed, steps = watcher._packed[0], []
+    ring = CountRing(tmp_path / "1.counts", [model.size], 60)
+    watcher = Watcher([model], ring, 500, lambda: now[0])
     for rows in (1000, 1000, 10):
-        time.sleep(1 - time.monotonic() % 1 + 0.01)  # a second begins
-        watcher.look()
         for _ in range(rows):
             send_matrix(watcher, 1)
         watcher.count_waiting()
-        time.sleep(1 - time.monotonic() % 1 + 0.01)
+        now[0] += 1
         watcher.look()
-        steps.append(packed.step)
-    assert steps == [2, 2, 1]  # what is passed over counts as well
+        steps.append(watcher._packed[0].step)
+    assert steps == [3, 3, 1]  # what is passed over counts as well
     assert counted_rows(tmp_path, model) + sum(dropped) == 2010
-    assert 900 < counted_rows(tmp_path, model) < 1100
+    assert 740 < counted_rows(tmp_path, model) < 940  # 500, 333 (a standard deviation of 15) and 3
 
 
 def test_every_kth_row_over_all_requests_is_counted(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Backlog:
         return estimate
 
     def forget(self, estimate: CallEstimate) -> None:
-        """Nobody waits for this model any more."""
+        """No request waits for this model any more."""
         with self._lock, suppress(ValueError):
             self._estimates.remove(estimate)
 

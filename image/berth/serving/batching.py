@@ -10,7 +10,7 @@ model once, hands everybody its rows, and passes its place on to the first of th
 Clients that get their results together come back together, each a little after the other; the first of them would get a
 call for itself, and the rest the next. So who leads right after a call waits until as many are there as the call had,
 with those who waited meanwhile, but no longer than half of what the call took, counted from its end. After a call that
-one requested, with nobody waiting, nobody waits.
+one requested, while none waited, none waits.
 
 Whoever waits is in the queue before it can be picked, and every wait has a deadline. Requests for other outputs or of
 another dtype or row shape are not mixed. If a joint call fails, each request is tried alone, so that one alone fails.

@@ -17,8 +17,8 @@ pins. ThreadWorker gives a thread to each connection that has something to say, 
     application as it is, so that it refuses without the body; reading on raises at once.
 4.  A worker whose threads are all busy accepts no connection (another worker, or the backlog, has it), but at a stop
     all. Where there are as many as may be, a new one takes the place of another: silent, then idle.
-5.  A whole small request is served by the main thread, if the application can do that without waiting, one of a
-    connection a turn; its head goes through no parser before. If none has come, it predicts for shadows.
+5.  A whole small request is served by the main thread, without gunicorn's parser, if the application can do that
+    without waiting; one of a connection a turn. While none has come, it predicts for shadows (shadowing.py).
 """
 
 from __future__ import annotations

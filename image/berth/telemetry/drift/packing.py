@@ -45,7 +45,7 @@ class PackedRows:
         self._lock = threading.Lock()
         self._given, self._answers, self._requests = bytearray(), bytearray(), 0
         self._most_rows = _MOST_BYTES // (self._width * self._dtype.itemsize)
-        # One request of so many is kept; the rows of each that was passed over, as only an append needs no lock.
+        # One request of so many is kept. Of each of the others the rows are appended here: that needs no lock.
         self.step = 1
         self._passed: list[int] = []
 

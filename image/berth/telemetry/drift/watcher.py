@@ -15,6 +15,7 @@ a quarter of a second later, makes up for by starting again from 0.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -45,6 +46,8 @@ _MANY, _MANY_BYTES = 512, 1 << 20
 _FEW_FEATURES = 16
 # The thread leaves more than so many packed requests to them while more come.
 _FEW_PACKED = 256
+# Where requests are passed over, chance keeps a few more or less; above the limit a second's last block loses half its rows.
+_MARGIN = 1.1
 _DTYPE, _SHAPE = attrgetter("dtype"), attrgetter("shape")
 _Job = tuple[int, Tensors, Mapping[str, Array], int]
 Offer = Callable[[Tensors, Mapping[str, Array], int], None]
@@ -167,10 +170,17 @@ def _join(arrays: Sequence[Array], offsets: Sequence[int], step: int) -> Array:
 class Watcher:
     """Counts the rows of the watched models. Safe for any thread; `rows_per_second` bounds the work."""
 
-    def __init__(self, watched: Sequence[Watched], ring: CountRing, rows_per_second: int) -> None:
+    def __init__(
+        self,
+        watched: Sequence[Watched],
+        ring: CountRing,
+        rows_per_second: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._watched = watched
         self._ring = ring
         self._limit = rows_per_second
+        self._now = now
         self._queue: deque[_Job] = deque()
         self._packed = {at: self._pack(at) for at, each in enumerate(watched) if can_pack(each.inputs)}
         self._seen: dict[int, int] = {}  # packed requests at the thread's last look
@@ -178,7 +188,7 @@ class Watcher:
         self._many, self._counting = threading.Event(), threading.Lock()
         self._second, self._taken = 0, 0
         # Rows that were offered, packed or not, since the second in which the packed requests' step was chosen.
-        self._offered, self._offered_since = 0, int(time.monotonic())
+        self._offered, self._offered_since = 0, int(now())
 
     def _pack(self, model: int) -> PackedRows:
         few = len(self._watched[model].profile.features) <= _FEW_FEATURES
@@ -264,16 +274,18 @@ class Watcher:
                 if passed := packed.take_passed():
                     self._watched[model].on_drop(passed)
                     self._offered += passed
-            seconds = int(time.monotonic()) - self._offered_since
+            seconds = int(self._now()) - self._offered_since
             if not seconds:
                 return
+            most = self._limit * seconds
+            step = 1 if self._offered <= most else math.ceil(_MARGIN * self._offered / most)
             for packed in self._packed.values():
-                packed.step = max(1, -(-self._offered // (self._limit * seconds)))
+                packed.step = step
             self._offered, self._offered_since = 0, self._offered_since + seconds
 
     def _choose_step(self, rows: int) -> int:
         """Take every k-th row, so that the second's rows stay below the limit; 0 takes none."""
-        second = int(time.monotonic())
+        second = int(self._now())
         if second != self._second:
             self._second, self._taken = second, 0
         left = max(self._limit - self._taken, 0)
