@@ -46,7 +46,8 @@ _MANY, _MANY_BYTES = 512, 1 << 20
 _FEW_FEATURES = 16
 # The thread leaves more than so many packed requests to them while more come.
 _FEW_PACKED = 256
-# Where requests are passed over, chance keeps a few more or less; above the limit a second's last block loses half its rows.
+# Chance keeps a few requests more or less than one of so many: without a margin, a second's last block would often lose
+# half of its rows to the limit.
 _MARGIN = 1.1
 _DTYPE, _SHAPE = attrgetter("dtype"), attrgetter("shape")
 _Job = tuple[int, Tensors, Mapping[str, Array], int]
