@@ -29,6 +29,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from berth.telemetry.metrics.allocated import AllocatedDict
+from berth.telemetry.unhurried import Unhurried, with_rests
 
 # A scrape and a merge take milliseconds; a process that was stopped while it scrapes must not stop the others.
 LOCK_SECONDS = 2.0
@@ -60,10 +61,10 @@ class _Files(Collector):
 
     def __init__(self, files: list[Path]) -> None:
         names = [str(path) for path in files]
-        self._sums: Iterable[Metric] = MultiProcessCollector.merge(names)  # type: ignore[no-untyped-call]
+        self._sums: Iterable[Metric] = MultiProcessCollector.merge(Unhurried(names))  # type: ignore[no-untyped-call]
 
     def collect(self) -> Iterable[Metric]:
-        return self._sums
+        return with_rests(self._sums)
 
 
 def _take(lock: TextIO, mode: int) -> None:

@@ -21,6 +21,7 @@ from berth.telemetry.logs import log
 from berth.telemetry.payloads.payload_lines import Body, PayloadEntry, encode_line, trim
 from berth.telemetry.payloads.payload_options import PayloadOptions, parse_options
 from berth.telemetry.payloads.sinks import Sink, open_sink
+from berth.telemetry.unhurried import with_rests
 
 __all__ = ["Body", "PayloadEntry", "PayloadLog", "PayloadOptions", "is_sampled", "open_sink", "parse_options"]
 
@@ -115,7 +116,7 @@ class PayloadLog:
         return batch
 
     def _write(self, batch: list[PayloadEntry]) -> None:
-        lines = [line for entry in batch if (line := self._encode(entry))]
+        lines = [line for entry in with_rests(batch) if (line := self._encode(entry))]
         lost, fault = self._sink.write(lines, self._closed.wait)
         if lost:
             self._on_drop(self._sink.reason, lost)
