@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from cluster.kube import FLOWER, Client, Namespace
 LOADER = (Path(__file__).parent / "loader.py").read_text("utf-8")
 # Requests a second, over this many connections, half of them kept alive.
 RATE, CONNECTIONS, FRESH = 200, 8, 0.5
+_PORT = re.compile(r"from port (\d+)")
 # In the client's pod, and not at the end of a connection: the load goes on while no one can reach the pod.
 _START = """
 import subprocess, sys
@@ -87,12 +90,28 @@ def watched_slices(namespace: Namespace) -> Iterator[list[str]]:
             reader.join(10)
 
 
+def _find_tracked(faults: Iterable[str]) -> str:
+    """What the node's connection tracking has of connections that got no answer: to which pod they went, and how far.
+
+    It forgets them two minutes after their last packet.
+    """
+    enter = os.environ.get("TEST_NODE_EXEC")
+    ports = [found[1] for fault in faults if (found := _PORT.search(fault))]
+    if not ports or not enter:
+        return "-"
+    command = [enter, "grep", "-E", f"sport=({'|'.join(ports)}) ", "/proc/net/nf_conntrack"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout or "forgotten"
+
+
 def _explain(namespace: Namespace, counts: dict[str, Any], slices: list[str]) -> str:
     """What a failure must be judged by: the faults by second, the events, who stood behind the Services."""
     events = namespace.try_kubectl("get", "events", "--sort-by=.lastTimestamp").stdout
     pods = namespace.try_kubectl("get", "pods", "-o", "wide").stdout
     history = "\n".join(slices[-200:])
-    return f"faults: {json.dumps(counts['faults'], indent=1)}\nevents:\n{events}\npods:\n{pods}\nslices:\n{history}"
+    tracked = _find_tracked(counts["faults"])
+    found = {"events": events, "pods": pods, "tracked": tracked, "slices": history}
+    texts = "\n".join(f"{name}:\n{text}" for name, text in found.items())
+    return f"faults: {json.dumps(counts['faults'], indent=1)}\n{texts}"
 
 
 @contextmanager

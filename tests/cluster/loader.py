@@ -49,11 +49,7 @@ class Line:
     def ask(self) -> tuple[int, str]:
         """Status and slot of one request. Raises OSError."""
         if self._sock is None:
-            try:
-                self._sock = socket.create_connection(self._address, 10)
-                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:
-                raise ConnectionError(f"no connection: {type(error).__name__}: {error}") from error
+            self._sock = self._connect()
         self._sock.sendall(self._request)
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -66,6 +62,20 @@ class Line:
         if fields.get("connection", "").lower() == "close":
             self.close()
         return int(head.split(" ", 2)[1]), fields.get("x-berth-slot", "?")
+
+    def _connect(self) -> socket.socket:
+        family, kind, protocol, _, address = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(10)
+        try:
+            sock.connect(address)
+        except OSError as error:
+            # Silence is rare, and each is looked for: by its port the node's connection tracking has the pod.
+            port = f" from port {sock.getsockname()[1]}" if isinstance(error, TimeoutError) else ""
+            sock.close()
+            raise ConnectionError(f"no connection{port}: {type(error).__name__}: {error}") from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     def _receive(self, before: bytes) -> bytes:
         assert self._sock is not None
