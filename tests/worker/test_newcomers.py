@@ -32,11 +32,36 @@ def test_they_count_until_their_request_comes(pair: list[Connection]) -> None:
     assert not row.fill(2)
 
 
+def wait_out(conn: Connection) -> None:
+    """Let the time pass in which a connection that begins now would count."""
+    row = Newcomers()
+    row.start(conn)
+    assert row.fill(1)
+    time.sleep(max(0.0, row.next_end() - time.monotonic()))
+    assert not row.fill(1)
+
+
 def test_after_a_silent_one_none_counts(pair: list[Connection]) -> None:
     row = Newcomers()
     row.start(pair[0])
-    time.sleep(max(0.0, row.next_end() - time.monotonic()))
-    row.see_silent(4)
-    for conn in pair:
-        row.start(conn)
-    assert not row.fill(2)
+    wait_out(pair[0])
+    row.start(pair[1])
+    assert not row.fill(1)
+
+
+def test_one_that_speaks_late_was_silent(pair: list[Connection]) -> None:
+    row = Newcomers()
+    row.start(pair[0])
+    wait_out(pair[0])
+    row.stop(pair[0])
+    row.start(pair[1])
+    assert not row.fill(1)
+
+
+def test_no_turn_is_spent_on_them_while_they_do_not_fill(pair: list[Connection]) -> None:
+    row = Newcomers()
+    row.start(pair[0])
+    assert (row.fill(2), row.next_end()) == (False, float("inf"))
+    row.start(pair[1])
+    assert row.fill(2)
+    assert row.next_end() < time.monotonic() + 1

@@ -24,9 +24,9 @@ class Deadlines(Generic[Item]):
         self._ends[item] = time.monotonic() + self._seconds
         self._ends.move_to_end(item)
 
-    def stop(self, item: Item) -> None:
-        """Forget an item."""
-        self._ends.pop(item, None)
+    def stop(self, item: Item) -> float | None:
+        """Forget an item; when its time would have ended (monotonic), None where it is not known."""
+        return self._ends.pop(item, None)
 
     def items(self) -> list[Item]:
         """All of them, the one that began first, first."""

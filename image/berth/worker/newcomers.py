@@ -22,6 +22,7 @@ class Newcomers:
     def __init__(self) -> None:
         self._row = Deadlines[Connection](_COUNTED_SECONDS)
         self._counts_from = 0.0
+        self._is_full = False
 
     def start(self, conn: Connection) -> None:
         """It has just been accepted."""
@@ -29,17 +30,23 @@ class Newcomers:
 
     def stop(self, conn: Connection) -> None:
         """Something has come of it, or it is closed."""
-        self._row.stop(conn)
+        end = self._row.stop(conn)
+        if end is not None and end <= time.monotonic():
+            self._counts_from = end + _UNCOUNTED_SECONDS
 
     def next_end(self) -> float:
-        """When the first of them counts no longer (monotonic)."""
-        return self._row.next_end()
-
-    def see_silent(self, most: int) -> None:
-        """Forget up to `most` whose time is over."""
-        if self._row.take_expired(most):
-            self._counts_from = time.monotonic() + _UNCOUNTED_SECONDS
+        """When the loop must ask again whether they `fill` (monotonic): while they do not, no turn is spent on them."""
+        return self._row.next_end() if self._is_full else float("inf")
 
     def fill(self, threads: int) -> bool:
         """Whether they count, and there is one for each of so many threads."""
-        return len(self._row) >= threads and time.monotonic() >= self._counts_from
+        if len(self._row) >= threads:
+            self._forget_silent()
+        self._is_full = len(self._row) >= threads and time.monotonic() >= self._counts_from
+        return self._is_full
+
+    def _forget_silent(self) -> None:
+        now = time.monotonic()
+        while (end := self._row.next_end()) <= now:
+            self._row.take_expired(1)
+            self._counts_from = end + _UNCOUNTED_SECONDS
