@@ -1,7 +1,7 @@
-"""Servers that differ in a setting, loaded in turns: rates at full load, and the 99th percentile at half of it.
+"""Models of one server, loaded in turns of a second: rates at full load, and the 99th percentile at half of it.
 
-Two servers of one setting differ by 2 % in their rate and by 40 % in their p99, as long as they run: each round starts
-them anew.
+Two servers of one setting differ by 2 % in their rate and by 40 % in their p99, as long as they run. Models that differ
+in a feature share the processes, so that these differences are in all of them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -21,24 +20,22 @@ from servers import cpu_seconds
 from wrk import Seen, run_wrk
 
 ROW = [5.1, 3.5, 1.4, 0.2]
-_BODY = json.dumps({"features": ROW}).encode()
 
 
 @dataclass
 class Turns:
-    """One server's figures, two a round: requests a second, CPU microseconds a request, p99 in ms at half the rate.
-
-    `mib`, one a round, is the memory of its largest worker.
-    """
+    """One model's figures, one a turn: requests a second, CPU microseconds a request, p99 in ms at half the rate."""
 
     rates: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     p99s: list[float] = field(default_factory=list)
-    mib: list[float] = field(default_factory=list)
 
 
-def fill_iris_store(folder: Path, versions: Sequence[str] = ("1",)) -> Path:
-    """A store with these versions of `lr`, a logistic regression added with its sample. Raises CalledProcessError."""
+def fill_iris_store(folder: Path, models: Mapping[str, Sequence[str]], sample: bool = True) -> Path:
+    """A store with versions of logistic regressions, by name, added with their sample or without it.
+
+    Raises CalledProcessError.
+    """
     import joblib
     import numpy as np
     from sklearn.datasets import load_iris
@@ -46,12 +43,13 @@ def fill_iris_store(folder: Path, versions: Sequence[str] = ("1",)) -> Path:
 
     features, target = load_iris(return_X_y=True)
     np.savetxt(folder / "sample.csv", features, delimiter=",")
-    for version in versions:
-        file = folder / f"{version}.joblib"
-        joblib.dump(LogisticRegression(max_iter=1000, C=float(version)).fit(features, target), file)
-        command = [sys.executable, "-m", "berth", "add", str(file), "--name", "lr", "--version", version]
-        more = ["--store", str(folder / "store"), "--sample", str(folder / "sample.csv")]
-        subprocess.run([*command, *more], check=True, stdout=subprocess.DEVNULL)
+    more = ["--store", str(folder / "store"), *(["--sample", str(folder / "sample.csv")] if sample else [])]
+    for name, versions in models.items():
+        for version in versions:
+            file = folder / f"{version}.joblib"
+            joblib.dump(LogisticRegression(max_iter=1000, C=float(version)).fit(features, target), file)
+            command = [sys.executable, "-m", "berth", "add", str(file), "--name", name, "--version", version]
+            subprocess.run([*command, *more], check=True, stdout=subprocess.DEVNULL)
     return folder / "store"
 
 
@@ -64,47 +62,51 @@ def load_well(name: str, url: str, body: bytes, folder: Path, **how: Any) -> See
 
 
 def compare(found: Sequence[float], base: Sequence[float]) -> float:
-    """The median of the ratios, round by round."""
+    """The median of the ratios, turn by turn."""
     return median(now / then for now, then in zip(found, base, strict=True))
 
 
-def measure_turns(
-    store: Path, folder: Path, settings: Mapping[str, Mapping[str, object]], rounds: int, seconds: float,
-    full: Sequence[str], half: Sequence[str],
+def measure_models(
+    store: Path, folder: Path, settings: Mapping[str, object], models: Mapping[str, str], rounds: int, turns: int,
+    half: Sequence[str],
 ) -> dict[str, Turns]:  # fmt: skip
-    """Servers by name: those in `full` at full load, those in `half` at half the rate of the first in `full`.
+    """Models of one server, by what they are called here: all at full load, some (`half`) at half the first one's rate.
 
     Raises RuntimeError when a response is an error.
     """
-    found = {name: Turns() for name in settings}
+    found = {name: Turns() for name in models}
+    bodies = {name: json.dumps({"features": ROW, "model": model}).encode() for name, model in models.items()}
     for _ in range(rounds):
-        with ExitStack() as stack:
-            servers = {
-                name: stack.enter_context(serving(store, folder / f"{name}.log", workers=2, **own))
-                for name, own in settings.items()
-            }
-            for order in (1, -1):
-                _take_turns(servers, folder, seconds, full[::order], half[::order], full[0], found)
-            for name, (pid, _) in servers.items():
-                found[name].mib.append(max(memory_mib(pid)))
+        with serving(store, folder / "server.log", workers=2, **settings) as (pid, port):
+
+            def load(name: str, rate: float | None = None, port: int = port) -> Seen:
+                return load_well(name, f"http://127.0.0.1:{port}/predict", bodies[name], folder, seconds=1, rate=rate)
+
+            for name in models:
+                load(name)
+            for turn in range(turns):
+                order = -1 if turn % 2 else 1
+                _take_turn(load, list_workers(pid), list(models)[::order], half[::order], next(iter(models)), found)
     return found
 
 
-def _take_turns(
-    servers: Mapping[str, tuple[int, int]], folder: Path, seconds: float,
-    full: Sequence[str], half: Sequence[str], base: str, found: Mapping[str, Turns],
+def _take_turn(
+    load: Callable[..., Seen], workers: Sequence[int], full: Sequence[str], half: Sequence[str], base: str,
+    found: Mapping[str, Turns],
 ) -> None:  # fmt: skip
-    def load(name: str, duration: float, rate: float | None = None) -> Seen:
-        url = f"http://127.0.0.1:{servers[name][1]}/predict"
-        return load_well(name, url, _BODY, folder, seconds=duration, rate=rate)
-
     for name in full:
-        load(name, 1)
-        workers = list_workers(servers[name][0])
         before = sum(map(cpu_seconds, workers))
-        seen = load(name, seconds)
+        seen = load(name)
         found[name].rates.append(seen.rate)
         found[name].cpu.append(1e6 * (sum(map(cpu_seconds, workers)) - before) / max(seen.good, 1))
     rate = found[base].rates[-1] / 2
     for name in half:
-        found[name].p99s.append(load(name, seconds, rate).p99)
+        found[name].p99s.append(load(name, rate).p99)
+
+
+def measure_memory(store: Path, folder: Path, settings: Mapping[str, object], model: str) -> float:
+    """MiB of the largest worker of a new server, after a second of load."""
+    with serving(store, folder / "server.log", workers=2, **settings) as (pid, port):
+        body = json.dumps({"features": ROW, "model": model}).encode()
+        load_well(model, f"http://127.0.0.1:{port}/predict", body, folder, seconds=1)
+        return max(memory_mib(pid))
