@@ -32,6 +32,8 @@ TREES: dict[str, Any] = {
     "tree_regressor": tree.DecisionTreeRegressor(random_state=0),
     "extra_tree": tree.ExtraTreeClassifier(random_state=0),
     "forest": ensemble.RandomForestClassifier(30, random_state=0),
+    "shallow_tree": tree.DecisionTreeClassifier(max_depth=2, random_state=0),
+    "shallow_forest": ensemble.RandomForestClassifier(30, max_depth=2, random_state=0),
     "forest_regressor": ensemble.RandomForestRegressor(30, random_state=0),
     "extra_trees": ensemble.ExtraTreesClassifier(30, random_state=0),
     "bagging": ensemble.BaggingClassifier(n_estimators=10, max_features=2, random_state=0),
@@ -71,7 +73,19 @@ def test_every_threshold_and_its_neighbours(name: str, tmp_path: Path) -> None:
     _check_exact(make_both(estimator, tmp_path, 500), _edges(estimator, X.shape[1]))
 
 
-@pytest.mark.parametrize("name", ["tree", "forest", "extra_trees", "hist", "hist_regressor", "forest_regressor"])
+@pytest.mark.parametrize(("name", "looks_up"), [("forest", False), ("shallow_forest", True), ("boosting", False)])
+def test_only_leaves_of_several_classes_are_looked_up(name: str, looks_up: bool, tmp_path: Path) -> None:
+    import onnx
+
+    make_both(TREES[name].fit(FINE, Y), tmp_path, 50)
+    operators = {node.op_type for node in onnx.load(tmp_path / "accelerated.onnx").graph.node}
+    assert ("ReduceSum" in operators) == looks_up
+
+
+_MISSING = ["tree", "forest", "shallow_forest", "extra_trees", "hist", "hist_regressor", "forest_regressor"]
+
+
+@pytest.mark.parametrize("name", _MISSING)
 def test_missing_values(name: str, tmp_path: Path) -> None:
     both = make_both(TREES[name].fit(GAPPY, Y), tmp_path, 500)
     _check_exact(both, np.concatenate([GAPPY, np.full((1, 4), np.nan)]))

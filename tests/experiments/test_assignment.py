@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from berth.experiments.assignment import BUCKETS, find_arm, hash_unit, shares_of, split_buckets
 
@@ -15,6 +18,13 @@ UNITS = [f"user-{number}" for number in range(100_000)]
 def assign(weights: list[float], seed: str = "q4") -> list[int]:
     ends = split_buckets(weights)
     return [find_arm(ends, hash_unit(seed, unit) % BUCKETS) for unit in UNITS]
+
+
+@given(st.text(st.characters()), st.text(st.characters()))
+@example("q4", "\ud800")
+def test_a_units_hash_is_the_documented_one(seed: str, unit: str) -> None:
+    data = f"{seed}\0{unit}".encode("utf-8", "surrogatepass")
+    assert hash_unit(seed, unit) == int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 @pytest.mark.parametrize("weights", [[90, 10], [1, 1], [5, 3, 2], [0, 1], [1, 0], [0.2, 0.2, 0.6]])

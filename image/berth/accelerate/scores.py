@@ -10,7 +10,15 @@ import numpy as np
 from berth.accelerate.ensembles import Ensemble
 from berth.accelerate.graph import ML, ML_TOLD, Graph
 from berth.accelerate.preparing import is_text
-from berth.accelerate.tree_arrays import MOST_NODES, Tree, constant_part, count_nodes, encode_trees, number_leaves
+from berth.accelerate.tree_arrays import (
+    MOST_NODES,
+    Tree,
+    constant_part,
+    count_nodes,
+    encode_trees,
+    has_pure_leaves,
+    number_leaves,
+)
 from berth.tensors.arrays import Array
 
 _SUM = 1
@@ -92,7 +100,7 @@ def put_scores(graph: Graph, operator: Any, trees: Ensemble) -> str:
     if (nodes := count_nodes(trees.trees)) > MOST_NODES:
         raise ValueError(f"{nodes} nodes are more than {MOST_NODES}")
     matrix, targets = _matrix(graph, operator, trees), len(trees.base)
-    sums = _look_up if any(len(tree.targets) > 1 for tree in trees.trees) else _search
+    sums = _search if all(has_pure_leaves(tree) for tree in trees.trees) else _look_up
     scores = sums(graph, matrix, trees.trees, targets)
     if (base := trees.base + constant_part(trees.trees, targets)).any():
         scores = graph.apply("Add", scores, graph.constant(base[None, :]))

@@ -75,12 +75,25 @@ def _count_apart(tree: Tree) -> _Split:
     return _Split(np.flatnonzero(~leaf), np.flatnonzero(leaf), number)
 
 
-def _copies(trees: Sequence[Tree]) -> Iterator[tuple[Tree, int]]:
-    """Each tree once for each column that its leaves say anything in: a leaf has one target in ONNX."""
+def has_pure_leaves(tree: Tree) -> bool:
+    """Whether each leaf says something in one column at most, as those of a classifier's tree do that is fully grown."""
+    return bool((np.count_nonzero(tree.values[tree.leaf], axis=1) <= 1).all())
+
+
+def _copies(trees: Sequence[Tree]) -> Iterator[tuple[Tree, Array]]:
+    """Trees, and a column for each of their leaves, which has one target in ONNX.
+
+    A tree comes once where its leaves are pure, else once for each column that they say anything in.
+    """
     for tree in trees:
-        if len(tree.left) > 1:
-            for column in np.flatnonzero(np.any(tree.values[tree.leaf] != 0, axis=0)).tolist():
-                yield tree, column
+        if len(tree.left) == 1:
+            continue
+        says = tree.values[tree.leaf] != 0
+        if has_pure_leaves(tree):
+            yield tree, np.argmax(says, axis=1)
+        else:
+            for column in np.flatnonzero(says.any(axis=0)).tolist():
+                yield tree, np.full(len(says), column)
 
 
 def constant_part(trees: Sequence[Tree], targets: int) -> Array:
@@ -113,7 +126,7 @@ def number_leaves(trees: Sequence[Tree], targets: int) -> tuple[list[Tree], Arra
     return numbered, np.concatenate(rows)
 
 
-def _encode_members(trees: Sequence[tuple[Tree, int]]) -> Array:
+def _encode_members(trees: Sequence[tuple[Tree, Array]]) -> Array:
     """The sets in node order, a NaN after each."""
     flat: list[float] = []
     for tree, _ in trees:
@@ -138,7 +151,7 @@ def encode_trees(trees: Sequence[Tree]) -> dict[str, Array] | None:
         columns.setdefault(name, []).append(values)
 
     nodes = leaves = 0
-    for tree, column in copies:
+    for tree, leaf_columns in copies:
         split = _count_apart(tree)
         put("tree_roots", np.array([nodes]))
         put("nodes_featureids", tree.feature[split.inner])
@@ -149,8 +162,8 @@ def encode_trees(trees: Sequence[Tree]) -> dict[str, Array] | None:
             after = side[split.inner]
             put(f"nodes_{way}leafs", tree.leaf[after])
             put(f"nodes_{way}nodeids", split.number[after] + np.where(tree.leaf[after], leaves, nodes))
-        put("leaf_targetids", np.full(len(split.leaves), tree.targets[column]))
-        put("leaf_weights", tree.values[split.leaves, column])
+        put("leaf_targetids", np.asarray(tree.targets)[leaf_columns])
+        put("leaf_weights", tree.values[split.leaves, leaf_columns])
         nodes += len(split.inner)
         leaves += len(split.leaves)
     encoded = {name: np.concatenate(parts) for name, parts in columns.items()}
