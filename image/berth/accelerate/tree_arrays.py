@@ -76,7 +76,7 @@ def _count_apart(tree: Tree) -> _Split:
 
 
 def has_pure_leaves(tree: Tree) -> bool:
-    """Whether each leaf says something in one column at most, as those of a classifier's tree do that is fully grown."""
+    """Whether each leaf says something in one column at most, as in the tree of a classifier that is fully grown."""
     return bool((np.count_nonzero(tree.values[tree.leaf], axis=1) <= 1).all())
 
 
