@@ -8,12 +8,27 @@ back with the receipts, are those that were predicted. Runs in a pod beside the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import socket
 import sys
 import threading
+import time
 import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
+
+FIRST_SECONDS = 10.0
+
+
+def await_first(url: str) -> None:
+    """Wait for a first connection: for up to a second a Service that has just got its first pod refuses them."""
+    there, end = urlsplit(url), time.monotonic() + FIRST_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection((there.hostname or "", there.port or 80), 1):
+            return
+        time.sleep(0.05)
 
 
 def post(url: str, document: object) -> tuple[Any, str]:
@@ -31,7 +46,7 @@ def send(url: str, row: list[float], right: bool) -> None:
 
 
 def main(url: str, rows: list[list[float]], shift: float, right: bool) -> None:
-    """Send about twenty rows a second; print how many there were, and how many failed."""
+    """Send about twenty rows a second; print how many there were, and which failed."""
     ended = threading.Event()
 
     def wait_for_end() -> None:
@@ -39,15 +54,17 @@ def main(url: str, rows: list[list[float]], shift: float, right: bool) -> None:
         ended.set()
 
     threading.Thread(target=wait_for_end, daemon=True).start()
-    sent = failed = 0
+    sent, faults = 0, list[str]()
+    await_first(url)
+    began = time.monotonic()
     while not ended.wait(0.04):
         *first, last = random.choice(rows)
         try:
             send(url, [*first, last + shift], right)
             sent += 1
-        except OSError:
-            failed += 1
-    print(json.dumps({"sent": sent, "failed": failed}))
+        except OSError as error:
+            faults.append(f"after {time.monotonic() - began:.2f} s: {error}")
+    print(json.dumps({"sent": sent, "failed": len(faults), "faults": faults[:20]}))
 
 
 if __name__ == "__main__":
