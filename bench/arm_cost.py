@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What experiments cost: one model beside two arms of it, and beside a shadow that predicts every request again.
 
-Usage: bench/arm_cost.py [--rounds 4] [--turns 10]
+Usage: bench/arm_cost.py [--rounds 4] [--turns 5]
 
 Logistic regression on iris, one row a request, 16 connections, two workers, all models in one server, in turns of a
 second. Requests a second are compared at full load, one model with two arms; the 99th percentile at half of that rate,
@@ -31,7 +31,7 @@ _EXPERIMENTS = [
 
 @click.command(help=(__doc__ or "").split("\n")[0])
 @click.option("--rounds", default=4, show_default=True, help="New servers.")
-@click.option("--turns", default=10, show_default=True, help="Turns in each; medians of all are compared.")
+@click.option("--turns", default=5, show_default=True, help="Turns in each, there and back; medians count.")
 def main(rounds: int, turns: int) -> None:
     """Measure, print a table, and exit 1 if experiments cost more than they may."""
     with tempfile.TemporaryDirectory() as name:

@@ -84,8 +84,7 @@ def measure_models(
 
             for name in models:
                 load(name)
-            for turn in range(turns):
-                order = -1 if turn % 2 else 1
+            for order in (1, -1) * turns:
                 _take_turn(load, list_workers(pid), list(models)[::order], half[::order], next(iter(models)), found)
     return found
 
@@ -94,6 +93,7 @@ def _take_turn(
     load: Callable[..., Seen], workers: Sequence[int], full: Sequence[str], half: Sequence[str], base: str,
     found: Mapping[str, Turns],
 ) -> None:  # fmt: skip
+    load(full[0])  # the first one after half a load would be the fastest
     for name in full:
         before = sum(map(cpu_seconds, workers))
         seen = load(name)

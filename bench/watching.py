@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What watching for drift costs: a model that is watched beside one that is not, in one server.
 
-Usage: bench/watching.py [--rounds 4] [--turns 10]
+Usage: bench/watching.py [--rounds 4] [--turns 5]
 
 Logistic regression on iris, added with its sample and without it, one row a request, 16 connections, two workers. In
 turns of a second both are loaded as fast as they go, and then at half the rate of the one that is not watched, at which
@@ -33,7 +33,7 @@ def measure_more_memory(store: Path, folder: Path) -> float:
 
 @click.command(help=(__doc__ or "").split("\n")[0])
 @click.option("--rounds", default=4, show_default=True, help="New servers.")
-@click.option("--turns", default=10, show_default=True, help="Turns in each; medians of all are compared.")
+@click.option("--turns", default=5, show_default=True, help="Turns in each, there and back; medians count.")
 def main(rounds: int, turns: int) -> None:
     """Measure, print a table, and exit 1 if watching costs more than it may."""
     with tempfile.TemporaryDirectory() as name:
