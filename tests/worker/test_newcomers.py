@@ -65,3 +65,12 @@ def test_no_turn_is_spent_on_them_while_they_do_not_fill(pair: list[Connection])
     row.start(pair[1])
     assert row.fill(2)
     assert row.next_end() < time.monotonic() + 1
+
+
+def test_the_loop_does_not_wake_up_again_for_those_whose_time_is_over(pair: list[Connection]) -> None:
+    row = Newcomers()
+    row.start(pair[0])
+    assert row.fill(1)
+    wait_out(pair[0])
+    row.forget_silent()  # `fill` is not asked while all threads work, or the worker stops
+    assert row.next_end() == float("inf")

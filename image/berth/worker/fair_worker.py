@@ -153,6 +153,7 @@ class FairThreadWorker(SparingThreadWorker):
         if (now := time.monotonic()) < self._next_end:
             return
         rows = self._connections
+        self._fresh.forget_silent()
         for conn in self._working.take_overdue(now, _EXPIRED_A_TURN):
             self._act(conn, self._answer_late)
         for row, end in (

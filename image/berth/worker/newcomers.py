@@ -41,11 +41,12 @@ class Newcomers:
     def fill(self, threads: int) -> bool:
         """Whether they count, and there is one for each of so many threads."""
         if len(self._row) >= threads:
-            self._forget_silent()
+            self.forget_silent()
         self._is_full = len(self._row) >= threads and time.monotonic() >= self._counts_from
         return self._is_full
 
-    def _forget_silent(self) -> None:
+    def forget_silent(self) -> None:
+        """Count no longer those whose time is over. The loop calls it then: `fill` is not asked in every turn."""
         now = time.monotonic()
         while (end := self._row.next_end()) <= now:
             self._row.take_expired(1)
