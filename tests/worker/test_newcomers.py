@@ -72,5 +72,5 @@ def test_the_loop_does_not_wake_up_again_for_those_whose_time_is_over(pair: list
     row.start(pair[0])
     assert row.fill(1)
     wait_out(pair[0])
-    row.forget_silent()  # `fill` is not asked while all threads work, or the worker stops
+    row.forget_silent()  # `fill` is not called while all threads work, or the worker stops
     assert row.next_end() == float("inf")

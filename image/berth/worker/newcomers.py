@@ -46,7 +46,7 @@ class Newcomers:
         return self._is_full
 
     def forget_silent(self) -> None:
-        """Count no longer those whose time is over. The loop calls it then: `fill` is not asked in every turn."""
+        """Count no longer those whose time is over. The loop calls it then: `fill` is not called in every turn."""
         now = time.monotonic()
         while (end := self._row.next_end()) <= now:
             self._row.take_expired(1)
