@@ -98,19 +98,32 @@ def test_room_is_made_of_the_least_missed(world: World) -> None:
 
 
 def test_those_whose_clients_have_left_are_closed_a_few_at_a_time(world: World) -> None:
-    conns = [world.connect()[0] for _ in range(5)]
+    conns = [world.connect()[0] for _ in range(11)]
     conns[1].received = b"12345"
     world.rows.count(conns[1])
     for conn in conns:
         world.rows.leave(conn)
-    assert (len(world.rows), len(world.rows.silent), world.rows.held_bytes) == (5, 0, 0)
+    assert (len(world.rows), len(world.rows.silent), world.rows.held_bytes) == (11, 0, 0)
     assert world.poller.select(0) == []  # and none of them is looked at again
-    world.rows.close_leaving(2)
-    assert [conn.closed for conn in conns] == [True, True, False, False, False]
-    assert world.rows.make_room(3)
-    assert world.rows.has_room == 2
-    world.rows.close_leaving(9)
-    assert (len(world.rows), world.rows.has_room) == (0, 0)
+    assert world.rows.next_closing() <= time.monotonic(), "the first ones at once"
+    world.rows.close_leaving()
+    assert [conn.closed for conn in conns] == [True] * 4 + [False] * 7
+    world.rows.close_leaving()
+    assert len(world.rows) == 7, "and then not before a pause"
+    assert world.rows.make_room(6), "but for a new connection at once"
+    assert world.rows.has_room == 5
+    for left in (1, 0):
+        time.sleep(max(0.0, world.rows.next_closing() - time.monotonic()))
+        world.rows.close_leaving()
+        assert (len(world.rows), world.rows.has_room) == (left, left)
+    assert world.rows.next_closing() == float("inf")
+
+
+def test_the_more_have_left_the_more_are_closed_at_once(world: World) -> None:
+    for _ in range(300):
+        world.rows.leave(world.connect()[0])
+    world.rows.close_leaving()
+    assert len(world.rows) == 290
 
 
 def test_of_too_many_unsent_bytes_those_go_that_nobody_reads(world: World) -> None:

@@ -22,6 +22,9 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 # How long a closed connection may wait for the client's side of the close, and what it may still send meanwhile:
 # closing at once could reset the connection, and with it the response.
 LINGER_SECONDS = 2.0
+# Those whose client has left are closed so many at once, and a share of them, with a pause after each time.
+_CLOSED_AT_ONCE, _CLOSED_SHARE = 4, 0.02
+_PAUSE_SECONDS = 0.002
 _LINGER_BYTES = 32 << 20
 _DISCARD_BYTES = 65536
 
@@ -88,8 +91,9 @@ class Connections:
         self._shortest_seconds = min(*seconds, LINGER_SECONDS)
         self._look_again = 0.0
         self._rows = (self.silent, self.idle, self.heads, self.bodies, self.sending, self.closing)
-        # Those whose client has left: closing them may wait, and takes the kernel longer than all else.
-        self.leaving: deque[Connection] = deque()
+        # Those whose client has left, and when to go on with closing them (monotonic).
+        self._leaving: deque[Connection] = deque()
+        self._close_again = 0.0
         self._all: set[Connection] = set()
         self._most_unsent_bytes = most_unsent_bytes
         self.held_bytes = self.given_bytes = self.unsent_bytes = 0
@@ -198,12 +202,23 @@ class Connections:
         self.rest(conn)
         conn.received, conn.incoming, conn.react = b"", None, None
         self.count(conn)
-        self.leaving.append(conn)
+        self._leaving.append(conn)
 
-    def close_leaving(self, most: int) -> None:
-        """Close up to `most` of those that `leave` was called with."""
-        for _ in range(min(most, len(self.leaving))):
-            self.drop(self.leaving.popleft())
+    def next_closing(self) -> float:
+        """When `close_leaving` has something to do (monotonic)."""
+        return self._close_again if self._leaving else float("inf")
+
+    def close_leaving(self) -> None:
+        """Close some of those that `leave` was called with, unless it was just done: the kernel takes 25 us for each.
+
+        So their number costs the requests that come meanwhile little, whereas the more leave, the more are closed.
+        """
+        if not self._leaving or (now := time.monotonic()) < self._close_again:
+            return
+        self._close_again = now + _PAUSE_SECONDS
+        most = _CLOSED_AT_ONCE + int(len(self._leaving) * _CLOSED_SHARE)
+        for _ in range(min(most, len(self._leaving))):
+            self.drop(self._leaving.popleft())
 
     def drop(self, conn: Connection) -> None:
         """Close at once and forget."""
@@ -227,8 +242,8 @@ class Connections:
     def make_room(self, most: int) -> bool:
         """Whether there are fewer connections than `most`, once those in the way went."""
         while len(self) >= most:
-            if self.leaving:
-                self.close_leaving(1)
+            if self._leaving:
+                self.drop(self._leaving.popleft())
                 continue
             rows = (self.closing, self.silent, self.idle, self.heads)
             victim = next((row.oldest() for row in rows if len(row)), None)
@@ -240,7 +255,7 @@ class Connections:
     @property
     def has_room(self) -> int:
         """Connections that `make_room` could close."""
-        return len(self.leaving) + len(self.closing) + len(self.silent) + len(self.idle) + len(self.heads)
+        return len(self._leaving) + len(self.closing) + len(self.silent) + len(self.idle) + len(self.heads)
 
     def next_end(self) -> float:
         """No time of all ends before this (monotonic); the loop asks in every turn, so it is looked up seldom."""

@@ -48,7 +48,7 @@ from berth.worker.stopping import has_come, take_backlog
 from berth.worker.turns import take_turns
 from berth.worker.working import Working
 
-_EXPIRED_A_TURN, _CLOSED_A_TURN = 16, 8  # of those whose time is over, and of those whose client has left
+_EXPIRED_A_TURN = 16  # of those whose time is over
 MOST_UNSENT_BYTES = 64 << 20  # of responses that their clients have not read yet
 
 
@@ -139,14 +139,14 @@ class FairThreadWorker(SparingThreadWorker):
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         self._next_end = min(self._connections.next_end(), self._fresh.next_end(), self._working.next_end())
         has_shadow = not self._ready and self._shadows is not None and self._shadows.wants_turn()
-        has_more = self._ready or has_shadow or self._connections.leaving
-        super().wait_for_and_dispatch_events(0 if has_more else max(0, min(timeout, self._next_end - time.monotonic())))
+        until = 0 if self._ready or has_shadow else min(self._next_end, self._connections.next_closing())
+        super().wait_for_and_dispatch_events(max(0, min(timeout, until - time.monotonic())))
         if has_shadow and not self._ready:
             self._shadows.take_quick()
         for conn, waiting in take_turns(self._ready, getattr(self._inline, "is_prediction", None)):
             self._waiting = waiting
             self._act(conn, self._arrivals.go_on)
-        self._connections.close_leaving(_CLOSED_A_TURN)
+        self._connections.close_leaving()
 
     def murder_pending(self) -> None:
         """See to those whose time is over."""
