@@ -209,7 +209,7 @@ class Connections:
         return self._close_again if self._leaving else float("inf")
 
     def close_leaving(self) -> None:
-        """Close some of those that `leave` was called with, unless it was just done: nothing else takes the kernel so long.
+        """Close some of those that `leave` was called with, unless it was just done: the kernel takes long for each.
 
         So their number costs the requests that come meanwhile little, whereas the more leave, the more are closed.
         """
