@@ -22,7 +22,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 # How long a closed connection may wait for the client's side of the close, and what it may still send meanwhile:
 # closing at once could reset the connection, and with it the response.
 LINGER_SECONDS = 2.0
-# Those whose client has left are closed so many at once, and a share of them, with a pause after each time.
+# How many of those whose client has left are closed at once, what share of them besides, and the pause after it.
 _CLOSED_AT_ONCE, _CLOSED_SHARE = 4, 0.02
 _PAUSE_SECONDS = 0.002
 _LINGER_BYTES = 32 << 20
